@@ -1,0 +1,1 @@
+"""unnoise: diffusion, score and flow models as one object."""

@@ -1,0 +1,61 @@
+"""The exception family: every message names the value, what is allowed and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UnnoiseError(Exception):
+    """Base of every error that unnoise raises on purpose."""
+
+
+class InvalidArgument(UnnoiseError, ValueError):
+    """A value that is out of its range or of the wrong kind."""
+
+
+class Unsupported(UnnoiseError, ValueError):
+    """A combination that cannot work, refused where it is built."""
+
+
+class DataError(UnnoiseError, ValueError):
+    """Data that is missing, damaged or not what was declared."""
+
+
+class ArtifactError(UnnoiseError, ValueError):
+    """A trained model on disk that is missing, damaged or not readable here."""
+
+
+class RecipeError(UnnoiseError, ValueError):
+    """A recipe or an override that cannot be understood."""
+
+
+class NonFinite(UnnoiseError, ArithmeticError):
+    """A computation left the finite numbers; says at which step, time and sample."""
+
+
+class MissingDependency(UnnoiseError, ImportError):
+    """An optional package is needed and absent; says how to install it."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str | None:
+    """The known name closest to `name`, or None where nothing comes near."""
+    close = get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
+def unknown(
+    kind: str, name: object, allowed: Iterable[str], error: type[UnnoiseError] = InvalidArgument
+) -> UnnoiseError:
+    """Build the error for a name outside a closed set, with the nearest known name."""
+    allowed = sorted(str(a) for a in allowed)
+    guess = nearest(str(name), allowed)
+    hint = f"; did you mean {guess!r}?" if guess else ";"
+    return error(f"unknown {kind} {name!r}{hint} known: {', '.join(allowed)}")
+
+
+def need_count(name: str, value: object, least: int = 1) -> int:
+    """Return `value` as an int, or raise when it is not a whole number ≥ `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InvalidArgument(f"{name} is {value!r}; give a whole number that is at least {least}")
+    return value

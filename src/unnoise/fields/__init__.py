@@ -1,0 +1,29 @@
+"""Fields: what a model says about (x_t, t), through any lens."""
+
+from .along import Along
+from .condition import Condition
+from .denoiser import Denoiser
+from .exact import FiniteData, Gaussian, Mixture
+from .field import Field, Given, Prediction, mix
+from .flow_map import FlowMap
+from .lenses import LENSES, conversion, convert, determinant, lens_row, refusal
+
+__all__ = [
+    "LENSES",
+    "Along",
+    "Condition",
+    "Denoiser",
+    "Field",
+    "FiniteData",
+    "FlowMap",
+    "Gaussian",
+    "Given",
+    "Mixture",
+    "Prediction",
+    "conversion",
+    "convert",
+    "determinant",
+    "lens_row",
+    "mix",
+    "refusal",
+]

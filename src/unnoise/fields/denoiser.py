@@ -1,0 +1,70 @@
+"""A network made a field: input scaling, what its output means, and the path it was trained on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InvalidArgument, unknown
+from ..paths import GaussianPath, as_time, expand
+from .condition import Condition
+from .field import Conditions, Field, Prediction
+from .lenses import check_lens, determinant, lens_row, require_lens
+
+NOISE_INPUTS = ("t", "log_snr")
+
+
+class Denoiser(nn.Module, Field):
+    """A network with what surrounds it; a Field.
+
+    The network is called `network(x, noise_level, condition)` with x = x_t/√(α²s² + σ²) of unit
+    variance, s = `data_std`, and noise_level (batch,) float32: t, or log-SNR/4 clamped to ±5. What
+    it returns is F; the prediction in lens `predicts` is
+      plain:          F
+      preconditioned: c·x_t + d·F, c = (a·α·s² + b·σ)/(α²s² + σ²), d = −s·det/√(α²s² + σ²),
+    for the lens a·x0 + b·ε with determinant det: the choice that makes F's target of unit variance
+    and its errors least amplified, which for x0 and α = 1 is EDM's (Karras et al. 2022, table 1).
+
+    Raises Unsupported where the lens cannot be predicted on the path.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        path: GaussianPath,
+        predicts: str = "v",
+        preconditioned: bool = False,
+        data_std: float = 1.0,
+        noise_input: str = "t",
+    ) -> None:
+        super().__init__()
+        require_lens(path, check_lens(predicts))
+        if noise_input not in NOISE_INPUTS:
+            raise unknown("noise input", noise_input, NOISE_INPUTS)
+        if not 0 < data_std < float("inf"):
+            raise InvalidArgument(f"data_std is {data_std!r}; give a positive number")
+        self.network, self.path, self.predicts = network, path, predicts
+        self.preconditioned, self.data_std = preconditioned, data_std
+        self.noise_input = noise_input
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Prediction:
+        """The prediction at x_t: (batch, *event), t: () or (batch,)."""
+        times = as_time(t).to(x_t.device)
+        alpha, sigma = self.path.alpha(times), self.path.sigma(times)
+        size = torch.hypot(alpha * self.data_std, sigma)
+        level = times
+        if self.noise_input == "log_snr":
+            level = (self.path.log_snr(times) / 4).clamp(-5, 5)
+        if condition is not None:
+            condition = Condition.of(condition, len(x_t)).to(x_t.device)
+        dtype = next((p.dtype for p in self.network.parameters()), x_t.dtype)
+        value = self.network(
+            (x_t * expand(1 / size, x_t)).to(dtype), level.float().expand(len(x_t)), condition
+        )
+        value = value.to(x_t.dtype)
+        if self.preconditioned:
+            a, b = lens_row(self.path, self.predicts, times)
+            skip = (a * alpha * self.data_std**2 + b * sigma) / size**2
+            scale = -self.data_std * determinant(self.path, self.predicts, times) / size
+            value = expand(skip, x_t) * x_t + expand(scale, x_t) * value
+        return Prediction.of(self.predicts, value, x_t, t, self.path)

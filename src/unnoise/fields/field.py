@@ -1,0 +1,129 @@
+"""What can be walked: a Field says one thing about (x_t, t), held in a Prediction."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidArgument
+from ..paths import GaussianPath
+from .condition import Condition
+from .lenses import check_lens, convert
+
+Conditions = Condition | Mapping[str, Any] | None
+
+
+class Prediction:
+    """What a field says about (x_t, t), as it said it: `value` in `lens`.
+
+    `.x0 .eps .score .v .velocity` are linear combinations of x_t and value, computed when asked;
+    the prediction's own lens comes back untouched. x_t, value: (batch, *event); t: () or (batch,).
+    `passes` counts the network passes a sample it cost. Nothing ever mutates a Prediction.
+    """
+
+    __slots__ = ("lens", "passes", "path", "t", "value", "x_t")
+
+    def __init__(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        path: GaussianPath,
+        lens: str,
+        value: Tensor,
+        passes: int = 1,
+    ) -> None:
+        self.x_t, self.t, self.path, self.lens, self.value = x_t, t, path, lens, value
+        self.passes = passes
+
+    @staticmethod
+    def of(
+        lens: str, value: Tensor, x_t: Tensor, t: Tensor, path: GaussianPath, passes: int = 1
+    ) -> Prediction:
+        """Build a Prediction, checking the lens's name and that the shapes agree."""
+        if value.shape != x_t.shape:
+            raise InvalidArgument(
+                f"{lens} of shape {tuple(value.shape)} for x_t of shape {tuple(x_t.shape)}"
+            )
+        return Prediction(x_t, t, path, check_lens(lens), value, passes)
+
+    def through(self, lens: str) -> Tensor:
+        """The prediction seen through `lens`; raises where it does not determine it."""
+        return convert(self.path, self.lens, lens, self.value, self.x_t, self.t)
+
+    @property
+    def x0(self) -> Tensor:
+        """The conditional mean of the data."""
+        return self.through("x0")
+
+    @property
+    def eps(self) -> Tensor:
+        """The conditional mean of the noise."""
+        return self.through("eps")
+
+    @property
+    def score(self) -> Tensor:
+        """∇ log p_t(x_t) = −ε/σ."""
+        return self.through("score")
+
+    @property
+    def v(self) -> Tensor:
+        """α·ε − σ·x0."""
+        return self.through("v")
+
+    @property
+    def velocity(self) -> Tensor:
+        """dx/dt of the probability flow: α̇·x0 + σ̇·ε."""
+        return self.through("velocity")
+
+    def with_value(self, lens: str, value: Tensor) -> Prediction:
+        """The same point and cost, with another thing said about it."""
+        return Prediction.of(lens, value, self.x_t, self.t, self.path, self.passes)
+
+
+def mix(a: Prediction, b: Prediction, weight: float) -> Prediction:
+    """a + weight·(b − a) in b's lens: affine, so it means the same in every lens.
+
+    Raises InvalidArgument unless both speak of the same x_t, t and path.
+    """
+    if a.x_t is not b.x_t and not torch.equal(a.x_t, b.x_t):
+        raise InvalidArgument("predictions at different x_t cannot be mixed")
+    if a.path != b.path or not torch.equal(torch.as_tensor(a.t), torch.as_tensor(b.t)):
+        raise InvalidArgument("predictions at different times or paths cannot be mixed")
+    value = torch.lerp(a.through(b.lens), b.value, weight)
+    return Prediction(b.x_t, b.t, b.path, b.lens, value, a.passes + b.passes)
+
+
+class Field(ABC):
+    """Everything that can be walked: a path, and a Prediction at any (x_t, t) on it."""
+
+    path: GaussianPath
+
+    @abstractmethod
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Prediction:
+        """The prediction at x_t: (batch, *event), t: () or (batch,); condition None is the null."""
+
+    def given(self, condition: Conditions) -> Field:
+        """This field with the condition bound: solvers never see conditions."""
+        return Given(self, condition)
+
+    def along(self, path: GaussianPath) -> Field:
+        """The same model on another Gaussian path; see `fields.along.Along`."""
+        from .along import Along
+
+        return self if path == self.path else Along(self, path)
+
+
+class Given(Field):
+    """A field with its condition bound."""
+
+    def __init__(self, field: Field, condition: Conditions) -> None:
+        self.field, self.path, self.condition = field, field.path, condition
+
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Prediction:
+        if condition is not None:
+            raise InvalidArgument("this field's condition is bound already; pass none")
+        return self.field(x_t, t, self.condition)

@@ -1,0 +1,5 @@
+"""Guidance: a function from field to field; guidances nest."""
+
+from .classifier_free import ClassifierFree, classifier_free
+
+__all__ = ["ClassifierFree", "classifier_free"]

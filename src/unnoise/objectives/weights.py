@@ -1,0 +1,77 @@
+"""How much an error counts at each noise level, stated once as a function of log-SNR.
+
+A weight is w(λ)·‖error‖² in the lens it is best known in. With x_t fixed the errors of two lenses
+are proportional, det(a)/det(b), so the same weight on a network's own lens is
+w(λ)·(det(base)/det(own))²: every weight works with every network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidArgument, unknown
+from ..fields import determinant
+from ..paths import GaussianPath
+
+
+@dataclass(frozen=True)
+class Weight:
+    """w(λ)·‖error in lens `base`‖²; `rule` gives w from λ and the parameter."""
+
+    name: str
+    base: str
+    rule: Callable[[Tensor, float], Tensor]
+    parameter: float = 0.0
+
+    def on(self, lens: str, path: GaussianPath, t: Tensor) -> Tensor:
+        """The factor by which to multiply the squared error of `lens`; same shape as t."""
+        value = self.rule(path.log_snr(t), self.parameter)
+        if self.name == "likelihood":
+            value = -path.log_snr_rate(t)
+        if lens == self.base:
+            return value
+        return value * (determinant(path, self.base, t) / determinant(path, lens, t)) ** 2
+
+
+def _one(lam: Tensor, _: float) -> Tensor:
+    return torch.ones_like(lam)
+
+
+# name: (base lens, w(λ, parameter), default parameter or None, what it is)
+_WEIGHTS: dict[str, tuple[str, Callable[[Tensor, float], Tensor], float | None]] = {
+    "simple": ("eps", _one, None),  # Ho et al. 2020
+    "snr": ("x0", lambda lam, _: (2 * lam).exp(), None),  # the same, said of x0
+    "x0": ("x0", _one, None),
+    "v": ("v", _one, None),  # SNR + 1 on x0 (Salimans & Ho 2022)
+    "velocity": ("velocity", _one, None),  # flow matching
+    "truncated_snr": ("x0", lambda lam, _: (2 * lam).exp().clamp(min=1), None),
+    "min_snr": ("x0", lambda lam, gamma: (2 * lam).exp().clamp(max=gamma), 5.0),  # Hang 2023
+    "edm": ("x0", lambda lam, std: (2 * lam).exp() + std**-2, 0.5),  # Karras et al. 2022
+    "sigmoid": ("eps", lambda lam, bias: torch.sigmoid(bias - 2 * lam), 0.0),  # Kingma & Gao 2023
+    "likelihood": ("eps", _one, None),  # −dλ/dt: the variational bound (Kingma et al. 2021)
+}
+NAMES = tuple(_WEIGHTS)
+
+
+def weight(name: str, parameter: float | None = None) -> Weight:
+    """A weight by name; `parameter` is γ of min_snr, the data's deviation of edm, the bias of
+    sigmoid.
+
+    Raises InvalidArgument for an unknown name, or a parameter the weight does not have.
+    """
+    if name not in _WEIGHTS:
+        raise unknown("weight", name, _WEIGHTS)
+    base, rule, default = _WEIGHTS[name]
+    if parameter is not None and default is None:
+        raise InvalidArgument(f"weight {name!r} has no parameter; leave {parameter!r} out")
+    value = default if parameter is None else parameter
+    if value is not None and (
+        not math.isfinite(value) or (value <= 0 and name in ("min_snr", "edm"))
+    ):
+        raise InvalidArgument(f"parameter of weight {name!r} is {value!r}; give a positive number")
+    return Weight(name, base, rule, 0.0 if value is None else value)

@@ -1,0 +1,169 @@
+"""Grids of times: decreasing float64 tensors from start to end, both ends in the grid.
+
+A grid of N steps has N + 1 times. A spacing in σ/α (log-SNR, Karras) needs finite limits: see
+`spaced` for what it does where σ/α is infinite at the start or zero at the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidArgument, need_count
+from .chains import ChainPath
+from .path import GaussianPath
+
+SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
+
+
+def check(grid: Tensor | Sequence[float]) -> Tensor:
+    """Return `grid` as decreasing float64 times in [0, 1]; raise InvalidArgument otherwise."""
+    times = torch.as_tensor(grid, dtype=torch.float64).detach().cpu()
+    if times.ndim != 1 or len(times) < 2:
+        raise InvalidArgument(f"a grid of shape {tuple(times.shape)}; give at least two times")
+    if not bool(torch.isfinite(times).all()) or times.max() > 1 or times.min() < 0:
+        raise InvalidArgument(f"grid times reach outside [0, 1]: {_ends(times)}")
+    rising = (times[1:] >= times[:-1]).nonzero()
+    if len(rising):
+        i = int(rising[0])
+        raise InvalidArgument(
+            f"grid times must decrease: time {i} is {times[i]:.17g}, time {i + 1} is "
+            f"{times[i + 1]:.17g}"
+        )
+    return times
+
+
+def _ends(times: Tensor) -> str:
+    return f"min {float(times.min())!r}, max {float(times.max())!r}"
+
+
+def _span(steps: int, start: float, end: float) -> None:
+    need_count("steps", steps)
+    if not 0 <= end < start <= 1:
+        raise InvalidArgument(f"a grid from {start!r} to {end!r}; need 0 ≤ end < start ≤ 1")
+
+
+def _even(steps: int, first: float, last: float) -> Tensor:
+    return torch.linspace(first, last, steps + 1, dtype=torch.float64)
+
+
+def uniform(steps: int, start: float = 1.0, end: float = 0.0) -> Tensor:
+    """Evenly spaced times."""
+    _span(steps, start, end)
+    return check(_even(steps, start, end))
+
+
+def quadratic(steps: int, start: float = 1.0, end: float = 0.0) -> Tensor:
+    """√t evenly spaced: finer near the data (Song et al. 2021, DDIM)."""
+    _span(steps, start, end)
+    grid = _even(steps, math.sqrt(start), math.sqrt(end)) ** 2
+    grid[0], grid[-1] = start, end
+    return check(grid)
+
+
+def log_snr(
+    path: GaussianPath,
+    steps: int,
+    start: float = 1.0,
+    end: float = 0.0,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+) -> Tensor:
+    """log-SNR evenly spaced. See `spaced` for infinite ends."""
+    return spaced(path, steps, start, end, sigma_min, sigma_max, lambda s: s.log(), torch.exp)
+
+
+def karras(
+    path: GaussianPath,
+    steps: int,
+    start: float = 1.0,
+    end: float = 0.0,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    rho: float = 7.0,
+) -> Tensor:
+    """(σ/α)^(1/ρ) evenly spaced (Karras et al. 2022, eq. 5). See `spaced` for infinite ends."""
+    if not (math.isfinite(rho) and rho > 0):
+        raise InvalidArgument(f"rho is {rho!r}; give a positive number")
+    return spaced(
+        path, steps, start, end, sigma_min, sigma_max, lambda s: s ** (1 / rho), lambda u: u**rho
+    )
+
+
+def spaced(
+    path: GaussianPath,
+    steps: int,
+    start: float,
+    end: float,
+    sigma_min: float | None,
+    sigma_max: float | None,
+    to: Callable[[Tensor], Tensor],
+    back: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Times at which to(σ/α) is evenly spaced, `back` being the inverse of `to`.
+
+    σ/α runs from its value at `start`, or from `sigma_max` where that is less (80 by default
+    where σ/α is infinite at `start`): the grid then starts at the time of `sigma_max`. It runs to
+    its value at `end`; where `sigma_min` is more than that (0.002 by default where σ/α is 0 at
+    `end`) to `sigma_min`, followed by one last step to `end`.
+    """
+    _span(steps, start, end)
+    first, last = (math.exp(-float(path.log_snr(t))) for t in (start, end))
+    for name, value in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InvalidArgument(f"{name} is {value!r}; give a positive number")
+    high = min(first, sigma_max or (SIGMA_MAX if math.isinf(first) else first))
+    low = max(last, sigma_min or (SIGMA_MIN if last == 0 else last))
+    if low >= high:
+        raise InvalidArgument(
+            f"σ/α would run from {high:.3g} to {low:.3g}; it must fall: lower sigma_min or "
+            "raise sigma_max"
+        )
+    tail = low > last
+    inner = steps - 1 if tail else steps
+    limits = to(torch.tensor([high, low], dtype=torch.float64)).tolist()
+    nodes = _even(inner, *limits) if inner else torch.tensor(limits[:1], dtype=torch.float64)
+    grid = path.time(-back(nodes).log())
+    if tail:
+        grid = torch.cat([grid, torch.zeros(1, dtype=torch.float64)])
+    if high == first:
+        grid[0] = start
+    grid[-1] = end
+    return check(grid)
+
+
+def trailing(path: ChainPath, steps: int) -> Tensor:
+    """Chain steps counted down from T by T/steps, then 0: always starts at T (Lin et al. 2024)."""
+    length = _chain_length(path, steps)
+    return _on_chain([round(length * (steps - i) / steps) for i in range(steps)], length)
+
+
+def leading(path: ChainPath, steps: int) -> Tensor:
+    """Chain steps 1 + i·⌊T/steps⌋, largest first, then 0 (Ho et al. 2020; does not start at T)."""
+    length = _chain_length(path, steps)
+    return _on_chain([1 + (steps - 1 - i) * (length // steps) for i in range(steps)], length)
+
+
+def linspace(path: ChainPath, steps: int) -> Tensor:
+    """Chain steps evenly from T to 1, rounded, then 0."""
+    length = _chain_length(path, steps)
+    gap = (length - 1) / max(steps - 1, 1)
+    return _on_chain([round(length - i * gap) for i in range(steps)], length)
+
+
+def _chain_length(path: ChainPath, steps: int) -> int:
+    if not isinstance(path, ChainPath):
+        raise InvalidArgument(
+            f"this grid counts the steps of a chain, and {type(path).__name__} is none; "
+            "use uniform, log_snr or karras"
+        )
+    if need_count("steps", steps) > path.chain.steps:
+        raise InvalidArgument(f"{steps} steps on a chain of {path.chain.steps}; give no more")
+    return path.chain.steps
+
+
+def _on_chain(numbers: list[int], length: int) -> Tensor:
+    return check(torch.tensor([*numbers, 0], dtype=torch.float64) / length)

@@ -1,0 +1,109 @@
+"""One stream of random numbers per sample, the same on every device, batch and rank.
+
+Sample i of seed s draws from a counter-based Philox generator with the 128-bit key (s, i), so
+streams never collide and need no shared state; `purpose` selects a disjoint part of the counter
+space, so that drawing labels does not shift the noise. Numbers are drawn on the CPU in float32
+and then moved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import InvalidArgument
+
+_LIMIT = 2**64
+
+
+class Streams:
+    """Per-sample random streams: row k belongs to sample `indices[k]` of `seed`.
+
+    Each draw continues every sample's own stream; what a sample receives depends on (seed, index,
+    purpose) and on its own earlier draws only. Raises InvalidArgument for a seed or an index
+    outside [0, 2⁶⁴).
+    """
+
+    __slots__ = ("_draws", "_generators", "_purpose", "indices", "seed")
+
+    def __init__(self, seed: int, indices: Iterable[int], purpose: str = "") -> None:
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < _LIMIT:
+            raise InvalidArgument(f"seed is {seed!r}; give a whole number from 0 to 2**64 - 1")
+        self.seed = seed
+        self.indices: Sequence[int] = (
+            indices if isinstance(indices, range) else tuple(int(i) for i in indices)
+        )
+        if len(self.indices) and not (min(self.indices) >= 0 and max(self.indices) < _LIMIT):
+            raise InvalidArgument(
+                f"sample indices reach from {min(self.indices)} to {max(self.indices)}; "
+                "each must lie in 0 to 2**64 - 1"
+            )
+        self._purpose = purpose
+        self._generators: list[np.random.Generator] | None = None
+        self._draws: list[tuple[str, tuple[int, ...], int]] = []
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, rows: slice) -> Streams:
+        """The streams of some of the samples, from their beginning."""
+        return Streams(self.seed, self.indices[rows], self._purpose)
+
+    def purpose(self, name: str) -> Streams:
+        """Independent streams of the same samples, for another use."""
+        return Streams(self.seed, self.indices, f"{self._purpose}/{name}")
+
+    def mark(self) -> int:
+        """A point to which `rewound` can return."""
+        return len(self._draws)
+
+    def rewound(self, mark: int = 0) -> Streams:
+        """New streams of the same samples, standing where these stood at `mark`."""
+        fresh = Streams(self.seed, self.indices, self._purpose)
+        for kind, event, high in self._draws[:mark]:
+            fresh._draw(kind, event, high)
+        return fresh
+
+    def normal(self, *event: int) -> Tensor:
+        """Standard normal numbers, (n, *event), float32 on the CPU."""
+        return self._draw("normal", event)
+
+    def uniform(self, *event: int) -> Tensor:
+        """Uniform numbers in [0, 1), (n, *event), float32 on the CPU."""
+        return self._draw("uniform", event)
+
+    def integers(self, high: int, *event: int) -> Tensor:
+        """Whole numbers in [0, high), (n, *event), int64 on the CPU."""
+        return self._draw("integers", event, high)
+
+    def _draw(self, kind: str, event: tuple[int, ...], high: int = 0) -> Tensor:
+        if self._generators is None:
+            word = int.from_bytes(hashlib.sha256(self._purpose.encode()).digest()[:8], "little")
+            counter = [0, 0, 0, word if self._purpose else 0]
+            self._generators = [
+                np.random.Generator(
+                    np.random.Philox(
+                        key=np.array([self.seed, i], np.uint64),
+                        counter=np.array(counter, np.uint64),
+                    )
+                )
+                for i in self.indices
+            ]
+        self._draws.append((kind, event, high))
+        draw: Callable[[np.random.Generator], np.ndarray]
+        if kind == "normal":
+            out = np.empty((len(self), *event), np.float32)
+            draw = lambda g: g.standard_normal(event, np.float32)  # noqa: E731
+        elif kind == "uniform":
+            out = np.empty((len(self), *event), np.float32)
+            draw = lambda g: g.random(event, np.float32)  # noqa: E731
+        else:
+            out = np.empty((len(self), *event), np.int64)
+            draw = lambda g: g.integers(high, size=event)  # noqa: E731
+        for row, generator in enumerate(self._generators):
+            out[row] = draw(generator)
+        return torch.from_numpy(out)

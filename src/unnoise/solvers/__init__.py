@@ -1,0 +1,25 @@
+"""Solvers: any field, any grid, from noise to data."""
+
+from .euler_maruyama import EulerMaruyama
+from .multistep import Multistep
+from .presets import PRESETS, get
+from .runge_kutta import RungeKutta
+from .sampling import GRIDS, Samples, grid_for, sample
+from .solver import Noise, Solution, Solver, SolverFlowMap, Times
+
+__all__ = [
+    "GRIDS",
+    "PRESETS",
+    "EulerMaruyama",
+    "Multistep",
+    "Noise",
+    "RungeKutta",
+    "Samples",
+    "Solution",
+    "Solver",
+    "SolverFlowMap",
+    "Times",
+    "get",
+    "grid_for",
+    "sample",
+]

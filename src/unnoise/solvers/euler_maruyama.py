@@ -1,0 +1,87 @@
+"""Euler–Maruyama on the reverse-time SDE."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidArgument
+from ..fields.field import Field
+from ..fields.lenses import conversion
+from ..paths import GaussianPath
+from .solver import Noise, OnStep, Solution, Solver, Times
+
+
+@dataclass(frozen=True)
+class EulerMaruyama(Solver):
+    """dx = [f·x − ½(1+η²)·g²·score]dt + η·g·dw run backwards (Anderson 1982; Song et al. 2021).
+
+    x₁ = x − [f·x − ½(1+η²)g²·score]·Δ + η·g·√Δ·ξ, Δ = t₀ − t₁. η = 1 is the reverse SDE, η = 0
+    the probability flow; every η has the same marginals. Weak order 1.
+    """
+
+    eta: float = 1.0
+    order = 1
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.eta) and self.eta >= 0):
+            raise InvalidArgument(f"eta is {self.eta!r}; give a number ≥ 0")
+
+    @property
+    def stochastic(self) -> bool:  # type: ignore[override]
+        return self.eta > 0
+
+    def refusal(self, path: GaussianPath, start: float, end: float) -> str | None:
+        if not (
+            math.isfinite(float(path.drift(start))) and math.isfinite(float(path.diffusion(start)))
+        ):
+            return (
+                f"the SDE's coefficients are infinite at t = {start:g}, where α = 0; start below "
+                "that (start=0.999), or use a multistep solver"
+            )
+        return None
+
+    def walk(
+        self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
+    ) -> Solution:
+        passes, plan = 0, None
+        for k in range(times.steps):
+            prediction = field(x, times.tensors[k])
+            if plan is None:
+                lens = prediction.lens
+                plan = compile_plan(self, field.path, lens, times.floats)
+            passes += prediction.passes
+            if on_step is not None and on_step(k, prediction) is False:
+                return Solution(x, times.floats[k], k, passes, False)
+            on_x, on_value, spread = plan[k]
+            value = prediction.value if prediction.lens == lens else prediction.through(lens)
+            x = torch.mul(x, on_x).add_(value, alpha=on_value)
+            if spread and noise is not None:
+                draw = noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
+                x.add_(draw, alpha=spread)
+        return Solution(x, times.floats[-1], times.steps, passes, True)
+
+
+@lru_cache(maxsize=128)
+def compile_plan(
+    solver: EulerMaruyama, path: GaussianPath, lens: str, times: tuple[float, ...]
+) -> tuple[tuple[float, float, float], ...]:
+    """(on x, on the network's value, deviation of the noise) of every step."""
+    plan = []
+    for start, end in pairwise(times):
+        f, g = float(path.drift(start)), float(path.diffusion(start))
+        score_x, score_value = (float(c) for c in conversion(path, lens, "score", start))
+        gain = 0.5 * (1 + solver.eta**2) * g**2 * (start - end)
+        plan.append(
+            (
+                1 - f * (start - end) + gain * score_x,
+                gain * score_value,
+                solver.eta * g * math.sqrt(start - end),
+            )
+        )
+    return tuple(plan)
