@@ -1,0 +1,5 @@
+"""`python -m unnoise`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,262 @@
+"""A trained model: on disk a folder of safetensors, strict JSON and a card; here one object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data import DataSpec
+from ..errors import ArtifactError, InvalidArgument, RecipeError, UnnoiseError, need_count, unknown
+from ..fields import Condition, Denoiser, Field
+from ..guidance import classifier_free
+from ..randomness import Streams
+from ..recipes import Recipe, SampleConfig, build_denoiser, build_grid, load_recipe, validate
+from ..solvers import Solver, get
+from ..solvers import sample as walk
+from ..solvers.solver import OnStep
+from .files import load_into, read_json, read_tensors, write_bytes, write_json, write_tensors
+from .precision import autocast
+
+FORMAT = 1
+WEIGHTS, CONFIG, CARD = "model.safetensors", "model.json", "README.md"
+_KEYS = ("format", "unnoise", "recipe", "data", "weights_sha256", "training")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a model made: `values` in the data's own units, `labels` where classes were asked for,
+    and the network passes each sample cost."""
+
+    values: Tensor
+    labels: Tensor | None
+    passes: int
+    x: Tensor
+
+
+@dataclass
+class Model:
+    """A denoiser with what travels with it: its recipe, its data's description, its history."""
+
+    denoiser: Denoiser
+    recipe: Recipe
+    spec: DataSpec
+    training: dict[str, Any] = field(default_factory=dict)
+    precision: str = "fp32"
+
+    @property
+    def classes(self) -> int:
+        """How many classes it can be asked for; 0 where it is unconditional."""
+        return self.spec.classes if self.recipe.model.conditional else 0
+
+    def sample(
+        self,
+        n: int | None = None,
+        *,
+        solver: str | Solver | None = None,
+        steps: int | None = None,
+        grid: Mapping[str, Any] | str | None = None,
+        guidance: float | None = None,
+        interval: tuple[float, float] | None = None,
+        rescale: float | None = None,
+        condition: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        batch: int = 250,
+        first: int = 0,
+        on_step: OnStep | None = None,
+    ) -> Samples:
+        """Draw n samples; what is not given is as the model's recipe says.
+
+        n: how many (by default one a label of `condition`, else 16). condition: {"class": c}, c an
+        index or a name, or n of them; without one a class-conditional model draws the classes in
+        turn. guidance: scale, 1 none. Sample i depends on (seed, first + i) alone, whatever the
+        batch, up to the rounding of the network's precision. Raises InvalidArgument for what
+        cannot be, before any work.
+        """
+        plan = self._plan(solver, steps, grid, guidance, interval, rescale)
+        labels = self._labels(n, condition)
+        n = len(labels) if labels is not None else need_count("n", 16 if n is None else n)
+        need_count("batch", batch)
+        need_count("first", first, 0)
+        noise = Streams(seed, range(first, first + n), "sample")
+        device = next(self.denoiser.parameters()).device
+        pieces, passes = [], 0
+        for at in range(0, n, batch):
+            rows = slice(at, min(at + batch, n))
+            field_: Field = self.denoiser
+            if labels is not None:
+                chosen = Condition.of({"class": labels[rows].to(device)}, len(labels[rows]))
+                field_ = plan.guide(self.denoiser).given(chosen)
+            with torch.no_grad(), autocast(self.precision, device):
+                made = walk(
+                    field_,
+                    noise[rows],
+                    self.spec.shape,
+                    plan.solver,
+                    plan.grid,
+                    self.denoiser.data_std,
+                    device,
+                    on_step=on_step,
+                )
+            pieces.append(made.x.float().cpu())
+            passes = made.passes
+        x = torch.cat(pieces)
+        return Samples(self.spec.restore(x), labels, passes, x)
+
+    def _plan(
+        self,
+        solver: str | Solver | None,
+        steps: int | None,
+        grid: Mapping[str, Any] | str | None,
+        guidance: float | None,
+        interval: tuple[float, float] | None,
+        rescale: float | None,
+    ) -> _Plan:
+        given: dict[str, Any] = {
+            "steps": steps, "guidance": guidance, "interval": interval, "rescale": rescale,
+            "grid": {"kind": grid} if isinstance(grid, str) else grid,
+        }  # fmt: skip
+        tree = self.recipe.sample.model_dump() | {k: v for k, v in given.items() if v is not None}
+        try:
+            config = validate(SampleConfig, tree, "sampling")
+        except RecipeError as error:
+            raise InvalidArgument(str(error)) from error
+        asked = guidance is not None and guidance != 1
+        if not self.classes and (asked or interval is not None or rescale):
+            raise InvalidArgument(
+                "guidance was asked for, and this model has no condition to be guided by; leave it "
+                "out, or train on labelled data"
+            )
+        if asked and self.recipe.objective.drop == 0:
+            raise InvalidArgument(
+                "guidance needs the null condition, and this model was trained with "
+                "objective.drop=0; sample with guidance 1 or train with drop=0.1"
+            )
+        path = self.denoiser.path
+        chosen = get(config.solver if solver is None else solver)
+        times = build_grid(config.grid, path, config.steps)
+        reason = chosen.refusal(path, float(times[0]), float(times[-1]))
+        if reason:
+            raise InvalidArgument(f"solver {chosen} on {path}: {reason}")
+        return _Plan(chosen, times, config)
+
+    def _labels(self, n: int | None, condition: Mapping[str, Any] | None) -> Tensor | None:
+        if condition:
+            for name in condition:
+                if name != "class" or not self.classes:
+                    known = ["class"] if self.classes else ["none: the model is unconditional"]
+                    raise unknown("condition", name, known)
+            asked = condition["class"]
+            asked = asked.tolist() if isinstance(asked, Tensor) else asked
+            many = asked if isinstance(asked, list | tuple | range) else [asked]
+            labels = [self.spec.class_index(label) for label in many]
+            if n is not None and len(labels) not in (1, need_count("n", n)):
+                raise InvalidArgument(
+                    f"{len(labels)} classes for {n} samples; give one, or one per sample"
+                )
+            one_for_all = len(labels) == 1 and not isinstance(asked, list | tuple | range)
+            count = n or (16 if one_for_all else len(labels))
+            return torch.tensor(labels * count if len(labels) == 1 else labels)
+        if not self.classes:
+            return None
+        return torch.arange(need_count("n", 16 if n is None else n)) % self.classes
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the artifact: weights, then the card, then the JSON that names their hash."""
+        from .card import model_card
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        digest = write_tensors(folder / WEIGHTS, self.denoiser.network.state_dict())
+        write_bytes(folder / CARD, model_card(self, digest).encode())
+        from .. import __version__
+
+        write_json(
+            folder / CONFIG,
+            {
+                "format": FORMAT,
+                "unnoise": __version__,
+                "recipe": self.recipe.model_dump(mode="json", exclude_none=True),
+                "data": self.spec.to_dict(),
+                "weights_sha256": digest,
+                "training": self.training,
+            },
+        )
+        return folder
+
+    @staticmethod
+    def load(folder: str | Path, precision: str = "auto", device: str = "cpu") -> Model:
+        """Read an artifact; runs no code from it. Raises ArtifactError naming what is wrong."""
+        from .precision import resolve
+
+        folder = Path(folder).expanduser()
+        if not (folder / CONFIG).is_file():
+            raise ArtifactError(_nothing_there(folder))
+        tree = read_json(folder / CONFIG)
+        if not isinstance(tree, dict):
+            raise ArtifactError(f"{folder / CONFIG} is not an object; it is no model of unnoise")
+        if tree.get("format") != FORMAT:
+            raise ArtifactError(
+                f"{folder / CONFIG} has format {tree.get('format')!r}; this release reads format "
+                f"{FORMAT}: upgrade unnoise, or write the model again"
+            )
+        for key in tree:
+            if key not in _KEYS:
+                raise unknown(f"key of {CONFIG}", key, _KEYS, ArtifactError)
+        missing = [key for key in _KEYS if key not in tree]
+        if missing:
+            raise ArtifactError(f"{folder / CONFIG} lacks {', '.join(missing)}")
+        tensors = read_tensors(folder / WEIGHTS, str(tree["weights_sha256"]))
+        try:
+            recipe = load_recipe(tree["recipe"])
+            spec = DataSpec.from_dict(tree["data"])
+            denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec)
+        except UnnoiseError as error:
+            raise ArtifactError(f"{folder / CONFIG}: {error}") from error
+        load_into(denoiser.network, tensors, str(folder / WEIGHTS))
+        denoiser.eval().requires_grad_(False).to(device)
+        chosen = resolve(precision, torch.device(device)).name
+        return Model(denoiser, recipe, spec, dict(tree["training"]), chosen)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    solver: Solver
+    grid: Tensor
+    config: SampleConfig
+
+    def guide(self, denoiser: Field) -> Field:
+        if self.config.guidance == 1:
+            return denoiser
+        return classifier_free(
+            denoiser, self.config.guidance, self.config.interval, self.config.rescale
+        )
+
+
+def _nothing_there(folder: Path) -> str:
+    if not folder.exists():
+        return f"there is no model at {folder}; give the folder of a run, such as runs/demo"
+    if not folder.is_dir():
+        return f"{folder} is a file; give the folder of a run, such as runs/demo"
+    if (folder / "checkpoints").is_dir():
+        return (
+            f"{folder} has checkpoints but no finished model; finish it with "
+            f"`unnoise train --resume --out {folder}`"
+        )
+    return f"{folder} holds no {CONFIG}; give the folder of a run, such as runs/demo"
+
+
+def load(folder: str | Path, precision: str = "auto", device: str = "cpu") -> Model:
+    """Read a trained model from its folder; see `Model.load`."""
+    return Model.load(folder, precision, device)
+
+
+def sample(model: Model | str | Path, n: int | None = None, **options: Any) -> Tensor:
+    """Samples of a model in its data's own units, (n, *event); options as `Model.sample` takes."""
+    if not isinstance(model, Model):
+        model = load(model)
+    return model.sample(n, **options).values

@@ -1,0 +1,53 @@
+"""In which arithmetic a network runs: float32, or bfloat16 where the processor has it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from ..errors import Unsupported, unknown
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The arithmetic chosen, and why."""
+
+    name: str
+    reason: str
+
+
+def resolve(asked: str, device: torch.device) -> Precision:
+    """What `auto` means on this device; raises InvalidArgument or Unsupported."""
+    if asked not in PRECISIONS:
+        raise unknown("precision", asked, PRECISIONS)
+    able = _has_bf16(device)
+    if asked == "bf16" and not able:
+        raise Unsupported(
+            f"precision bf16 on {device}, which has no bfloat16 arithmetic; use fp32 or auto"
+        )
+    if asked == "fp32":
+        return Precision("fp32", "asked for")
+    if able:
+        return Precision("bf16", "asked for" if asked == "bf16" else f"{device} has bfloat16")
+    return Precision("fp32", f"{device} has no bfloat16 arithmetic")
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and bool(
+            torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        )
+    return False
+
+
+def autocast(name: str, device: torch.device) -> AbstractContextManager[object]:
+    """The context a network runs in; weights, times and schedules stay in float32 or more."""
+    if name == "bf16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()

@@ -1,0 +1,5 @@
+"""`python -m unnoise.cli`."""
+
+from .main import main
+
+main()

@@ -1,0 +1,32 @@
+"""`unnoise evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Folder of a trained model, such as runs/demo.")],
+    n: Annotated[int | None, typer.Option("--n", "-n", help="How many samples.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the solver.")] = None,
+    solver: Annotated[str | None, typer.Option(help="Solver.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the samples.")] = None,
+    part: Annotated[
+        str, typer.Option(help="Data to compare with: test, or validation while choosing.")
+    ] = "test",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for card.json and card.md.  [the model's]")
+    ] = None,
+) -> None:
+    """Measure a model's samples against held-out data: card.json and card.md."""
+    from ..pipelines.measure import measure
+
+    card = measure(model, n=n, steps=steps, solver=solver, guidance=guidance, seed=seed, part=part)
+    folder = out or model
+    folder.mkdir(parents=True, exist_ok=True)
+    card.save(folder)
+    typer.echo((folder / "card.md").read_text("utf-8"))

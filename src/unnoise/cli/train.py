@@ -1,0 +1,68 @@
+"""`unnoise train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help="A recipe: a .yaml file or a shipped name (see `unnoise recipes`)."),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, such as train.steps=2000."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Train on this (a folder of pictures, .npy, .npz, or a name); a recipe "
+            "is chosen and printed."
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="With --data: crop and resize pictures to this side.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="How long to train: 90s, 5m, 1.5h.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.  [runs/NAME]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Train a model by a recipe, or on your own data."""
+    from ..errors import RecipeError
+    from ..recipes import choose, dump, load_recipe, read_tree
+    from ..training.run import RECIPE
+    from ..training.run import train as run
+
+    overrides = list(overrides or [])
+    if recipe is not None and "=" in recipe:  # only overrides were given
+        overrides.insert(0, recipe)
+        recipe = None
+    if budget is not None:
+        overrides.append(f"train.budget={budget}")
+    if recipe is not None and data is not None:
+        raise RecipeError("both a recipe and --data were given; give one of them")
+    if size is not None and data is None:
+        raise RecipeError("--size goes with --data; with a recipe write data.size=…")
+    if data is not None:
+        chosen = choose(data, size=size)
+        resolved = load_recipe(chosen.model_dump(mode="json", exclude_none=True), overrides)
+        if not quiet:
+            typer.echo(f"# the recipe chosen for {data}:\n{dump(resolved)}")
+    elif recipe is not None:
+        resolved = load_recipe(recipe, overrides)
+    elif resume and out is not None and (out / RECIPE).is_file():
+        resolved = load_recipe(read_tree(out / RECIPE), overrides)
+    else:
+        raise RecipeError(
+            "nothing to train: give a recipe (see `unnoise recipes`), --data with your own data, "
+            "or --resume with the --out of a run"
+        )
+    out = out or Path("runs") / resolved.name
+    run(resolved, out, resume, quiet)
+    typer.echo(f"model: {out}")
+    typer.echo(f"next: unnoise sample {out} --n 40 --out samples.png")

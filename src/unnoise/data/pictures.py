@@ -1,0 +1,136 @@
+"""One picture file made into an array of bytes, by a stated rule for every kind of file."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from ..errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+EXTENSIONS = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+)
+MODES = {"L": 1, "RGB": 3}  # what pictures are made into -> channels
+MAX_PIXELS = 89_478_485  # 256 MiB at 3 bytes a pixel
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+_GREY = ("1", "L", "LA", "I")
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture says of itself: (height, width) upright, whether it is grey, its frames."""
+
+    size: tuple[int, int]
+    grey: bool
+    frames: int
+
+
+def read_header(path: Path) -> Header:
+    """Look at a picture without decoding it.
+
+    Raises DataError, naming the file, when it is no picture or has more than MAX_PIXELS pixels.
+    """
+    with _opened(path) as picture:
+        width, height = picture.size
+        if picture.getexif().get(_ORIENTATION) in (5, 6, 7, 8):
+            width, height = height, width
+        frames = 1 if picture.format in ("JPEG", "MPO") else getattr(picture, "n_frames", 1)
+        return Header((height, width), _is_grey(picture), frames)
+
+
+def read_picture(
+    path: Path, mode: str, size: tuple[int, int] | None = None
+) -> UInt8[np.ndarray, "channels height width"]:
+    """Decode a picture into bytes of `mode`, L or RGB.
+
+    In this order: the first frame is taken; it is turned upright as its EXIF orientation says;
+    16-bit grey is divided by 257 and rounded; a palette is looked up; anything transparent is
+    laid over white; CMYK, YCbCr, LAB and HSV become RGB by Pillow's conversion, without a colour
+    profile; colour becomes grey by ITU-R 601 luma where L is asked for. With `size` (height,
+    width) the largest centred part of that shape is kept and resampled bicubically; large JPEGs
+    are decoded at a fraction of their size that is still at least twice the one asked for.
+
+    Raises DataError, naming the file, when it is damaged, too large, or holds floats or whole
+    numbers beyond 16 bits, which have no known range.
+    """
+    from PIL import Image, ImageOps
+
+    with _opened(path) as picture:
+        if size is not None:
+            picture.draft(None, (2 * max(size), 2 * max(size)))
+        picture.load()
+        flat = _flat(ImageOps.exif_transpose(picture), path).convert(mode)
+        if size is not None and (flat.height, flat.width) != size:
+            flat = ImageOps.fit(flat, (size[1], size[0]), Image.Resampling.BICUBIC)
+        array = np.asarray(flat)
+        return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_FORMATS) as picture:
+                pixels = picture.width * picture.height
+                if pixels > MAX_PIXELS:
+                    raise DataError(_too_large(path, f"{picture.width} × {picture.height}"))
+                yield picture
+    except (DataError, MemoryError):
+        raise
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}; check the path") from None
+    except Image.DecompressionBombError as error:
+        raise DataError(_too_large(path, "far too many")) from error
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ValueError, …
+        raise DataError(
+            f"{path} is not a sound picture: {error}; replace it or move it away"
+        ) from error
+
+
+def _too_large(path: Path, pixels: str) -> str:
+    return (
+        f"{path} declares {pixels} pixels, more than the {MAX_PIXELS:,} that are decoded here; "
+        "make it smaller or move it away"
+    )
+
+
+def _is_grey(picture: Image) -> bool:
+    return picture.mode in _GREY or picture.mode.startswith("I;16")
+
+
+def _flat(picture: Image, path: Path) -> Image:
+    """The picture without depth beyond 8 bits and without transparency, in L or RGB."""
+    from PIL import Image
+
+    if picture.mode == "F":
+        raise DataError(f"{path} holds floats, whose range is not known; give them as a .npy file")
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        deep = np.asarray(picture).astype(np.int64)
+        if deep.min() < 0 or deep.max() > 65535:
+            raise DataError(
+                f"{path} holds numbers from {deep.min()} to {deep.max()}, more than 16 bits; give "
+                "them as a .npy file with value_range"
+            )
+        clear = picture.info.get("transparency")
+        if clear is not None:
+            deep[deep == clear] = 65535
+        return Image.fromarray(((deep + 128) // 257).astype(np.uint8))
+    if picture.mode in ("LA", "PA", "RGBA") or "transparency" in picture.info:
+        over = picture.convert("RGBA")
+        white = Image.new("RGBA", over.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, over).convert("RGB")
+    return picture.convert("L" if picture.mode in _GREY else "RGB")

@@ -1,0 +1,262 @@
+"""What a data set is: its shape, range, scale and names, as they travel with a trained model."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NoReturn
+
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+
+from ..errors import DataError, InvalidArgument, NonFinite, nearest, unknown
+
+MODALITIES = {"vector": 1, "signal": 2, "image": 3, "volume": 4}  # name -> axes of one event
+NORMALISATIONS = ("standardise", "range")
+DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
+Range = tuple[float | int, float | int]
+_CHANNELS = {"L": 1, "RGB": 3}
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """The description of a data set that a model needs to read its input and undo its output.
+
+    x = (raw − mean) / std per channel (axis 0 of the event), and raw = x·std + mean back again.
+
+    name: what the data set is called. modality: vector, signal, image or volume. shape: the event
+    as a network sees it, channels first, (D,), (C, L), (C, H, W) or (C, D, H, W). dtype: of the raw
+    values, uint8 or float32. value_range: lowest and highest raw value; `range_declared` says
+    whether it was declared (or follows from the dtype) or measured. normalisation: "standardise"
+    (mean 0, std 1 over the training part) or "range" (value_range to [−1, 1]); both are written
+    out in mean and std, one number a channel or one for all. channels: what the channels mean
+    ("L", "RGB", …). class_names: None for data without labels. fingerprint: SHA-256 of the values
+    and labels of the whole data set. Raises InvalidArgument for anything inconsistent.
+    """
+
+    name: str
+    modality: str
+    shape: tuple[int, ...]
+    dtype: str
+    value_range: tuple[float, float]
+    range_declared: bool
+    normalisation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channels: str
+    class_names: tuple[str, ...] | None
+    licence: str
+    source: str
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        for kind, value, allowed in (
+            ("modality", self.modality, MODALITIES),
+            ("dtype", self.dtype, DTYPES),
+            ("normalisation", self.normalisation, NORMALISATIONS),
+        ):
+            if value not in allowed:
+                raise unknown(kind, value, allowed)
+        axes = MODALITIES[self.modality]
+        if len(self.shape) != axes or any(size < 1 for size in self.shape):
+            _refuse("shape", self.shape, f"{axes} sizes of at least 1 for {self.modality} data")
+        low, high = self.value_range
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            _refuse("value_range", self.value_range, "two finite numbers, the lower one first")
+        for key in ("mean", "std"):
+            numbers = getattr(self, key)
+            if len(numbers) not in (1, self.shape[0]) or not all(map(math.isfinite, numbers)):
+                _refuse(key, numbers, f"1 or {self.shape[0]} finite numbers, one a channel")
+        if min(self.std) <= 0:
+            _refuse("std", self.std, "numbers above 0")
+        if _CHANNELS.get(self.channels, self.shape[0]) != self.shape[0]:
+            _refuse("channels", self.channels, f"a meaning for {self.shape[0]} channels")
+        if self.class_names is not None and (
+            not self.class_names or len(set(self.class_names)) != len(self.class_names)
+        ):
+            _refuse("class_names", self.class_names, "one or more names, no two alike, or None")
+
+    @property
+    def classes(self) -> int:
+        """How many classes the labels have; 0 for data without labels."""
+        return len(self.class_names or ())
+
+    def class_index(self, label: int | str) -> int:
+        """The index of a class, given by its index or its name; raises where there is none."""
+        if self.class_names is None:
+            raise InvalidArgument(
+                f"class {label!r} was asked for, but {self.name!r} has no classes"
+            )
+        names = self.class_names
+        if isinstance(label, str) and label in names:
+            return names.index(label)
+        if isinstance(label, str) and label.isascii() and label.isdigit():
+            label = int(label)
+        if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(names):
+            return label
+        guess = nearest(str(label), names)
+        raise InvalidArgument(
+            f"class {label!r} is not one of {self.name!r}; give a number from 0 to "
+            f"{len(names) - 1} or a name" + (f", such as {guess!r}" if guess else "")
+        )
+
+    def normalise(self, raw: Tensor) -> Float32[Tensor, "*batch_and_event"]:
+        """(raw − mean) / std in float32. raw: (*event) or (batch, *event), any real dtype."""
+        self._check_shape(raw)
+        mean, std = self._scale(raw)
+        return raw.to(torch.float32).sub(mean).div_(std)
+
+    def restore(self, x: Tensor, clip: bool = True) -> Tensor:
+        """x·std + mean in raw units: float32, or rounded to uint8 where the raw values were.
+
+        The inverse of `normalise`: exact for uint8, to float32 rounding otherwise. x: (*event) or
+        (batch, *event), on any device. clip: bring values back into value_range (always done
+        for uint8). Raises NonFinite for NaN or infinite values, InvalidArgument for another shape.
+        """
+        self._check_shape(x)
+        x = x.detach().to(torch.float32)
+        if not torch.isfinite(x).all():
+            raise NonFinite(
+                "values to restore hold NaN or infinity; nothing can be written of them"
+            )
+        mean, std = self._scale(x)
+        raw = x.mul(std).add_(mean)
+        if self.dtype == "uint8":
+            return raw.round_().clamp_(*self.value_range).to(torch.uint8)
+        return raw.clamp_(*self.value_range) if clip else raw
+
+    def pixels(self, x: Tensor) -> UInt8[Tensor, "*batch_and_event"]:
+        """The restored values with value_range mapped to 0…255, to look at or to write a PNG."""
+        low, high = self.value_range
+        raw = self.restore(x).to(torch.float32)
+        return raw.sub_(low).mul_(255 / (high - low)).round_().clamp_(0, 255).to(torch.uint8)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, read back by `from_dict`."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> DataSpec:
+        """Rebuild from `to_dict`; raises DataError for missing or unknown keys and wrong types."""
+        if not isinstance(values, Mapping):
+            raise DataError(f"a data description is {type(values).__name__}; it must be an object")
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known:
+                raise unknown("key of a data description", key, known, DataError)
+        missing = [key for key in known if key not in values]
+        if missing:
+            raise DataError(f"a data description lacks {', '.join(missing)}; write it again")
+        try:
+            return cls(**{key: _READ[key](key, value) for key, value in values.items()})
+        except InvalidArgument as error:
+            raise DataError(f"a data description is inconsistent: {error}") from error
+
+    def to_json(self) -> str:
+        """The description as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> DataSpec:
+        """Read `to_json` back; raises DataError for broken JSON, twice-given keys and NaN."""
+        return cls.from_dict(strict_json(text, "a data description"))
+
+    def _scale(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        ones = (1,) * (len(self.shape) - 1)
+        make = lambda numbers: torch.tensor(  # noqa: E731
+            numbers, dtype=torch.float32, device=like.device
+        ).reshape(-1, *ones)
+        return make(self.mean), make(self.std)
+
+    def _check_shape(self, x: Tensor) -> None:
+        event = len(self.shape)
+        if tuple(x.shape[-event:]) != self.shape or x.ndim > event + 1:
+            raise InvalidArgument(
+                f"values of shape {tuple(x.shape)} do not fit {self.name!r}; give (batch, "
+                f"{', '.join(map(str, self.shape))}) or one event without the batch"
+            )
+
+
+def strict_json(text: str, what: str) -> Any:
+    """Parse JSON, refusing keys given twice and NaN; raises DataError that names `what`."""
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for key, value in items:
+            if key in out:
+                raise ValueError(f"the key {key!r} is given twice")
+            out[key] = value
+        return out
+
+    def constant(word: str) -> NoReturn:
+        raise ValueError(f"{word} is not a JSON number")
+
+    try:
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{what} is not sound JSON: {error}") from error
+
+
+def _refuse(key: str, value: object, wanted: str) -> NoReturn:
+    raise InvalidArgument(f"{key} of a data description is {value!r}; give {wanted}")
+
+
+def _text(key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise DataError(f"{key} of a data description is {value!r}; it must be text")
+    return value
+
+
+def _truth(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise DataError(f"{key} of a data description is {value!r}; it must be true or false")
+    return value
+
+
+def _list(key: str, value: Any, kinds: tuple[type, ...], wanted: str) -> Sequence[Any]:
+    sound = isinstance(value, list | tuple) and all(
+        isinstance(v, kinds) and not isinstance(v, bool) for v in value
+    )
+    if not sound:
+        raise DataError(f"{key} of a data description is {value!r}; it must be a list of {wanted}")
+    return value
+
+
+def _whole(key: str, value: Any) -> tuple[int, ...]:
+    return tuple(_list(key, value, (int,), "whole numbers"))
+
+
+def _numbers(key: str, value: Any) -> tuple[float, ...]:
+    return tuple(float(v) for v in _list(key, value, (int, float), "numbers"))
+
+
+def _pair(key: str, value: Any) -> tuple[float, ...]:
+    if len(pair := _numbers(key, value)) != 2:
+        raise DataError(f"{key} of a data description is {value!r}; it must be two numbers")
+    return pair
+
+
+def _names(key: str, value: Any) -> tuple[str, ...] | None:
+    return None if value is None else tuple(_list(key, value, (str,), "names or null"))
+
+
+_READ: dict[str, Callable[[str, Any], Any]] = {
+    "name": _text,
+    "modality": _text,
+    "shape": _whole,
+    "dtype": _text,
+    "value_range": _pair,
+    "range_declared": _truth,
+    "normalisation": _text,
+    "mean": _numbers,
+    "std": _numbers,
+    "channels": _text,
+    "class_names": _names,
+    "licence": _text,
+    "source": _text,
+    "fingerprint": _text,
+}

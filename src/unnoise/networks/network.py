@@ -1,0 +1,95 @@
+"""What every network shares: its configuration, its seed and the checks of its input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..errors import InvalidArgument
+from ..fields.condition import Condition
+
+
+class Network(nn.Module):
+    """A module called `network(x, noise_level, condition)` that can be rebuilt from `config()`.
+
+    x is (batch, *event) of unit variance, noise_level (batch,) describes the noise (a time in
+    [0, 1] or a log-SNR), condition is a Condition or None, which is the null for every sample.
+    The answer has x's dtype and size.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._config = deepcopy(dict(config))
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments: plain numbers, strings, lists and dicts."""
+        return deepcopy(self._config)
+
+    def parameter_count(self) -> int:
+        """How many numbers are trained."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Initial weights drawn inside depend on `seed` alone; the global generator is left as it was.
+
+    Raises InvalidArgument for a seed outside [0, 2⁶³).
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InvalidArgument(f"seed is {seed!r}; give a whole number from 0 to 2**63 - 1")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def check_input(
+    x: Tensor, noise_level: Tensor, condition: Condition | None, event: tuple[int | None, ...]
+) -> None:
+    """Raise InvalidArgument unless x is float (batch, *event) and noise_level is (batch,).
+
+    None in `event` stands for any size of at least 1.
+    """
+    wanted = "(" + ", ".join(["batch", *("any" if n is None else str(n) for n in event)]) + ")"
+    shape = tuple(x.shape)
+    fits = len(shape) == len(event) + 1 and all(
+        got == n if n is not None else got >= 1 for got, n in zip(shape[1:], event, strict=True)
+    )
+    if not fits:
+        raise InvalidArgument(
+            f"the network was given x of shape {shape}; it takes {wanted}: "
+            "reshape the data or build the network for this shape"
+        )
+    if not x.is_floating_point():
+        raise InvalidArgument(
+            f"the network was given x of dtype {x.dtype}; normalise the data to floats first"
+        )
+    if tuple(noise_level.shape) != (len(x),):
+        raise InvalidArgument(
+            f"noise_level has shape {tuple(noise_level.shape)}; give one number per sample, "
+            f"shape ({len(x)},)"
+        )
+    if condition is not None and len(condition.keep) != len(x):
+        raise InvalidArgument(
+            f"the condition describes {len(condition.keep)} samples and x holds {len(x)}; "
+            "give one condition per sample"
+        )
+
+
+def zero_(layer: nn.Module) -> nn.Module:
+    """Set a layer's weight and bias to zero, so that what it ends adds nothing at the start."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def float_linear(layer: nn.Linear, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+    """A linear layer computed in float32 whatever the dtype of its weights."""
+    bias = None if layer.bias is None else layer.bias.float()
+    return nn.functional.linear(x.float(), layer.weight.float(), bias)

@@ -1,0 +1,5 @@
+"""Compositions of the other rooms, without new mathematics."""
+
+from .measure import measure
+
+__all__ = ["measure"]

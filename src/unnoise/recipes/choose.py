@@ -1,0 +1,64 @@
+"""A recipe for data it has never seen: sizes and lengths from what is found there."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from ..data import detect, load_data
+from ..errors import InvalidArgument
+from .load import load_recipe, shipped
+from .schema import Recipe
+
+
+def choose(what: str, budget: str | float | None = None, size: int | None = None) -> Recipe:
+    """A recipe for a built-in data set, a folder of pictures or an array file.
+
+    A built-in one with a shipped recipe of its name gets that. Otherwise the network is a U-Net
+    for signals, pictures and volumes (larger ones are cut into patches first) and an MLP for
+    vectors; one tenth of the data, 500 at most, is held out. `size` resizes pictures. Raises
+    DataError where the data cannot be read.
+    """
+    source, path = detect(what)
+    if path is None and source in shipped() and size is None:
+        overrides = [] if budget is None else [f"train.budget={budget}"]
+        return load_recipe(source, overrides)
+    options: dict[str, Any] = {} if path is None else {"path": str(Path(path).resolve())}
+    if size is not None:
+        if source != "folder":
+            raise InvalidArgument(f"size={size} is for folders of pictures; {what} is {source!r}")
+        options["size"] = size
+    data = load_data(source, **options)
+    held = min(500, len(data) // 10)
+    spec = data.spec
+    if spec.modality == "vector":
+        network: dict[str, Any] = {"kind": "mlp", "width": 256, "depth": 4}
+    else:
+        longest = max(spec.shape[1:])
+        # keep the first level near 32 positions a side; cost grows with the others
+        patch = 2 ** max(0, math.ceil(math.log2(longest / 40)))
+        levels = max(1, min(4, math.ceil(math.log2(max(longest / patch, 2))) - 1))
+        network = {
+            "kind": "unet",
+            "widths": [32, 64, 128, 256][:levels] if patch == 1 else [64, 96, 128, 256][:levels],
+            "patch": patch,
+        }
+    labelled = bool(spec.classes)
+    return load_recipe(
+        {
+            "name": Path(what).name or source,
+            "about": f"chosen for {len(data)} {spec.modality} samples of shape {spec.shape}",
+            "data": {
+                "source": source,
+                **options,
+                "split": {"validation": held, "test": 0} if held >= 10 else {},
+            },
+            "path": {"kind": "flow"},
+            "network": network,
+            "model": {"predicts": "velocity"},
+            "objective": {"weight": "velocity", "drop": 0.1 if labelled else 0.0},
+            "train": {"budget": budget or "5m", "batch": max(1, min(64, len(data) - held))},
+            "sample": {"steps": 10, "guidance": 1.25 if labelled else 1.0},
+        }
+    )

@@ -1,0 +1,206 @@
+"""Recipes from YAML files, shipped names and dotted overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ..errors import RecipeError, nearest, unknown
+from .schema import Recipe
+
+
+def shipped() -> dict[str, str]:
+    """The names of the recipes that ship with unnoise, and what each is for."""
+    found = {}
+    for entry in sorted(resources.files(__package__).iterdir(), key=lambda e: e.name):
+        if entry.name.endswith(".yaml"):
+            tree = _parse(entry.read_text("utf-8"), entry.name)
+            found[entry.name.removesuffix(".yaml")] = str(tree.get("about", ""))
+    return found
+
+
+def read_tree(which: str | Path) -> dict[str, Any]:
+    """The tree of a recipe file, or of a shipped recipe by its name. Raises RecipeError."""
+    path = Path(which).expanduser()
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        if not path.is_file():
+            raise RecipeError(f"there is no recipe file {path}; shipped: {', '.join(shipped())}")
+        try:
+            return _parse(path.read_text("utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"recipe {path} cannot be read: {error}") from error
+    if str(which) not in shipped():
+        raise unknown("recipe", str(which), shipped(), RecipeError)
+    return _parse((resources.files(__package__) / f"{which}.yaml").read_text("utf-8"), str(which))
+
+
+def load_recipe(which: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe from a file, a shipped name or a tree, with overrides such as `train.steps=2000`.
+
+    Raises RecipeError for what cannot be read, unknown keys (naming the nearest), and values that
+    are not allowed.
+    """
+    tree = _copy(which) if isinstance(which, Mapping) else read_tree(which)
+    for override in overrides:
+        _apply(tree, override)
+    return validate(Recipe, tree, "recipe")
+
+
+def validate(kind: type[BaseModel], tree: Any, what: str) -> Any:
+    """Build a section from a tree, turning pydantic's complaints into one RecipeError."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(
+            "\n".join(f"{what}: {_explain(kind, problem)}" for problem in error.errors())
+        ) from error
+
+
+def dump(recipe: Recipe) -> str:
+    """The resolved recipe as YAML."""
+    return yaml.safe_dump(
+        recipe.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
+    )
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=deep)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {key!r} is given twice", key_node.start_mark
+            )
+        seen.add(key)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        tree = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where} is not sound YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{where} holds {type(tree).__name__}; a recipe is a tree of keys")
+    return tree
+
+
+def _copy(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copy(v) if isinstance(v, Mapping) else v for k, v in tree.items()}
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise RecipeError(f"override {override!r}; write key=value, such as train.steps=2000")
+    try:
+        value = yaml.safe_load(text) if text.strip() else None
+    except yaml.YAMLError as error:
+        raise RecipeError(f"override {override!r}: the value is not sound YAML") from error
+    if isinstance(value, str):
+        with suppress(ValueError):  # YAML reads 2e-3 as text
+            value = float(value) if "e" in value.lower() else value
+    at = tree
+    for part in parts[:-1]:
+        below = at.get(part)
+        if below is None:
+            below = at[part] = {}
+        if not isinstance(below, dict):
+            raise RecipeError(f"override {override!r}: {part!r} holds a value, not keys")
+        at = below
+    last = parts[-1]
+    # another kind of component brings its own keys: forget those of the old one
+    if last in ("kind", "source") and at.get(last) not in (None, value):
+        keep = {"split", "normalisation"}
+        for old in [k for k in at if k not in keep]:
+            del at[old]
+    # a length given by one measure replaces the other
+    other = {"steps": "budget", "budget": "steps"}.get(last)
+    if parts[:-1] == ["train"] and other and value is not None:
+        at.pop(other, None)
+    at[last] = value
+
+
+def _explain(kind: type[BaseModel], problem: Any) -> str:
+    place = [str(part) for part in problem["loc"]]
+    tags = _tags(kind)
+    where = ".".join(part for part in place if part not in tags) or "the whole"
+    given = problem.get("input")
+    if problem["type"] == "extra_forbidden":
+        known = _keys_at(kind, place[:-1])
+        guess = nearest(place[-1], known)
+        hint = f"; did you mean {guess!r}?" if guess else ""
+        return f"unknown key {where!r}{hint}; known there: {', '.join(known)}"
+    if problem["type"] == "missing":
+        return f"{where} is missing; give it"
+    if problem["type"] in ("union_tag_invalid", "literal_error"):
+        context = problem["ctx"]
+        allowed = str(context.get("expected_tags") or context.get("expected")).replace("'", "")
+        tag = context.get("tag", given)
+        guess = nearest(str(tag), [a.strip() for a in allowed.replace(" or ", ",").split(",")])
+        hint = f"; did you mean {guess!r}?" if guess else ""
+        return f"{where} is {tag!r}{hint}; known: {allowed}"
+    if problem["type"] == "union_tag_not_found":
+        return f"{where} needs the key {problem['ctx']['discriminator']}, which says what it is"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    shown = repr(given) if not isinstance(given, Mapping) else "the section"
+    return f"{where} is {shown}: {message}"
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """Every section type inside an annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [s for part in getattr(annotation, "__args__", ()) for s in _sections(part)]
+
+
+def _tags(kind: type[BaseModel]) -> set[str]:
+    """The names by which discriminated unions choose; pydantic puts them into locations."""
+    tags: set[str] = set()
+    for field in kind.model_fields.values():
+        for section in _sections(field.annotation):
+            for key in ("kind", "source"):
+                if key in section.model_fields:
+                    tags |= set(getattr(section.model_fields[key].annotation, "__args__", ()))
+            tags |= _tags(section)
+    return tags
+
+
+def _keys_at(kind: type[BaseModel], place: list[str]) -> list[str]:
+    here = [kind]
+    for part in place:
+        deeper = [
+            s
+            for k in here
+            if part in k.model_fields
+            for s in _sections(k.model_fields[part].annotation)
+        ]
+        if deeper:
+            here = deeper
+        else:  # a discriminator's tag
+            here = [
+                k
+                for k in here
+                if part
+                in {
+                    a
+                    for key in ("kind", "source")
+                    if key in k.model_fields
+                    for a in getattr(k.model_fields[key].annotation, "__args__", ())
+                }
+            ] or here
+    return sorted({name for k in here for name in k.model_fields})

@@ -1,0 +1,21 @@
+"""Training: a loop users can own, and whole runs."""
+
+from .checkpoints import Checkpoints
+from .ema import Ema
+from .loop import Training, Update
+from .muon import Muon
+from .optimizers import Optimizers, build_optimizers, rate_at
+from .run import Interrupted, train
+
+__all__ = [
+    "Checkpoints",
+    "Ema",
+    "Interrupted",
+    "Muon",
+    "Optimizers",
+    "Training",
+    "Update",
+    "build_optimizers",
+    "rate_at",
+    "train",
+]

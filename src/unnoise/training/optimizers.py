@@ -1,0 +1,99 @@
+"""Optimizers: AdamW alone, or Muon on matrices with AdamW on the rest; learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..recipes.schema import AdamWConfig, MuonConfig, TrainConfig
+from .muon import Muon
+
+
+class Optimizers:
+    """One or two torch optimizers stepped as one, their rates scaled together.
+
+    Rates are `scale` × their configured value; the state is what each holds, in order.
+    """
+
+    def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
+        self.parts = parts
+        self.rates = [[group["lr"] for group in part.param_groups] for part in parts]
+
+    def scale(self, factor: float) -> None:
+        """Set every learning rate to `factor` of its configured value."""
+        for part, rates in zip(self.parts, self.rates, strict=True):
+            for group, rate in zip(part.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+
+    def step(self) -> None:
+        """One update of all parameters."""
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """The state of each part."""
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        """Restore what `state_dict` gave."""
+        for part, state in zip(self.parts, states, strict=True):
+            part.load_state_dict(state)
+
+
+def build_optimizers(network: nn.Module, config: AdamWConfig | MuonConfig) -> Optimizers:
+    """The optimizers of a network; build them after it is on its device.
+
+    Muon (Jordan et al. 2024) takes matrices and convolutions, seen as matrices; embeddings, biases,
+    gains and everything one-dimensional go to AdamW without weight decay.
+    """
+    lookup = {
+        id(p) for m in network.modules() if isinstance(m, nn.Embedding) for p in m.parameters()
+    }
+    trained = [p for p in network.parameters() if p.requires_grad]
+    matrices = [p for p in trained if p.ndim >= 2 and id(p) not in lookup]
+    rest = [p for p in trained if p.ndim < 2 or id(p) in lookup]
+    if isinstance(config, MuonConfig):
+        parts: list[torch.optim.Optimizer] = []
+        if matrices:
+            parts.append(
+                Muon(
+                    matrices,
+                    lr=config.rate,
+                    momentum=config.momentum,
+                    weight_decay=config.weight_decay,
+                )
+            )
+        if rest:
+            parts.append(
+                torch.optim.AdamW(
+                    rest, lr=config.adam_rate, betas=config.adam_betas, weight_decay=0.0, fused=True
+                )
+            )
+        return Optimizers(parts)
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    return Optimizers([torch.optim.AdamW(groups, lr=config.rate, betas=config.betas, fused=True)])
+
+
+def rate_at(progress: float, config: TrainConfig) -> float:
+    """The learning rate's share at a share `progress` of the run: warm-up, then the schedule.
+
+    warm-up: linear from 0; cosine: ½(1 + cos πs), linear: 1 − s, over the rest s; constant: 1.
+    """
+    if config.warmup and progress < config.warmup:
+        return progress / config.warmup
+    s = min(1.0, (progress - config.warmup) / max(1 - config.warmup, 1e-9))
+    if config.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * s))
+    return 1 - s if config.schedule == "linear" else 1.0
