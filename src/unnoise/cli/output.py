@@ -41,7 +41,7 @@ def write_samples(model: Model, made: Samples, out: Path) -> None:
         np.save(buffer, made.values.numpy(), allow_pickle=False)
         write_bytes(out, buffer.getvalue())
         return
-    from ..evaluation.grids import sample_grid
+    from ..data import sample_grid
 
     pixels = model.spec.pixels(made.x)
     if out.suffix == ".png":

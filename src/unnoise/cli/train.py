@@ -49,8 +49,7 @@ def train(
     if size is not None and data is None:
         raise RecipeError("--size goes with --data; with a recipe write data.size=…")
     if data is not None:
-        chosen = choose(data, size=size)
-        resolved = load_recipe(chosen.model_dump(mode="json", exclude_none=True), overrides)
+        resolved = choose(data, size=size, overrides=overrides)
         if not quiet:
             typer.echo(f"# the recipe chosen for {data}:\n{dump(resolved)}")
     elif recipe is not None:

@@ -5,6 +5,7 @@ from .dataset import Dataset, fingerprint
 from .digits import open_digits
 from .fashion import open_fashion
 from .folder import FolderScan, open_folder, scan_folder
+from .grid_picture import sample_grid
 from .mnist5k import open_mnist5k
 from .order import order
 from .registry import BUILT_IN, SOURCES, Source, detect, load_data, open_data
@@ -28,5 +29,6 @@ __all__ = [
     "open_folder",
     "open_mnist5k",
     "order",
+    "sample_grid",
     "scan_folder",
 ]

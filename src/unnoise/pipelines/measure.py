@@ -66,9 +66,8 @@ def measure(
     seed = settings.seed if seed is None else seed
     options: dict[str, Any] = {"steps": steps, "solver": solver, "guidance": guidance}
     made = model.sample(count, seed=seed, batch=batch, **options)
-    features = features or features_for(
-        _part(train), _part(parts.get("validation")), test=_part(parts.get("test")), cache=folder
-    )
+    others = {name: _part(data) for name, data in parts.items() if name != "train"}
+    features = features or features_for(_part(train), cache=folder, **others)
     sampling = model.recipe.sample
     return evaluate(
         Part(made.values, made.labels),
@@ -91,5 +90,5 @@ def measure(
     )
 
 
-def _part(data: Dataset | None) -> Part | None:
-    return None if data is None else Part(torch.as_tensor(data.values), data.labels)
+def _part(data: Dataset) -> Part:
+    return Part(torch.as_tensor(data.values), data.labels)

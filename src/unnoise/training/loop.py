@@ -14,7 +14,7 @@ from torch import Tensor
 from ..artifacts.precision import Precision, autocast, resolve
 from ..data import Dataset, order
 from ..errors import DataError
-from ..fields import Denoiser
+from ..fields import Denoiser, determinant
 from ..objectives import Batch, Denoising, Objective, condition_from_labels
 from ..randomness import Streams
 from ..recipes.schema import TrainConfig
@@ -162,6 +162,17 @@ class Training:
                 times.append(loss.t.cpu())
         self.model.train()
         return torch.cat(losses), torch.cat(times)
+
+    def trivial_loss(self, t: Tensor) -> Tensor:
+        """The loss at times t (n,) of the best linear predictor of white data: the mark to beat.
+
+        For the lens a·x0 + b·ε and data N(0, s²): w·s²·det²/(α²s² + σ²).
+        """
+        path, lens, s = self.model.path, self.model.predicts, self.model.data_std
+        error = (s * determinant(path, lens, t)) ** 2
+        error = error / torch.hypot(path.alpha(t) * s, path.sigma(t)) ** 2
+        weight = self.objective.weight if isinstance(self.objective, Denoising) else None
+        return error if weight is None else weight.on(lens, path, t) * error
 
     def state(self) -> dict[str, Any]:
         """Everything a resumed run needs, beside its recipe and data."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,13 +16,13 @@ class Muon(torch.optim.Muon):
     memory, so the parameters must be contiguous and must not be moved afterwards.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], **options: object) -> None:
+    def __init__(self, params: Iterable[nn.Parameter], **options: Any) -> None:
         self.whole = list(params)
         self.matrices = [nn.Parameter(p.detach().view(len(p), -1)) for p in self.whole]
         super().__init__(self.matrices, **options)
 
     @torch.no_grad()
-    def step(self, closure: object = None) -> object:
+    def step(self, closure: Any = None) -> Any:
         for p, matrix in zip(self.whole, self.matrices, strict=True):
             matrix.grad = None if p.grad is None else p.grad.reshape(matrix.shape)
         return super().step(closure)

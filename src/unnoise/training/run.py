@@ -19,6 +19,7 @@ from ..data import Dataset
 from ..errors import ArtifactError, NonFinite, RecipeError
 from ..recipes import Recipe, build_denoiser, build_objective, check, dump, open_parts
 from .checkpoints import Checkpoints
+from .figures import loss_plot
 from .log import ByLevel, Log
 from .loop import Training, Update
 
@@ -173,6 +174,8 @@ def _report(
         seen.add(per_sample, t)
         held = float(per_sample.mean())
         log.write("held_out", training.step, loss=held, loss_by_level=seen.read())
+        trivial = training.trivial_loss(t)
+        loss_plot(t, per_sample, out / "loss_by_noise_level.png", trivial=trivial)
     training.model.eval()
     with training.ema.applied():
         made = model.sample(max(model.classes, 10), seed=training.config.seed)
@@ -186,7 +189,7 @@ def _show(model: Model, made: Any, folder: Path, step: int, log: Log) -> None:
     if model.spec.modality == "image" and model.spec.shape[0] in (1, 3):
         import numpy as np
 
-        from ..evaluation.grids import sample_grid
+        from ..data import sample_grid
 
         pixels = model.spec.pixels(made.x)
         image = sample_grid(pixels, path=folder / f"step-{step:08d}.png")

@@ -1,0 +1,97 @@
+"""Bootstrap intervals, seeded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int, Num, Shaped
+
+from ..errors import DataError, InvalidArgument
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the interval that holds the truth in 95 % of repetitions."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Resampler:
+    """Draws indices with replacement, within each stratum where strata are given."""
+
+    def __init__(self, n: int, strata: Shaped[np.ndarray, " n"] | None = None) -> None:
+        if n < 1:
+            raise DataError("nothing to resample; give at least one value")
+        groups = [np.arange(n)]
+        if strata is not None:
+            if len(strata) != n:
+                raise InvalidArgument(f"{len(strata)} strata for {n} values; give one a value")
+            groups = [np.flatnonzero(strata == s) for s in np.unique(strata)]
+        self._groups = groups
+
+    def __call__(self, generator: np.random.Generator) -> Int[np.ndarray, " n"]:
+        return np.concatenate([g[generator.integers(len(g), size=len(g))] for g in self._groups])
+
+
+def bootstrap(
+    statistic: Callable[..., float],
+    groups: Sequence[Resampler],
+    value: float,
+    *,
+    replicates: int = 500,
+    level: float = 0.95,
+    seed: int = 0,
+    floor: float | None = None,
+) -> Interval:
+    """Interval of a statistic by resampling one or more groups of points.
+
+    `statistic` takes one index array a group. Resampling repeats points, which biases statistics
+    such as the Fréchet distance; the replicates are therefore shifted so that their mean is
+    `value`, and their central `level` is the interval, cut at `floor` (the least possible value).
+    Raises InvalidArgument for fewer than 20 replicates or a level outside (0, 1).
+    """
+    _check(replicates, level)
+    generator = np.random.default_rng(seed)
+    drawn = np.array([statistic(*(g(generator) for g in groups)) for _ in range(replicates)])
+    low, high = np.quantile(drawn - drawn.mean() + value, [(1 - level) / 2, (1 + level) / 2])
+    if floor is not None:
+        low, high = max(low, floor), max(high, floor)
+    return Interval(float(value), float(low), float(high))
+
+
+def bootstrap_mean(
+    values: Num[np.ndarray, " n"] | Shaped[np.ndarray, " n"],
+    strata: Shaped[np.ndarray, " n"] | None = None,
+    *,
+    replicates: int = 500,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap interval of a mean.
+
+    Where every value is 0 or every value is 1 a bootstrap sees no spread; the open side then is
+    the exact binomial bound, (α/2)^(1/n) or its complement. Raises DataError for no values.
+    """
+    _check(replicates, level)
+    values = np.asarray(values, np.float64)
+    resample = Resampler(len(values), strata)
+    generator = np.random.default_rng(seed)
+    drawn = np.array([values[resample(generator)].mean() for _ in range(replicates)])
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    bound = ((1 - level) / 2) ** (1 / len(values))
+    if (values == 1).all():
+        low = bound
+    elif (values == 0).all():
+        high = 1 - bound
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def _check(replicates: int, level: float) -> None:
+    if replicates < 20:
+        raise InvalidArgument(f"replicates is {replicates}; give 20 or more")
+    if not 0 < level < 1:
+        raise InvalidArgument(f"level is {level}; give a share between 0 and 1, such as 0.95")

@@ -1,0 +1,89 @@
+"""Does a model give back its training data? Two questions to the nearest neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+
+from ..errors import DataError, InvalidArgument
+from .intervals import Interval, Resampler
+
+
+def memorisation(
+    samples: Float[np.ndarray, "m d"],
+    train: Float[np.ndarray, "n d"],
+    held_out: Float[np.ndarray, "h d"],
+    subsets: Sequence[Int[np.ndarray, " _"]],
+    strata: Shaped[np.ndarray, " m"] | None = None,
+    *,
+    replicates: int = 500,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Share of samples whose nearest value lies in a training pool rather than a held-out one.
+
+    0.5 is no memorisation. Distances are L2 between raw values; `subsets` are index sets of
+    `train`, each as large as `held_out`, and the share is averaged over them (ties count half).
+    The interval resamples the samples (within strata) and both pools. With pools smaller than the
+    training set a copy is only seen when its original is in the pool: a full copy of n values
+    shows as ½ + h/2n, so read it beside `copies`. Raises DataError for pools of unequal sizes.
+    """
+    if not len(subsets) or any(len(s) != len(held_out) for s in subsets):
+        raise DataError(
+            f"training pools of {[len(s) for s in subsets]} against {len(held_out)} held-out "
+            "values; pools must be of one size"
+        )
+    if replicates < 20:
+        raise InvalidArgument(f"replicates is {replicates}; give 20 or more")
+    used, where = np.unique(np.concatenate(list(subsets)), return_inverse=True)
+    pools = list(where.reshape(len(subsets), -1))
+    to_train = squared_distances(train[used], samples)
+    to_held = squared_distances(held_out, samples)
+
+    def nearer(held: np.ndarray, chosen: Sequence[np.ndarray]) -> np.ndarray:
+        least = to_held[held].min(0)
+        share = np.zeros(len(samples))
+        for pool in chosen:
+            mine = to_train[pool].min(0)
+            share += (mine < least) + 0.5 * (mine == least)
+        return share / len(chosen)
+
+    value = nearer(np.arange(len(held_out)), pools).mean()
+    rows, pool = Resampler(len(samples), strata), Resampler(len(held_out))
+    generator = np.random.default_rng(seed)
+    drawn = np.empty(replicates)
+    for i in range(replicates):
+        shares = nearer(pool(generator), [p[pool(generator)] for p in pools])
+        drawn[i] = shares[rows(generator)].mean()
+    low, high = np.quantile(drawn - drawn.mean() + value, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(value), max(0.0, float(low)), min(1.0, float(high)))
+
+
+def copies(
+    samples: Float[np.ndarray, "m d"], train: Float[np.ndarray, "n d"], ratio: float = 1 / 3
+) -> Bool[np.ndarray, " m"]:
+    """Which samples are near copies: d₁ < `ratio`·d₂, or d₁ = 0, in the whole training set.
+
+    d₁ and d₂ are the L2 distances to the nearest and second nearest training value. Blind to an
+    original that stands in the training set twice unless it is copied exactly. Source: Yoon et al.
+    2023, "Diffusion probabilistic models generalize when they fail to memorize".
+    """
+    if len(train) < 2:
+        raise DataError(f"{len(train)} training values; copies need two or more to compare with")
+    out = np.zeros(len(samples), bool)
+    for start in range(0, len(samples), 256):
+        rows = slice(start, start + 256)
+        near = np.partition(squared_distances(samples[rows], train), 1, axis=1)[:, :2]
+        out[rows] = (near[:, 0] < ratio**2 * near[:, 1]) | (near[:, 0] == 0)
+    return out
+
+
+def squared_distances(
+    a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]
+) -> Float[np.ndarray, "n m"]:
+    """|a_i − b_j|², computed in float64, exact for whole numbers below 2²⁶; kept in float32."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    squares = (a * a).sum(1)[:, None] + (b * b).sum(1)[None, :] - 2 * (a @ b.T)
+    return squares.clip(min=0.0).astype(np.float32)

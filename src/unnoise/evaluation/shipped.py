@@ -1,0 +1,138 @@
+"""Feature classifiers on disk: the one that ships with the project, and those trained on demand.
+
+`python -m unnoise.evaluation` trains and writes the shipped one anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..data.dataset import fingerprint
+from ..data.spec import strict_json
+from ..errors import ArtifactError, DataError, UnnoiseError, unknown
+from .classifier import FeatureClassifier
+from .classifier_training import train_classifier
+from .evaluate import FeatureNet, Labelled
+from .pixels import ValuePCA
+
+FORMAT = 1
+WEIGHTS = Path(__file__).parent / "weights"
+_KEYS = ("format", "config", "record", "fingerprint", "train_hash")
+
+
+def save_classifier(model: FeatureClassifier, stem: str | Path, train_hash: str) -> Path:
+    """Write STEM.safetensors and STEM.json (configuration, record, hashes); returns the latter."""
+    from safetensors.torch import save_file
+
+    stem = Path(stem)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    card = {
+        "format": FORMAT,
+        "config": model.config(),
+        "record": model.record,
+        "fingerprint": model.fingerprint,
+        "train_hash": train_hash,
+    }
+    part = stem.parent / f".{stem.name}.{os.getpid()}"
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, part)
+    part.chmod(0o644)
+    os.replace(part, _with(stem, ".safetensors"))
+    part.write_text(json.dumps(card, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(part, _with(stem, ".json"))
+    return _with(stem, ".json")
+
+
+def load_classifier(stem: str | Path) -> tuple[FeatureClassifier, str]:
+    """The classifier of `save_classifier` and the hash of what it was trained on.
+
+    Raises ArtifactError where a file is missing or damaged, or the weights are not those that the
+    card names.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    stem = Path(stem)
+    card = _card(_with(stem, ".json"))
+    try:
+        model = FeatureClassifier(**card["config"])
+        model.load_state_dict(load_file(_with(stem, ".safetensors")), assign=False)
+    except (OSError, SafetensorError, RuntimeError, TypeError, ValueError, UnnoiseError) as error:
+        raise ArtifactError(f"the classifier at {stem} cannot be read: {error}") from error
+    if model.fingerprint != card["fingerprint"]:
+        raise ArtifactError(
+            f"the classifier at {stem} has hash {model.fingerprint[:16]} but its card says "
+            f"{str(card['fingerprint'])[:16]}; take both files from one place"
+        )
+    model.record = dict(card["record"])
+    return model.eval(), card["train_hash"]
+
+
+def shipped_classifier(name: str) -> FeatureClassifier:
+    """A classifier that ships with the project; raises InvalidArgument for an unknown name."""
+    names = sorted(path.stem for path in WEIGHTS.glob("*.json"))
+    if name not in names:
+        raise unknown("shipped classifier", name, names)
+    return load_classifier(WEIGHTS / name)[0]
+
+
+def features_for(
+    train: Labelled,
+    validation: Labelled | None = None,
+    *,
+    test: Labelled | None = None,
+    cache: str | Path | None = None,
+    **options: Any,
+) -> FeatureNet:
+    """The feature space for data: a classifier where there are labels, else `ValuePCA`.
+
+    The shipped classifier where `train` is what it was trained on; else the one in the folder
+    `cache`; else one is trained by `train_classifier(**options)` and left in `cache`. Its accuracy
+    on `validation` and `test` goes into its record. Raises DataError for data that do not fit.
+    """
+    if train.labels is None or len(torch.as_tensor(train.labels).unique()) < 2:
+        return ValuePCA(train.values)
+    train_hash = fingerprint(torch.as_tensor(train.values), torch.as_tensor(train.labels))
+    for path in sorted(WEIGHTS.glob("*.json")):
+        if _card(path)["train_hash"] == train_hash:
+            return load_classifier(path.with_suffix(""))[0]
+    stem = None if cache is None else Path(cache) / f"classifier-{train_hash[:16]}"
+    if stem is not None and _with(stem, ".json").exists():
+        model, of = load_classifier(stem)
+        if of == train_hash:
+            return model
+    model = trained(train, validation, test, **options)
+    if stem is not None:
+        save_classifier(model, stem, train_hash)
+    return model
+
+
+def trained(
+    train: Labelled, validation: Labelled | None, test: Labelled | None, **options: Any
+) -> FeatureClassifier:
+    """`train_classifier`, with the accuracy on the parts that have labels in its record."""
+    if train.labels is None:
+        raise DataError("a classifier needs labels; evaluate data without them by `ValuePCA`")
+    model = train_classifier(train.values, train.labels, **options)
+    for name, part in (("validation", validation), ("test", test)):
+        if part is not None and part.labels is not None:
+            model.record[f"{name}_accuracy"] = model.accuracy(part.values, part.labels)
+    return model
+
+
+def _with(stem: Path, ending: str) -> Path:
+    return stem.parent / (stem.name + ending)
+
+
+def _card(path: Path) -> dict[str, Any]:
+    try:
+        card = strict_json(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError, DataError) as error:
+        raise ArtifactError(f"no classifier card can be read at {path}: {error}") from error
+    if not isinstance(card, dict) or set(card) != set(_KEYS) or card["format"] != FORMAT:
+        raise ArtifactError(f"{path} is not a classifier card of format {FORMAT}; train it again")
+    return card
