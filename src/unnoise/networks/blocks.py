@@ -96,6 +96,7 @@ class ResidualBlock(nn.Module):
             h, x = halve(h), halve(x)
         h, x = self.first(h), self.shortcut(x)
         if self.resample == "up":
+            size = size or tuple(2 * n for n in h.shape[2:])
             h, x = double(h, size), double(x, size)
         steer = self.steer(embedding.to(self.steer.weight.dtype)).to(h.dtype)
         scale, shift = steer.reshape(len(h), -1, *[1] * (h.ndim - 2)).chunk(2, dim=1)

@@ -174,7 +174,7 @@ class Embedding(nn.Module):
             out = self.noise(noise_level)
             for name, part in self.conditions.items():
                 if condition is None:
-                    out = out + part.absent(len(out))
+                    out = out + part.absent(len(out))  # type: ignore[operator]
                 else:
                     out = out + part(condition.values[name], condition.keep)
             return nn.functional.silu(out)

@@ -19,9 +19,7 @@ def double(
 ) -> Float[Tensor, "batch channels *size"]:
     """Repeat every element twice along every dimension, then crop to `size`."""
     x = nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
-    if tuple(x.shape[2:]) == size:
-        return x
-    return x[(..., *(slice(n) for n in size))]
+    return crop(x, size)
 
 
 def to_patches(
@@ -58,4 +56,14 @@ def from_patches(
     order = [axis for k in range(dimensions) for axis in (2 + dimensions + k, 2 + k)]
     x = x.permute(0, 1, *order)
     x = x.reshape(*x.shape[:2], *(count * patch for count in counts))
-    return x[(..., *(slice(n) for n in size))]
+    return crop(x, size)
+
+
+def crop(
+    x: Float[Tensor, "batch channels *larger"], size: tuple[int, ...]
+) -> Float[Tensor, "batch channels *size"]:
+    """The first `size` elements along every dimension."""
+    for axis, n in enumerate(size, start=2):
+        if x.shape[axis] != n:
+            x = x.narrow(axis, 0, n)
+    return x

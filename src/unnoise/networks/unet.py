@@ -157,7 +157,7 @@ class UNet(Network):
         kept: list[list[Tensor]] = []
         for stage, shrink in zip(self.down, self.shrink, strict=True):
             kept.append([])
-            for parts in stage:
+            for parts in stage:  # type: ignore[attr-defined]
                 h = run(parts, h, embedding)
                 kept[-1].append(h)
             h = shrink(h, embedding)
@@ -166,7 +166,7 @@ class UNet(Network):
         for stage, grow in zip(reversed(self.up), reversed(self.grow), strict=True):
             skips = kept.pop()
             h = grow(h, embedding, tuple(skips[-1].shape[2:]))
-            for parts in stage:
+            for parts in stage:  # type: ignore[attr-defined]
                 skip = skips.pop()
                 h = h + skip if self.skips == "add" else torch.cat([h, skip], dim=1)
                 h = run(parts, h, embedding)
@@ -175,7 +175,8 @@ class UNet(Network):
         return from_patches(h.to(dtype), self.patch, size)
 
 
-def run(parts: nn.ModuleList, h: Tensor, embedding: Tensor) -> Tensor:
+def run(parts: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
     """A residual block and the attention that may follow it."""
-    h = parts[0](h, embedding)
-    return parts[1](h) if len(parts) > 1 else h
+    block, *attention = parts.children()
+    h = block(h, embedding)
+    return attention[0](h) if attention else h
