@@ -78,6 +78,8 @@ class Streams:
 
     def integers(self, high: int, *event: int) -> Tensor:
         """Whole numbers in [0, high), (n, *event), int64 on the CPU."""
+        if not 1 <= high <= 2**63:
+            raise InvalidArgument(f"whole numbers below {high!r}; give 1 to 2**63")
         return self._draw("integers", event, high)
 
     def _draw(self, kind: str, event: tuple[int, ...], high: int = 0) -> Tensor:

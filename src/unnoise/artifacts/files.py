@@ -79,8 +79,9 @@ def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
         raise ArtifactError(f"{path} is no sound safetensors file: {error}") from error
 
 
-def load_into(module: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Copy tensors into a module's state, which must match in names, shapes and finiteness."""
+def check_tensors(module: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Raise ArtifactError unless tensors are a module's state in names, shapes and dtypes, and
+    finite; the module may be on the meta device."""
     state = module.state_dict()
     for what, names in (
         ("lacks", state.keys() - tensors.keys()),
@@ -94,6 +95,9 @@ def load_into(module: torch.nn.Module, tensors: Mapping[str, Tensor], where: str
                 f"{where}: tensor {name!r} is {tuple(value.shape)}, the network's is "
                 f"{tuple(state[name].shape)}"
             )
+        if value.dtype != state[name].dtype:
+            raise ArtifactError(
+                f"{where}: tensor {name!r} is {value.dtype}, the network's is {state[name].dtype}"
+            )
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ArtifactError(f"{where}: tensor {name!r} holds NaN or infinity")
-    module.load_state_dict(tensors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,15 +12,25 @@ import torch
 from torch import Tensor
 
 from ..data import DataSpec
+from ..data.dataset import MAX_BYTES
 from ..errors import ArtifactError, InvalidArgument, RecipeError, UnnoiseError, need_count, unknown
 from ..fields import Condition, Denoiser, Field
 from ..guidance import classifier_free
 from ..randomness import Streams
-from ..recipes import Recipe, SampleConfig, build_denoiser, build_grid, load_recipe, validate
+from ..recipes import (
+    Recipe,
+    SampleConfig,
+    build_denoiser,
+    build_grid,
+    build_network,
+    load_recipe,
+    resolved,
+    validate,
+)
 from ..solvers import Solver, get
 from ..solvers import sample as walk
 from ..solvers.solver import OnStep
-from .files import load_into, read_json, read_tensors, write_bytes, write_json, write_tensors
+from .files import check_tensors, read_json, read_tensors, write_bytes, write_json, write_tensors
 from .precision import autocast
 
 FORMAT = 1
@@ -73,15 +84,17 @@ class Model:
 
         n: how many (by default one a label of `condition`, else 16). condition: {"class": c}, c an
         index or a name, or n of them; without one a class-conditional model draws the classes in
-        turn. guidance: scale, 1 none. Sample i depends on (seed, first + i) alone, whatever the
-        batch, up to the rounding of the network's precision. Raises InvalidArgument for what
-        cannot be, before any work.
+        turn (class first + i, modulo their number, for sample i). guidance: scale, 1 none. Sample
+        i depends on (seed, first + i) alone, whatever the batch, up to the rounding of the
+        network's precision. Raises InvalidArgument for what cannot be, before any work.
         """
         plan = self._plan(solver, steps, grid, guidance, interval, rescale)
-        labels = self._labels(n, condition)
-        n = len(labels) if labels is not None else need_count("n", 16 if n is None else n)
         need_count("batch", batch)
         need_count("first", first, 0)
+        if n is not None:
+            self.check_affordable(n)
+        labels = self._labels(n, condition, first)
+        n = len(labels) if labels is not None else 16 if n is None else n
         noise = Streams(seed, range(first, first + n), "sample")
         device = next(self.denoiser.parameters()).device
         pieces, passes = [], 0
@@ -131,7 +144,12 @@ class Model:
                 "guidance was asked for, and this model has no condition to be guided by; leave it "
                 "out, or train on labelled data"
             )
-        if asked and self.recipe.objective.drop == 0:
+        if config.guidance == 1 and (interval is not None or rescale):
+            raise InvalidArgument(
+                "an interval or a rescale was given, and guidance is 1, so that nothing is guided; "
+                "leave it out, or give a guidance such as 1.5"
+            )
+        if self.classes and config.guidance != 1 and self.recipe.objective.drop == 0:
             raise InvalidArgument(
                 "guidance needs the null condition, and this model was trained with "
                 "objective.drop=0; sample with guidance 1 or train with drop=0.1"
@@ -144,33 +162,49 @@ class Model:
             raise InvalidArgument(f"solver {chosen} on {path}: {reason}")
         return _Plan(chosen, times, config)
 
-    def _labels(self, n: int | None, condition: Mapping[str, Any] | None) -> Tensor | None:
+    def check_affordable(self, n: int) -> None:
+        """Raise InvalidArgument unless n samples can be asked for and held in memory."""
+        size = 4 * math.prod(self.spec.shape)
+        if need_count("n", n) * size > MAX_BYTES:
+            raise InvalidArgument(
+                f"n is {n}, {n * size / 2**30:.0f} GiB of samples at once; draw at most "
+                f"{MAX_BYTES // size} and go on with first={MAX_BYTES // size}"
+            )
+
+    def _labels(
+        self, n: int | None, condition: Mapping[str, Any] | None, first: int
+    ) -> Tensor | None:
+        if condition is not None and not isinstance(condition, Mapping):
+            raise InvalidArgument(f'condition is {condition!r}; give a dict, as {{"class": 3}}')
         if condition:
             for name in condition:
                 if name != "class" or not self.classes:
                     known = ["class"] if self.classes else ["none: the model is unconditional"]
                     raise unknown("condition", name, known)
             asked = condition["class"]
-            asked = asked.tolist() if isinstance(asked, Tensor) else asked
+            asked = asked.tolist() if hasattr(asked, "tolist") else asked
             many = asked if isinstance(asked, list | tuple | range) else [asked]
             labels = [self.spec.class_index(label) for label in many]
-            if n is not None and len(labels) not in (1, need_count("n", n)):
+            if not labels or (n is not None and len(labels) not in (1, n)):
                 raise InvalidArgument(
-                    f"{len(labels)} classes for {n} samples; give one, or one per sample"
+                    f"{len(labels)} classes for {n or 'some'} samples; give one, or one per sample"
                 )
             one_for_all = len(labels) == 1 and not isinstance(asked, list | tuple | range)
             count = n or (16 if one_for_all else len(labels))
             return torch.tensor(labels * count if len(labels) == 1 else labels)
         if not self.classes:
             return None
-        return torch.arange(need_count("n", 16 if n is None else n)) % self.classes
+        return (first % self.classes + torch.arange(16 if n is None else n)) % self.classes
 
     def save(self, folder: str | Path) -> Path:
         """Write the artifact: weights, then the card, then the JSON that names their hash."""
         from .card import model_card
 
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArtifactError(f"{folder} cannot be made: {error.strerror or error}") from error
         digest = write_tensors(folder / WEIGHTS, self.denoiser.network.state_dict())
         write_bytes(folder / CARD, model_card(self, digest).encode())
         from .. import __version__
@@ -180,7 +214,7 @@ class Model:
             {
                 "format": FORMAT,
                 "unnoise": __version__,
-                "recipe": self.recipe.model_dump(mode="json", exclude_none=True),
+                "recipe": resolved(self.recipe),
                 "data": self.spec.to_dict(),
                 "weights_sha256": digest,
                 "training": self.training,
@@ -210,14 +244,22 @@ class Model:
         missing = [key for key in _KEYS if key not in tree]
         if missing:
             raise ArtifactError(f"{folder / CONFIG} lacks {', '.join(missing)}")
+        for key in ("recipe", "data", "training"):
+            if not isinstance(tree[key], dict):
+                raise ArtifactError(f"{folder / CONFIG}: {key} is no object of keys")
         tensors = read_tensors(folder / WEIGHTS, str(tree["weights_sha256"]))
         try:
             recipe = load_recipe(tree["recipe"])
             spec = DataSpec.from_dict(tree["data"])
+            with torch.device("meta"):  # what the file must hold, before memory is taken for it
+                plan = build_network(recipe.network, recipe.model, spec, 0)
+            check_tensors(plan, tensors, str(folder / WEIGHTS))
             denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec)
-        except UnnoiseError as error:
+        except ArtifactError:
+            raise
+        except (UnnoiseError, RecursionError) as error:
             raise ArtifactError(f"{folder / CONFIG}: {error}") from error
-        load_into(denoiser.network, tensors, str(folder / WEIGHTS))
+        denoiser.network.load_state_dict(tensors)
         denoiser.eval().requires_grad_(False).to(device)
         chosen = resolve(precision, torch.device(device)).name
         return Model(denoiser, recipe, spec, dict(tree["training"]), chosen)

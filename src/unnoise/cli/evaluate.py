@@ -16,17 +16,23 @@ def evaluate(
     guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the samples.")] = None,
     part: Annotated[
-        str, typer.Option(help="Data to compare with: test, or validation while choosing.")
-    ] = "test",
+        str | None,
+        typer.Option(
+            help="Held-out data to compare with: test, or validation while choosing.  [test, where "
+            "the recipe holds one out]"
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for card.json and card.md.  [the model's]")
     ] = None,
 ) -> None:
     """Measure a model's samples against held-out data: card.json and card.md."""
     from ..pipelines.measure import measure
+    from .output import check_folder
 
-    card = measure(model, n=n, steps=steps, solver=solver, guidance=guidance, seed=seed, part=part)
     folder = out or model
+    check_folder(folder)
+    card = measure(model, n=n, steps=steps, solver=solver, guidance=guidance, seed=seed, part=part)
     folder.mkdir(parents=True, exist_ok=True)
     card.save(folder)
     typer.echo((folder / "card.md").read_text("utf-8"))

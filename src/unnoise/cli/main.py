@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
+import typer.core
 
 from ..errors import UnnoiseError
 from . import demo, evaluate, recipes, sample, train
 
+
+class _Verbs(typer.core.TyperGroup):
+    """Says why it was interrupted, which typer alone would keep to itself."""
+
+    def invoke(self, context: Any) -> Any:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt as stop:
+            print(str(stop) or "interrupted", file=sys.stderr)
+            raise typer.Exit(130) from stop
+
+
 app = typer.Typer(
     name="unnoise",
+    cls=_Verbs,
     help="Train a generative model on your own data, sample it in a few steps, measure it.",
     no_args_is_help=True,
     add_completion=False,
@@ -38,15 +53,14 @@ def _root(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; every expected failure is one message on standard error."""
     try:
-        app(args=arguments, standalone_mode=True)
+        app(args=arguments, prog_name="unnoise", standalone_mode=True)
     except UnnoiseError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt as stop:
-        print(str(stop) or "interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(1)
+    except OSError as error:  # a full disk, a folder without permission
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,18 @@ def check_output(model: Model, out: Path) -> None:
         raise InvalidArgument(f"{out} is a file; give a folder, or a name ending in .png or .npy")
     if out.suffix and not out.parent.is_dir():
         raise InvalidArgument(f"there is no folder {out.parent}; make it first")
+    check_folder(out.parent if out.suffix else out)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise InvalidArgument, before any work, where files cannot be written into `folder`."""
+    at = folder.absolute()
+    while not at.exists() and at != at.parent:
+        at = at.parent
+    if not at.is_dir():
+        raise InvalidArgument(f"{at} is a file; no folder {folder} can be made there")
+    if not os.access(at, os.W_OK | os.X_OK):
+        raise InvalidArgument(f"{at} cannot be written to; give another place")
 
 
 def write_samples(model: Model, made: Samples, out: Path) -> None:
@@ -45,7 +58,9 @@ def write_samples(model: Model, made: Samples, out: Path) -> None:
 
     pixels = model.spec.pixels(made.x)
     if out.suffix == ".png":
-        sample_grid(pixels, made.labels, model.spec.class_names, out)
+        buffer = io.BytesIO()
+        sample_grid(pixels, made.labels, model.spec.class_names).save(buffer, "PNG")
+        write_bytes(out, buffer.getvalue())
         return
     from PIL import Image
 
@@ -54,4 +69,5 @@ def write_samples(model: Model, made: Samples, out: Path) -> None:
     for i, picture in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
         label = "" if made.labels is None or names is None else f"-{names[int(made.labels[i])]}"
         safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in label)
-        Image.fromarray(picture.squeeze()).save(out / f"{i:05d}{safe}.png")
+        picture = picture[..., 0] if picture.shape[-1] == 1 else picture
+        Image.fromarray(picture).save(out / f"{i:05d}{safe}.png")

@@ -34,14 +34,21 @@ def sample(
 ) -> None:
     """Draw samples from a trained model."""
     from ..artifacts import load
+    from ..errors import InvalidArgument, need_count
     from .output import check_output, write_samples
 
+    need_count("n", n)
     loaded = load(model, precision)
     check_output(loaded, out)
     condition = None
     if class_:
+        if len(class_) > n:
+            raise InvalidArgument(f"{len(class_)} classes for {n} samples; give --n {len(class_)}")
         named = [loaded.spec.class_index(c) for c in class_] if loaded.classes else class_
-        condition = {"class": named[0] if len(named) == 1 else (named * n)[:n]}
+        loaded.check_affordable(n)
+        condition = {
+            "class": named[0] if len(named) == 1 else [named[i % len(named)] for i in range(n)]
+        }
     made = loaded.sample(
         n,
         solver=solver,

@@ -99,10 +99,14 @@ def _apply(tree: Tree, change: Callable[[Tensor], Tensor]) -> Tree:
 
 
 def _join(trees: list[Tree]) -> Tree:
+    def shape(tree: Tree) -> dict[str, bool]:
+        return {name: isinstance(value, dict) for name, value in tree.items()}
+
     first = trees[0]
-    if any(tree.keys() != first.keys() for tree in trees):
+    if any(shape(tree) != shape(first) for tree in trees):
         raise InvalidArgument(
-            f"conditions with different names: {[sorted(tree) for tree in trees]}"
+            f"conditions with different names: {[sorted(tree) for tree in trees]}; give trees of "
+            "the same names"
         )
     return {
         name: _join([tree[name] for tree in trees])  # type: ignore[misc]

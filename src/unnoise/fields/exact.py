@@ -31,12 +31,22 @@ class Gaussian(Field):
         self.path, self.mean = path, mean
         self.basis: Tensor | None = None
         if covariance.ndim == 2 and covariance.shape == (mean.numel(),) * 2 != mean.shape:
+            if not torch.allclose(covariance, covariance.T):
+                raise InvalidArgument("a covariance matrix must be symmetric; this one is not")
             values, self.basis = torch.linalg.eigh(covariance)
-            self.variance = values.clamp(min=0)
-        else:
+            rounding = 1e-5 if values.dtype == torch.float32 else 1e-10
+            self.variance = torch.where(values.abs() <= rounding * values.max(), 0.0, values)
+        elif covariance.shape in ((), mean.shape):
             self.variance = covariance.expand(mean.shape)
+        else:
+            raise InvalidArgument(
+                f"a covariance of shape {tuple(covariance.shape)} for a mean of shape "
+                f"{tuple(mean.shape)}; give one variance, one per number, or a square matrix"
+            )
         if bool((self.variance < 0).any()):
-            raise InvalidArgument("a variance is negative; give variances ≥ 0")
+            raise InvalidArgument(
+                f"a variance is negative, {float(self.variance.min())!r}; give variances ≥ 0"
+            )
 
     def _turn(self, x: Tensor) -> Tensor:
         return x if self.basis is None else x.flatten(1) @ self.basis
@@ -49,7 +59,8 @@ class Gaussian(Field):
         alpha, sigma = (expand(c, x_t) for c in (self.path.alpha(times), self.path.sigma(times)))
         if self.basis is not None:
             alpha, sigma = alpha.reshape(-1, 1), sigma.reshape(-1, 1)
-        gain = alpha * self.variance / (alpha**2 * self.variance + sigma**2)
+        total = alpha**2 * self.variance + sigma**2
+        gain = alpha * self.variance / total.clamp(min=torch.finfo(total.dtype).tiny)
         mean = self.mean
         centred = x_t - expand(self.path.alpha(times), x_t) * mean
         x0 = mean + self._back(gain * self._turn(centred), x_t.shape)

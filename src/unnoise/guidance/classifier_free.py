@@ -38,11 +38,16 @@ class ClassifierFree(Field):
             raise InvalidArgument(
                 "classifier-free guidance needs a condition: bind one with .given(condition)"
             )
+        if self.rescale and x_t[0].numel() < 2:
+            raise InvalidArgument(
+                f"rescale compares deviations over an event, and {tuple(x_t.shape[1:])} holds one "
+                "number; use rescale=0"
+            )
         condition = Condition.of(condition, len(x_t))
         inside = self._inside(t)
         if self.scale == 1 or inside is False:
             return self.field(x_t, t, condition)
-        if self.scale == 0 and inside is True:
+        if self.scale == 0 and not self.rescale and inside is True:
             return self.field(x_t, t, condition.null())
         times = t if t.ndim == 0 else torch.cat([t, t])
         both = self.field(
@@ -90,7 +95,8 @@ def classifier_free(
     is scaled towards the deviation of the conditional x0, per sample (Lin et al. 2024, there on
     the network's output; on x0 here, so that it means the same in every lens).
 
-    Raises InvalidArgument for a scale that is not finite, a bad interval or rescale, no condition.
+    Raises InvalidArgument for a scale that is not finite, a bad interval or rescale, no condition,
+    or a rescale of events of one number.
     Source: Ho & Salimans 2022.
     """
     return ClassifierFree(field, scale, interval, rescale)

@@ -15,6 +15,9 @@ from ..errors import InvalidArgument
 from ..fields.condition import Condition
 
 
+OUTER = frozenset({"embed", "enter", "leave", "steer"})
+
+
 class Network(nn.Module):
     """A module called `network(x, noise_level, condition)` that can be rebuilt from `config()`.
 
@@ -30,6 +33,18 @@ class Network(nn.Module):
     def config(self) -> dict[str, Any]:
         """The constructor's arguments: plain numbers, strings, lists and dicts."""
         return deepcopy(self._config)
+
+    def hidden_matrices(self) -> list[nn.Parameter]:
+        """Matrices and convolutions between the first layer and the last: what Muon is for.
+
+        Not the layers that enter, leave, embed or steer (parts of those names), whose rows are
+        inputs, outputs or gains of their own.
+        """
+        return [
+            p
+            for name, p in self.named_parameters()
+            if p.ndim >= 2 and not OUTER.intersection(name.split("."))
+        ]
 
     def parameter_count(self) -> int:
         """How many numbers are trained."""

@@ -72,7 +72,9 @@ class Denoising:
             condition = condition.drop(dropped.to(condition.keep.device))
         said = model(path.diffuse(x0, eps, t), t, condition)
         a, b = (expand(c, x0) for c in lens_row(path, said.lens, t))
-        error = (said.value - (a * x0 + b * eps)).float().square().flatten(1).mean(1)
+        miss = said.value - (a * x0 + b * eps)
+        miss = miss.to(torch.promote_types(miss.dtype, torch.float32))
+        error = miss.square().flatten(1).mean(1)
         per_sample = self.weight.on(said.lens, path, t).to(error.dtype) * error
         return Loss(per_sample.mean(), per_sample.detach(), t)
 

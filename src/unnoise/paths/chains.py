@@ -34,6 +34,7 @@ class Chain:
     betas: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(float(beta) for beta in self.betas))
         for n, beta in enumerate(self.betas, start=1):
             if not 0 < beta <= 1 or (beta == 1 and n < len(self.betas)):
                 raise InvalidArgument(
@@ -124,8 +125,8 @@ class Chain:
 
         mean = √ᾱ_m·β/(1−ᾱ_n)·x0 + √(1−β)·(1−ᾱ_m)/(1−ᾱ_n)·x_n with 1 − β = ᾱ_n/ᾱ_m.
         """
-        m = self._step(n) - 1 if m is None else m
-        if not 0 <= m < n:
+        m = self._step(n) - 1 if m is None else self._step(m, 0)
+        if not m < self._step(n):
             raise InvalidArgument(f"posterior from step {n} to {m!r}; need 0 ≤ m < n")
         alpha = float(self._alpha_bar[n] / self._alpha_bar[m])
         gone_m, gone_n = float(self._one_minus[m]), float(self._one_minus[n])
@@ -165,7 +166,7 @@ class ChainPath(GaussianPath):
     def _locate(self, t: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
         position = as_time(t).double() * self.chain.steps
         near = position.round()
-        position = torch.where((position - near).abs() < 1e-6, near, position)
+        position = torch.where((position - near).abs() <= 1e-12 * near, near, position)
         low = position.floor().clamp(0, self.chain.steps - 1)
         return low.long().cpu(), (low.long() + 1).cpu(), (position - low).cpu()
 

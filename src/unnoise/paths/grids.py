@@ -148,10 +148,10 @@ def leading(path: ChainPath, steps: int) -> Tensor:
 
 
 def linspace(path: ChainPath, steps: int) -> Tensor:
-    """Chain steps evenly from T to 1, rounded, then 0."""
+    """Chain steps n evenly from T to 1, n − 1 rounded with halves to even, then 0."""
     length = _chain_length(path, steps)
     gap = (length - 1) / max(steps - 1, 1)
-    return _on_chain([round(length - i * gap) for i in range(steps)], length)
+    return _on_chain([1 + round(length - 1 - i * gap) for i in range(steps)], length)
 
 
 def _chain_length(path: ChainPath, steps: int) -> int:

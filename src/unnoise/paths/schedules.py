@@ -113,11 +113,16 @@ class Cosine(GaussianPath):
         return (gone.sin() * (gone + 2 * first).sin()).sqrt() / math.cos(first)
 
     def alpha_rate(self, t: Tensor | float) -> Tensor:
-        rest, _, first = self._angles(t)
-        return -HALF_PI / (1 + self.offset) * rest.cos() / math.cos(first)
+        _, gone, first = self._angles(t)
+        return -HALF_PI / (1 + self.offset) * (gone + first).sin() / math.cos(first)
 
     def sigma_rate(self, t: Tensor | float) -> Tensor:
+        if self.offset == 0:  # σ = sin(πt/2): finite at t = 0, where the form below is 0/0
+            return HALF_PI * self.alpha(t)
         return -self.alpha(t) * self.alpha_rate(t) / self.sigma(t)
+
+    def diffusion(self, t: Tensor | float) -> Tensor:
+        return (-2 * self.drift(t)).sqrt()  # any path with α² + σ² = 1
 
     def log_snr(self, t: Tensor | float) -> Tensor:
         return self.alpha(t).log() - self.sigma(t).log()
@@ -130,7 +135,8 @@ class Cosine(GaussianPath):
         sine = (sigma2 * math.cos(first) ** 2 + math.sin(first) ** 2).sqrt()
         phi = torch.atan2(sine, alpha2.sqrt() * math.cos(first))
         # φ − φ(0) from sin(φ−φ0)·sin(φ+φ0) = cos²φ0·σ²: no cancellation near the data.
-        gone = (sigma2 * math.cos(first) ** 2 / (phi + first).sin()).clamp(max=1).asin()
+        sum_sine = (phi + first).sin().clamp(min=torch.finfo(phi.dtype).tiny)
+        gone = (sigma2 * math.cos(first) ** 2 / sum_sine).clamp(max=1).asin()
         gone = torch.where(phi < 1, gone, phi - first)
         rest = torch.asin((alpha2.sqrt() * math.cos(first)).clamp(max=1))
         unit = HALF_PI / (1 + self.offset)

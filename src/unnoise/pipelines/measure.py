@@ -12,7 +12,7 @@ from ..artifacts import Model
 from ..artifacts.files import read_json
 from ..artifacts.model import CONFIG
 from ..data import Dataset
-from ..errors import DataError, InvalidArgument
+from ..errors import DataError, InvalidArgument, need_count
 from ..evaluation import Card, FeatureNet, Part, Provenance, evaluate, features_for
 from ..recipes import open_parts
 
@@ -27,7 +27,7 @@ def measure(
     solver: str | None = None,
     guidance: float | None = None,
     seed: int | None = None,
-    part: str = "test",
+    part: str | None = None,
     batch: int = 250,
     parts: Mapping[str, Dataset] | None = None,
     features: FeatureNet | None = None,
@@ -36,33 +36,33 @@ def measure(
 
     The data are those of the model's recipe, opened and split again and checked against the
     fingerprint that the model carries; samples are spread evenly over the classes. `part` is
-    compared with: test, or validation while one is still choosing. Raises DataError where the
-    data changed or no such part was held out, and what loading and sampling raise.
+    compared with: test, or validation while one is still choosing; by default test where the
+    recipe holds one out, else validation. Raises DataError where the data changed or no such part
+    was held out, and what loading and sampling raise.
     """
-    if part not in ("test", "validation"):
+    if part not in (None, "test", "validation"):
         raise InvalidArgument(f"part is {part!r}; give 'test' or 'validation'")
     folder = Path(folder).expanduser()
     model = Model.load(folder)
+    settings = model.recipe.evaluate
+    count = need_count("n", settings.samples if n is None else n, LEAST)
     if parts is None:
         parts = open_parts(model.recipe)[1]
     train = parts["train"]
-    if train.spec.fingerprint != model.spec.fingerprint:
+    learned = model.training.get("train_fingerprint", train.fingerprint())
+    if train.spec.fingerprint != model.spec.fingerprint or train.fingerprint() != learned:
         raise DataError(
-            f"the data of this model's recipe have changed: fingerprint "
+            f"the data of this model's recipe, or their parts, have changed: fingerprint "
             f"{train.spec.fingerprint[:16]}…, the model was trained on "
             f"{model.spec.fingerprint[:16]}…; evaluate on the data it was trained on"
         )
-    held = parts.get(part) or parts.get("validation")
+    used = part or ("test" if "test" in parts else "validation")
+    held = parts.get(used)
     if held is None or len(held) < LEAST:
         raise DataError(
-            f"evaluation needs at least {LEAST} samples that were held out, and this recipe holds "
-            f"out {0 if held is None else len(held)}; train with data.split.test=100"
+            f"evaluation needs at least {LEAST} samples that were held out, and the {used} part of "
+            f"this recipe has {0 if held is None else len(held)}; train with data.split.{used}=100"
         )
-    used = part if parts.get(part) is not None else "validation"
-    settings = model.recipe.evaluate
-    count = settings.samples if n is None else n
-    if count < LEAST:
-        raise InvalidArgument(f"n is {count}; give at least {LEAST} samples to measure")
     seed = settings.seed if seed is None else seed
     options: dict[str, Any] = {"steps": steps, "solver": solver, "guidance": guidance}
     made = model.sample(count, seed=seed, batch=batch, **options)

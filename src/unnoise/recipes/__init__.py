@@ -8,12 +8,14 @@ from .build import (
     build_path,
     build_solver,
     check,
+    check_data,
     data_std,
     open_parts,
 )
 from .choose import choose
-from .load import dump, load_recipe, read_tree, shipped, validate
-from .schema import Recipe, SampleConfig, seconds
+from .load import dump, load_recipe, read_tree, resolved, shipped, validate
+from .schema import Recipe, SampleConfig
+from .section import seconds
 
 __all__ = [
     "Recipe",
@@ -25,12 +27,14 @@ __all__ = [
     "build_path",
     "build_solver",
     "check",
+    "check_data",
     "choose",
     "data_std",
     "dump",
     "load_recipe",
     "open_parts",
     "read_tree",
+    "resolved",
     "seconds",
     "shipped",
     "validate",

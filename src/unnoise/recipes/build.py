@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RecipeError, Unsupported
 from ..fields import Denoiser
 from ..objectives import Denoising, LogitNormal, LogNormal, OnChain, Times, Uniform, weight
-from ..paths import EDM, VE, Chain, Cosine, Flow, GaussianPath, SubVP, Trigonometric, VPLinear
+from ..paths import (
+    EDM,
+    VE,
+    Chain,
+    ChainPath,
+    Cosine,
+    Flow,
+    GaussianPath,
+    SubVP,
+    Trigonometric,
+    VPLinear,
+)
 from ..solvers import Solver, get, grid_for
 from .schema import (
     GridConfig,
@@ -17,8 +28,8 @@ from .schema import (
     PathConfig,
     Recipe,
     SampleConfig,
-    Split,
 )
+from .sources import Split
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -112,14 +123,52 @@ def check(recipe: Recipe) -> None:
 
     path = build_path(recipe.path)
     require_lens(path, recipe.model.predicts)
-    build_objective(recipe.objective)
-    if recipe.objective.times.kind == "chain" and recipe.path.kind != "chain":
-        raise RecipeError("objective.times.kind is 'chain' and path.kind is not; use uniform times")
+    times = build_objective(recipe.objective).times
+    if isinstance(times, OnChain) and not isinstance(path, ChainPath):
+        raise RecipeError(
+            f"objective.times.kind is 'chain', and the path is {path}; use uniform times, or an "
+            "unchanged path.kind=chain"
+        )
+    wanted = guidance_wanted(recipe.sample)
+    if wanted and not recipe.model.conditional:
+        raise RecipeError(
+            f"{wanted} asks for guidance, and model.conditional is false; take it out "
+            "(sample.guidance=1), or train with model.conditional=true"
+        )
+    if wanted and recipe.objective.drop == 0:
+        raise RecipeError(
+            f"{wanted} asks for guidance, which needs the null condition, and objective.drop is "
+            "0, so that it is never trained; set objective.drop=0.1, or sample.guidance=1"
+        )
     grid = build_grid(recipe.sample.grid, path, recipe.sample.steps)
     solver = build_solver(recipe.sample)
     reason = solver.refusal(path, float(grid[0]), float(grid[-1]))
     if reason:
         raise Unsupported(f"sample.solver {recipe.sample.solver!r} on path {path}: {reason}")
+
+
+def guidance_wanted(config: SampleConfig) -> str | None:
+    """The key that asks for guidance, with its value; None where nothing does.
+
+    Raises RecipeError for an interval or a rescale of no guidance.
+    """
+    for key, value in (("interval", config.interval), ("rescale", config.rescale)):
+        if value and config.guidance == 1:
+            raise RecipeError(
+                f"sample.{key} is {value} and sample.guidance is 1, so that nothing is guided; "
+                f"take {key} out, or give a guidance such as 1.5"
+            )
+    return None if config.guidance == 1 else f"sample.guidance={config.guidance:g}"
+
+
+def check_data(recipe: Recipe, spec: DataSpec) -> None:
+    """Refuse a recipe that asks these data for what they do not have."""
+    wanted = guidance_wanted(recipe.sample)
+    if wanted and not spec.classes:
+        raise RecipeError(
+            f"{wanted} asks for guidance, and {spec.name!r} has no labels to be guided by; set "
+            "sample.guidance=1, or give labels"
+        )
 
 
 def open_parts(recipe: Recipe) -> tuple[Dataset, dict[str, Dataset]]:

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..data import detect, load_data
 from ..errors import InvalidArgument
-from .load import load_recipe, shipped
+from .load import load_recipe, parse_override, shipped
 from .schema import Recipe
 
 
-def choose(what: str, budget: str | float | None = None, size: int | None = None) -> Recipe:
+def choose(
+    what: str,
+    budget: str | float | None = None,
+    size: int | None = None,
+    overrides: Sequence[str] = (),
+) -> Recipe:
     """A recipe for a built-in data set, a folder of pictures or an array file.
 
     A built-in one with a shipped recipe of its name gets that. Otherwise the network is a U-Net
     for signals, pictures and volumes (larger ones are cut into patches first) and an MLP for
-    vectors; one tenth of the data, 500 at most, is held out. `size` resizes pictures. Raises
-    DataError where the data cannot be read.
+    vectors; one tenth of the data, 500 at most, is held out. `size` resizes pictures. Overrides
+    are those of `load_recipe`; data.layout=NCL and the like already count when the data are read.
+    Raises DataError where the data cannot be read.
     """
     source, path = detect(what)
+    overrides = list(overrides) + ([] if budget is None else [f"train.budget={budget}"])
     if path is None and source in shipped() and size is None:
-        overrides = [] if budget is None else [f"train.budget={budget}"]
         return load_recipe(source, overrides)
     options: dict[str, Any] = {} if path is None else {"path": str(Path(path).resolve())}
+    for keys, value in map(parse_override, overrides):
+        if len(keys) == 2 and keys[0] == "data" and keys[1] not in ("source", "split", "path"):
+            options[keys[1]] = value
     if size is not None:
         if source != "folder":
             raise InvalidArgument(f"size={size} is for folders of pictures; {what} is {source!r}")
@@ -47,18 +57,19 @@ def choose(what: str, budget: str | float | None = None, size: int | None = None
     labelled = bool(spec.classes)
     return load_recipe(
         {
-            "name": Path(what).name or source,
+            "name": source if path is None else Path(path).resolve().name or source,
             "about": f"chosen for {len(data)} {spec.modality} samples of shape {spec.shape}",
             "data": {
                 "source": source,
-                **options,
+                **{key: value for key, value in options.items() if value is not None},
                 "split": {"validation": held, "test": 0} if held >= 10 else {},
             },
             "path": {"kind": "flow"},
             "network": network,
             "model": {"predicts": "velocity"},
             "objective": {"weight": "velocity", "drop": 0.1 if labelled else 0.0},
-            "train": {"budget": budget or "5m", "batch": max(1, min(64, len(data) - held))},
+            "train": {"budget": "5m", "batch": max(1, min(64, len(data) - held))},
             "sample": {"steps": 10, "guidance": 1.25 if labelled else 1.0},
-        }
+        },
+        overrides,
     )

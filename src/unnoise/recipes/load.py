@@ -14,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 from ..errors import RecipeError, nearest, unknown
 from .schema import Recipe
 
+CHOICES = ("kind", "source")  # the keys that say which component a section is
+
 
 def shipped() -> dict[str, str]:
     """The names of the recipes that ship with unnoise, and what each is for."""
@@ -28,6 +30,10 @@ def shipped() -> dict[str, str]:
 def read_tree(which: str | Path) -> dict[str, Any]:
     """The tree of a recipe file, or of a shipped recipe by its name. Raises RecipeError."""
     path = Path(which).expanduser()
+    if path.is_dir():
+        raise RecipeError(
+            f"{path} is a folder, not a recipe; to train on what is in it, give it as --data {path}"
+        )
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
             raise RecipeError(f"there is no recipe file {path}; shipped: {', '.join(shipped())}")
@@ -47,8 +53,11 @@ def load_recipe(which: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     are not allowed.
     """
     tree = _copy(which) if isinstance(which, Mapping) else read_tree(which)
-    for override in overrides:
-        _apply(tree, override)
+    parsed = [parse_override(override) for override in overrides]
+    _refuse_both_lengths(parsed)
+    # another kind first: it forgets the keys of the old one, and none of the other overrides
+    for parts, value in sorted(parsed, key=lambda p: p[0][-1] not in CHOICES):
+        _apply(tree, parts, value)
     return validate(Recipe, tree, "recipe")
 
 
@@ -63,10 +72,18 @@ def validate(kind: type[BaseModel], tree: Any, what: str) -> Any:
 
 
 def dump(recipe: Recipe) -> str:
-    """The resolved recipe as YAML."""
-    return yaml.safe_dump(
-        recipe.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
-    )
+    """The resolved recipe as YAML; `load_recipe` reads it back as it was."""
+    return yaml.safe_dump(resolved(recipe), sort_keys=False, allow_unicode=True)
+
+
+def resolved(section: BaseModel) -> dict[str, Any]:
+    """A section as plain values, without the keys that are null anyway."""
+    tree = {}
+    for key, value in section.model_dump(mode="json").items():
+        inner, known = getattr(section, key), type(section).model_fields[key]
+        if value is not None or known.default is not None:
+            tree[key] = resolved(inner) if isinstance(inner, BaseModel) else value
+    return tree
 
 
 class _Loader(yaml.SafeLoader):
@@ -77,9 +94,10 @@ def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dic
     seen: set[Any] = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=deep)
-        if key in seen:
+        if not isinstance(key, str) or key in seen:
+            what = "is given twice" if isinstance(key, str) else "is not a word"
             raise yaml.constructor.ConstructorError(
-                None, None, f"key {key!r} is given twice", key_node.start_mark
+                None, None, f"key {key!r} {what}", key_node.start_mark
             )
         seen.add(key)
     return yaml.SafeLoader.construct_mapping(loader, node, deep)
@@ -88,11 +106,15 @@ def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dic
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def _parse(text: str, where: str) -> dict[str, Any]:
+def _yaml(text: str, where: str) -> Any:
     try:
-        tree = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(f"{where} is not sound YAML: {error}") from error
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    tree = _yaml(text, where)
     if not isinstance(tree, dict):
         raise RecipeError(f"{where} holds {type(tree).__name__}; a recipe is a tree of keys")
     return tree
@@ -102,29 +124,39 @@ def _copy(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {k: _copy(v) if isinstance(v, Mapping) else v for k, v in tree.items()}
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def parse_override(override: str) -> tuple[list[str], Any]:
+    """The keys and the value of `train.steps=2000`; raises RecipeError."""
     key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
+    parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):
         raise RecipeError(f"override {override!r}; write key=value, such as train.steps=2000")
-    try:
-        value = yaml.safe_load(text) if text.strip() else None
-    except yaml.YAMLError as error:
-        raise RecipeError(f"override {override!r}: the value is not sound YAML") from error
+    value = _yaml(text, f"the value of override {override!r}") if text.strip() else None
     if isinstance(value, str):
         with suppress(ValueError):  # YAML reads 2e-3 as text
-            value = float(value) if "e" in value.lower() else value
+            number = float(value) if "e" in value.lower() else None
+            if number is not None:
+                value = int(number) if number.is_integer() else number
+    return parts, value
+
+
+def _refuse_both_lengths(parsed: list[tuple[list[str], Any]]) -> None:
+    given = {parts[-1] for parts, value in parsed if parts[:-1] == ["train"] and value is not None}
+    if {"steps", "budget"} <= given:
+        raise RecipeError("train.steps and train.budget were both given; give one of the two")
+
+
+def _apply(tree: dict[str, Any], parts: list[str], value: Any) -> None:
     at = tree
     for part in parts[:-1]:
         below = at.get(part)
         if below is None:
             below = at[part] = {}
         if not isinstance(below, dict):
-            raise RecipeError(f"override {override!r}: {part!r} holds a value, not keys")
+            raise RecipeError(f"override {'.'.join(parts)}: {part!r} holds a value, not keys")
         at = below
     last = parts[-1]
     # another kind of component brings its own keys: forget those of the old one
-    if last in ("kind", "source") and at.get(last) not in (None, value):
+    if last in CHOICES and at.get(last) not in (None, value):
         keep = {"split", "normalisation"}
         for old in [k for k in at if k not in keep]:
             del at[old]
@@ -138,7 +170,10 @@ def _apply(tree: dict[str, Any], override: str) -> None:
 def _explain(kind: type[BaseModel], problem: Any) -> str:
     place = [str(part) for part in problem["loc"]]
     tags = _tags(kind)
-    where = ".".join(part for part in place if part not in tags) or "the whole"
+    named = [part for part in place[:-1] if part not in tags] + [
+        part for part in place[-1:] if part not in tags or problem["type"] == "extra_forbidden"
+    ]
+    where = ".".join(named) or "the whole"
     given = problem.get("input")
     if problem["type"] == "extra_forbidden":
         known = _keys_at(kind, place[:-1])
@@ -173,7 +208,7 @@ def _tags(kind: type[BaseModel]) -> set[str]:
     tags: set[str] = set()
     for field in kind.model_fields.values():
         for section in _sections(field.annotation):
-            for key in ("kind", "source"):
+            for key in CHOICES:
                 if key in section.model_fields:
                     tags |= set(getattr(section.model_fields[key].annotation, "__args__", ()))
             tags |= _tags(section)
@@ -198,7 +233,7 @@ def _keys_at(kind: type[BaseModel], place: list[str]) -> list[str]:
                 if part
                 in {
                     a
-                    for key in ("kind", "source")
+                    for key in CHOICES
                     if key in k.model_fields
                     for a in getattr(k.model_fields[key].annotation, "__args__", ())
                 }

@@ -2,86 +2,24 @@
 
 from __future__ import annotations
 
-import math
-import re
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from ..errors import InvalidArgument
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
-
-
-class Section(BaseModel):
-    """A part of a recipe: unknown keys are refused, values are not changed afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-# ── data ─────────────────────────────────────────────────────────────────────────────────────
-class Split(Section):
-    """Sizes of the parts; those not given stay empty, `train` takes the rest where it is null."""
-
-    train: Count | None = None
-    validation: Annotated[int, Field(ge=0, strict=True)] = 0
-    test: Annotated[int, Field(ge=0, strict=True)] = 0
-    seed: Seed = 0
-
-
-class DataBase(Section):
-    normalisation: Literal["standardise", "range"] = "standardise"
-    split: Split = Split()
-
-
-class ArraysData(DataBase):
-    source: Literal["arrays"]
-    path: Path
-    labels: Path | None = None
-    layout: str | None = None
-    value_range: tuple[float, float] | None = None
-    class_names: list[str] | None = None
-    channels: str | None = None
-    name: str | None = None
-    licence: str = "not stated"
-
-
-class FolderData(DataBase):
-    source: Literal["folder"]
-    path: Path
-    size: Count | tuple[Count, Count] | None = None
-    mode: str = "auto"
-    labelled: bool = True
-    class_names: list[str] | None = None
-    name: str | None = None
-    licence: str = "not stated"
-
-
-class DigitsData(DataBase):
-    source: Literal["digits"]
-
-
-class Mnist5kData(DataBase):
-    source: Literal["mnist5k"]
-    path: Path | None = None
-    fetch: bool = False
-
-
-class FashionData(DataBase):
-    source: Literal["fashion"]
-    part: Literal["train", "test", "all"] = "train"
-    path: Path | None = None
-    fetch: bool = False
-
-
-Data = Annotated[
-    ArraysData | FolderData | DigitsData | Mnist5kData | FashionData,
-    Field(discriminator="source"),
-]
+from .section import (
+    Count,
+    Decay,
+    Few,
+    Positive,
+    Section,
+    Seed,
+    Share,
+    Steps,
+    Width,
+    kind_or,
+    seconds,
+)
+from .sources import Data
 
 
 # ── path ─────────────────────────────────────────────────────────────────────────────────────
@@ -124,7 +62,7 @@ class EDMPath(PathBase):
 class ChainPathConfig(PathBase):
     kind: Literal["chain"]
     betas: Literal["linear", "cosine", "scaled_linear", "sigmoid"] = "linear"
-    steps: Count = 1000
+    steps: Steps = 1000
     zero_terminal_snr: bool = False
 
 
@@ -137,21 +75,30 @@ PathConfig = Annotated[
 # ── model ────────────────────────────────────────────────────────────────────────────────────
 class UNetConfig(Section):
     kind: Literal["unet"]
-    widths: list[Count] = [32, 64, 128]
-    blocks: Count | list[Count] = 2
-    attention: list[Annotated[int, Field(ge=0)]] = []
-    head: Count = 64
-    patch: Count = 1
+    widths: Annotated[list[Width], Field(min_length=1, max_length=16)] = Field([32, 64, 128])
+    blocks: Few | list[Few] = 2
+    attention: list[Annotated[int, Field(ge=0, strict=True)]] = Field([])
+    head: Width = 64
+    patch: Few = 1
     skips: Literal["add", "concat"] = "add"
     norm: Literal["channel", "group"] = "channel"
-    embedding: Count | None = None
+    embedding: Width | None = None
+
+    @model_validator(mode="after")
+    def _levels(self) -> UNetConfig:
+        levels = len(self.widths)
+        if isinstance(self.blocks, list) and len(self.blocks) != levels:
+            raise ValueError(f"blocks {self.blocks} for {levels} widths; give one each, or one")
+        if any(level >= levels for level in self.attention):
+            raise ValueError(f"attention {self.attention}; the levels are 0 to {levels - 1}")
+        return self
 
 
 class MlpConfig(Section):
     kind: Literal["mlp"]
-    width: Count = 256
-    depth: Count = 4
-    embedding: Count | None = None
+    width: Width = 256
+    depth: Few = 4
+    embedding: Width | None = None
 
 
 NetworkConfig = Annotated[UNetConfig | MlpConfig, Field(discriminator="kind")]
@@ -183,7 +130,10 @@ class NormalTimes(Section):
     std: Positive | None = None
 
 
-TimesConfig = Annotated[UniformTimes | ChainTimes | NormalTimes, Field(discriminator="kind")]
+TimesConfig = Annotated[
+    Annotated[UniformTimes | ChainTimes | NormalTimes, Field(discriminator="kind")],
+    BeforeValidator(kind_or("uniform")),
+]
 WeightName = Literal[
     "simple", "snr", "x0", "v", "velocity", "truncated_snr", "min_snr", "edm", "sigmoid",
     "likelihood",
@@ -203,16 +153,16 @@ class MuonConfig(Section):
 
     kind: Literal["muon"] = "muon"
     rate: Positive = 0.02
-    momentum: Share = 0.95
+    momentum: Decay = 0.95
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     adam_rate: Positive = 2e-3
-    adam_betas: tuple[Share, Share] = (0.9, 0.99)
+    adam_betas: tuple[Decay, Decay] = (0.9, 0.99)
 
 
 class AdamWConfig(Section):
     kind: Literal["adamw"]
     rate: Positive = 1e-3
-    betas: tuple[Share, Share] = (0.9, 0.99)
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
 
@@ -227,25 +177,8 @@ class ConstantEma(Section):
     """decay of the average; warmup n: decay is at most (1 + k)/(n + k) at update k."""
 
     kind: Literal["constant"]
-    decay: Share = 0.999
+    decay: Decay = 0.999
     warmup: Annotated[float, Field(ge=1)] = 10.0
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def seconds(text: Any) -> float:
-    """'90s', '5m', '1.5h', '2d' or a number of seconds."""
-    if isinstance(text, int | float) and not isinstance(text, bool):
-        value = float(text)
-    else:
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", str(text))
-        if not match:
-            raise InvalidArgument(f"a time of {text!r}; write 90s, 5m, 1.5h or 2d")
-        value = float(match[1]) * _UNITS[match[2] or "s"]
-    if not (math.isfinite(value) and value > 0):
-        raise InvalidArgument(f"a time of {text!r}; it must be more than nothing")
-    return value
 
 
 class TrainConfig(Section):
@@ -257,11 +190,17 @@ class TrainConfig(Section):
     )
     batch: Count = 64
     accumulate: Count = 1
-    optimizer: Annotated[MuonConfig | AdamWConfig, Field(discriminator="kind")] = MuonConfig()
+    optimizer: Annotated[
+        Annotated[MuonConfig | AdamWConfig, Field(discriminator="kind")],
+        BeforeValidator(kind_or("muon")),
+    ] = MuonConfig()
     warmup: Share = 0.03
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     clip: Positive | None = 1.0
-    ema: Annotated[PowerEma | ConstantEma, Field(discriminator="kind")] = PowerEma()
+    ema: Annotated[
+        Annotated[PowerEma | ConstantEma, Field(discriminator="kind")],
+        BeforeValidator(kind_or("power")),
+    ] = PowerEma()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     reports: Count = 8
     checkpoint: Annotated[float, BeforeValidator(seconds)] = 300.0
@@ -274,6 +213,11 @@ class TrainConfig(Section):
             raise ValueError(
                 "give train.steps (a number of updates) or train.budget (a time such as 5m), "
                 "one of the two"
+            )
+        if self.batch % self.accumulate:
+            raise ValueError(
+                f"train.batch {self.batch} cannot be split into train.accumulate="
+                f"{self.accumulate} equal parts; make it a multiple"
             )
         return self
 
@@ -290,11 +234,18 @@ class GridConfig(Section):
 
 class SampleConfig(Section):
     solver: str = "dpmpp_2m"
-    steps: Count = 10
-    grid: GridConfig = GridConfig(kind="karras")
+    steps: Steps = 10
+    grid: Annotated[GridConfig, BeforeValidator(kind_or("karras"))] = GridConfig(kind="karras")
     guidance: float = 1.0
     interval: tuple[Share, Share] | None = None
     rescale: Share = 0.0
+
+    @field_validator("interval")
+    @classmethod
+    def _rising(cls, interval: tuple[float, float] | None) -> tuple[float, float] | None:
+        if interval is not None and not interval[0] < interval[1]:
+            raise ValueError("give two times, the lower one first")
+        return interval
 
 
 class EvaluateConfig(Section):
@@ -317,3 +268,10 @@ class Recipe(Section):
     train: TrainConfig
     sample: SampleConfig = SampleConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _one_word(cls, name: str) -> str:
+        if not name.strip() or name in (".", "..") or any(c in name for c in "/\\\0\n\r"):
+            raise ValueError("a name is also that of the run's folder: not empty, without slashes")
+        return name

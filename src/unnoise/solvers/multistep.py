@@ -57,6 +57,11 @@ class Multistep(Solver):
             raise InvalidArgument(
                 f"the published rule {self.rule!r} is for log_snr and direction (1, 0) or (0, 1)"
             )
+        if self.rule == "half_curvature" and (self.points != 3 or self.corrector):
+            raise InvalidArgument(
+                "the published rule 'half_curvature' is DPM-Solver++ 3M's: it needs points=3 and "
+                "corrector=False"
+            )
         if not 0 <= self.eta <= 1:
             raise InvalidArgument(f"eta is {self.eta!r}; give a number from 0 to 1")
         if self.eta and (q or self.corrector) and (self.points > 1 or self.corrector):
@@ -73,13 +78,8 @@ class Multistep(Solver):
 
     @property
     def order(self) -> int:  # type: ignore[override]
-        """Deterministic: points (+1 with a corrector), 2 at most for rules that stop there.
-
-        Stochastic: the weak order, 1.
-        """
-        if self.eta:
-            return 1
-        if self.rule == "half_curvature":
+        """points (+1 with a corrector); 2 for half_curvature. Stochastic: weak, 2 at most."""
+        if self.eta or self.rule == "half_curvature":
             return min(self.points, 2)
         return self.points + self.corrector
 
@@ -97,7 +97,7 @@ class Multistep(Solver):
         tensors, steps = times.tensors, times.steps
         prediction = field(x, tensors[0])
         plan = compile_plan(self, field.path, prediction.lens, times.floats)
-        keep, corrects = self.points, self.corrector
+        keep = self.points
         history: list[Prediction] = []
         passes, lens, base = 0, prediction.lens, x
         for k in range(steps):
@@ -109,7 +109,8 @@ class Multistep(Solver):
             if on_step is not None and on_step(k, prediction) is False:
                 return Solution(x, times.floats[k], k, passes, False)
             step = plan[k]
-            base = _combine(base, step.correct, [prediction, *history]) if corrects and k else x
+            correct = step.correct
+            base = x if correct is None else _combine(base, correct, [prediction, *history])
             history.insert(0, prediction)
             del history[keep:]
             x = _combine(base, step.predict, history)

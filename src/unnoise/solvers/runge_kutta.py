@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,7 +63,8 @@ class RungeKutta(Solver):
         return TABLEAUX[self.tableau][0]
 
     def refusal(self, path: GaussianPath, start: float, end: float) -> str | None:
-        place = _place(path, self.coordinate, start)
+        t = torch.tensor(start, dtype=torch.float64)
+        place = [float(value) for value in _places(path, self.coordinate, t)]
         if not all(map(math.isfinite, place)) or place[1] == 0:
             return (
                 f"the coordinate {self.coordinate!r} is infinite at t = {start:g}; use 'flow', or "
@@ -91,8 +90,8 @@ class RungeKutta(Solver):
                 if stage.time is not None:
                     prediction = field(x, stage.time)
                     passes += prediction.passes
-                    if on_step is not None:
-                        on_step(k, prediction)
+                    if on_step is not None and on_step(k, prediction) is False:
+                        return Solution(start, times.floats[k], k, passes, False)
                     stages.append(prediction)
         return Solution(x, times.floats[-1], times.steps, passes, True)
 
@@ -128,38 +127,33 @@ def _combine(
     return x
 
 
-def _place(path: GaussianPath, coordinate: str, t: float) -> tuple[float, float]:
-    """(c, s) at time t."""
-    lam = float(path.log_snr(t))
-    alpha, sigma = float(path.alpha(t)), float(path.sigma(t))
+def _places(path: GaussianPath, coordinate: str, t: Tensor) -> tuple[Tensor, Tensor]:
+    """(c, s) at times t."""
     if coordinate in ("t", "log_snr"):
-        return (t if coordinate == "t" else lam), 1.0
-    c = {
-        "sigma": math.inf if alpha == 0 else sigma / alpha,
-        "signal": -math.inf if sigma == 0 else -alpha / sigma,
-        "flow": sigma / (alpha + sigma),
-    }
+        return (t if coordinate == "t" else path.log_snr(t)), torch.ones_like(t)
+    alpha, sigma = path.alpha(t), path.sigma(t)
+    c = {"sigma": sigma / alpha, "signal": -alpha / sigma, "flow": sigma / (alpha + sigma)}
     p, q = _DIRECTIONS[coordinate]
     return c[coordinate], p * sigma + q * alpha
 
 
-def _time(path: GaussianPath, coordinate: str, c: float) -> float:
+def _times(path: GaussianPath, coordinate: str, c: Tensor) -> Tensor:
     if coordinate == "t":
         return c
-    lam = {
+    log_snr = {
         "log_snr": lambda: c,
-        "sigma": lambda: -math.log(c),
-        "signal": lambda: math.log(-c),
-        "flow": lambda: math.log1p(-c) - math.log(c),
+        "sigma": lambda: -c.log(),
+        "signal": lambda: (-c).log(),
+        "flow": lambda: torch.log1p(-c) - c.log(),
     }[coordinate]()
-    return float(path.time(lam))
+    return path.time(log_snr)
 
 
-def _rate(path: GaussianPath, coordinate: str, lens: str, t: float) -> tuple[float, float]:
-    """k = on_x·x + on_value·value at time t."""
+def _rates(path: GaussianPath, coordinate: str, lens: str, t: Tensor) -> tuple[Tensor, Tensor]:
+    """k = on_x·x + on_value·value at times t."""
     if coordinate in ("t", "log_snr"):
-        on_x, on_value = (float(c) for c in conversion(path, lens, "velocity", t))
-        speed = 1.0 if coordinate == "t" else float(path.log_snr_rate(t))
+        on_x, on_value = conversion(path, lens, "velocity", t)
+        speed = torch.ones_like(t) if coordinate == "t" else path.log_snr_rate(t)
         return on_x / speed, on_value / speed
     p, q = _DIRECTIONS[coordinate]
     rows = [
@@ -167,10 +161,8 @@ def _rate(path: GaussianPath, coordinate: str, lens: str, t: float) -> tuple[flo
         for weight, name in ((q, "eps"), (-p, "x0"))
         if weight
     ]
-    return (
-        sum(weight * float(c[0]) for weight, c in rows),
-        sum(weight * float(c[1]) for weight, c in rows),
-    )
+    on_x, on_value = (sum(weight * row[i] for weight, row in rows) for i in (0, 1))
+    return on_x, on_value  # type: ignore[return-value]
 
 
 @lru_cache(maxsize=128)
@@ -179,59 +171,54 @@ def compile_plan(
 ) -> tuple[Step, ...]:
     """Every stage of every step, as floats on states and on the network's own values."""
     _, nodes, rows, weights = TABLEAUX[solver.tableau]
-    plan = []
-    for start, end in pairwise(times):
-        try:
-            plan.append(_step(solver, path, lens, start, end, nodes, rows, weights))
-        except _NotHere:
-            plan.append(_euler(solver, path, lens, start, end))
-    return tuple(plan)
+    t = torch.tensor(times, dtype=torch.float64)
+    start, end = t[:-1], t[1:]
+    c, s = _places(path, solver.coordinate, t)
+    gap = c[1:] - c[:-1]
+    whole = torch.isfinite(c[1:])  # the steps of which every stage can be evaluated
+    at = []
+    for share in nodes:
+        time = start if share == 0 else end
+        if 0 < share < 1:
+            time = _times(path, solver.coordinate, c[:-1] + share * gap)
+        time = torch.where(whole, time, start)
+        whole = whole & (path.sigma(time) > 0)
+        at.append(time)
+    at = [torch.where(whole, time, start) for time in at]
+    rates = [_rates(path, solver.coordinate, lens, time) for time in at]
+    for on_x, on_value in rates:
+        whole = whole & torch.isfinite(on_x) & torch.isfinite(on_value)
+    scales = [_places(path, solver.coordinate, time)[1].tolist() for time in at]
+    moments = [time.unbind() for time in at]
+    ks = [list(zip(x.tolist(), value.tolist(), strict=True)) for x, value in rates]
+    gaps, s = gap.tolist(), s.tolist()
 
-
-class _NotHere(Exception):
-    """A stage that cannot be evaluated."""
-
-
-def _step(solver, path, lens, start, end, nodes, rows, weights) -> Step:
-    (c0, s0), (c1, s1) = (_place(path, solver.coordinate, t) for t in (start, end))
-    if not math.isfinite(c1):
-        raise _NotHere
-    rates, stages = [], []
-    for i, share in enumerate(nodes):
-        t = (
-            start
-            if share == 0
-            else end
-            if share == 1
-            else _time(path, solver.coordinate, c0 + share * (c1 - c0))
+    def terms(k: int, scale: float, shares: tuple[float, ...]) -> tuple[tuple[float, float], ...]:
+        return tuple(
+            (scale * gaps[k] * share * rate[k][0], scale * gaps[k] * share * rate[k][1])
+            for share, rate in zip(shares, ks, strict=False)
         )
-        if float(path.sigma(t)) == 0:
-            raise _NotHere
-        rates.append(_rate(path, solver.coordinate, lens, t))
-        if not np.isfinite(rates[-1]).all():
-            raise _NotHere
-        if i:
-            scale = _place(path, solver.coordinate, t)[1]
-            stages.append(
-                Stage(
-                    torch.tensor(t, dtype=torch.float64),
-                    scale / s0,
-                    tuple(
-                        (scale * (c1 - c0) * a * on_x, scale * (c1 - c0) * a * on_value)
-                        for a, (on_x, on_value) in zip(rows[i], rates, strict=False)
-                    ),
-                )
-            )
-    gains = (s1 * (c1 - c0) * b for b in weights)
-    final = tuple((g * x, g * v) for g, (x, v) in zip(gains, rates, strict=True))
-    return Step((*stages, Stage(None, s1 / s0, final)))
+
+    plan = []
+    for k, possible in enumerate(whole.tolist()):
+        if not possible:
+            plan.append(_euler(solver, path, lens, *times[k : k + 2]))
+            continue
+        stages = [
+            Stage(moments[i][k], scales[i][k] / s[k], terms(k, scales[i][k], rows[i]))
+            for i in range(1, len(nodes))
+        ]
+        last = Stage(None, s[k + 1] / s[k], terms(k, s[k + 1], weights))
+        plan.append(Step((*stages, last)))
+    return tuple(plan)
 
 
 def _euler(solver: RungeKutta, path: GaussianPath, lens: str, start: float, end: float) -> Step:
     """Euler in the solver's coordinate; where that is infinite at the end, keep x0 and ε."""
-    (c0, s0), (c1, s1) = (_place(path, solver.coordinate, t) for t in (start, end))
+    t = torch.tensor([start, end], dtype=torch.float64)
+    (c0, c1), (s0, s1) = (place.tolist() for place in _places(path, solver.coordinate, t))
     if math.isfinite(c1):
-        on_x, on_value = _rate(path, solver.coordinate, lens, start)
+        on_x, on_value = (float(k) for k in _rates(path, solver.coordinate, lens, t[0]))
         gain = s1 * (c1 - c0)
         return Step((Stage(None, s1 / s0, ((gain * on_x, gain * on_value),)),))
     alpha, sigma = float(path.alpha(end)), float(path.sigma(end))

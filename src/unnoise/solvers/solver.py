@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from ..fields.field import Conditions, Field, Prediction
 from ..paths import GaussianPath, grids
 
 
+@runtime_checkable
 class Noise(Protocol):
     """Where stochastic solvers draw from: `randomness.Streams`, or anything with these methods."""
 

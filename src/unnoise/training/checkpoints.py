@@ -25,16 +25,23 @@ _NAME = re.compile(r"step-(\d{8,})")
 
 
 class Checkpoints:
-    """The checkpoints of one run folder; the newest `keep` are kept."""
+    """The checkpoints of one run folder; the newest `keep` are kept.
+
+    Those that `load` passed over as damaged go with the next save.
+    """
 
     def __init__(self, run: Path, keep: int = 2) -> None:
         self.folder, self.keep = run / "checkpoints", keep
         self.notes: list[str] = []
+        self._damaged: list[str] = []
 
     def names(self) -> list[str]:
         """Complete-looking checkpoints, oldest first."""
         if not self.folder.is_dir():
             return []
+        for aside in self.folder.glob(".step-*.old"):  # a save of the same step was cut short
+            if not (at := self.folder / aside.name[1:-4]).exists():
+                aside.rename(at)
         return sorted(
             (p.name for p in self.folder.iterdir() if _NAME.fullmatch(p.name)),
             key=lambda name: int(name[5:]),
@@ -44,9 +51,12 @@ class Checkpoints:
         """Write a state; raises ArtifactError (disk full, read-only), earlier ones untouched."""
         name = f"step-{state['step']:08d}"
         final, beside = self.folder / name, self.folder / f".{name}.part"
+        aside = self.folder / f".{name}.old"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(beside, ignore_errors=True)
+            before = self.names()
+            for left in self.folder.glob(".step-*.part"):
+                shutil.rmtree(left, ignore_errors=True)
             beside.mkdir()
             optimizer, plain = _flatten(state["optimizers"])
             hashes = {
@@ -55,7 +65,7 @@ class Checkpoints:
                     ("weights", state["weights"]), ("ema", state["ema"]), ("optimizer", optimizer),
                 )
             }  # fmt: skip
-            numbers = {k: state[k] for k in ("step", "seen", "elapsed", "ema_updates")}
+            numbers = {k: state[k] for k in ("step", "seen", "elapsed", "ema_updates", "data")}
             write_json(
                 beside / "state.json",
                 {"format": FORMAT, **numbers, "optimizers": plain, "recipe": recipe},
@@ -64,7 +74,8 @@ class Checkpoints:
             write_json(beside / "manifest.json", hashes)
             _sync(beside)
             if final.exists():
-                shutil.rmtree(final)
+                shutil.rmtree(aside, ignore_errors=True)
+                final.rename(aside)
             beside.rename(final)
             _sync(self.folder)
             write_bytes(self.folder / "latest", f"{name}\n".encode())
@@ -74,8 +85,15 @@ class Checkpoints:
                 f"checkpoint {final} cannot be written: {error.strerror or error}; earlier ones "
                 "are untouched"
             ) from error
-        for old in self.names()[: -self.keep]:
-            shutil.rmtree(self.folder / old, ignore_errors=True)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+        sound = [other for other in before if other not in (name, *self._damaged)]
+        for old in [*self._damaged, *sound[: max(0, len(sound) + 1 - self.keep)]]:
+            if old != name:
+                shutil.rmtree(self.folder / old, ignore_errors=True)
+        self._damaged.clear()
         return final
 
     def load(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -83,14 +101,17 @@ class Checkpoints:
 
         Raises ArtifactError where there is none.
         """
-        problems = []
+        problems: list[str] = []
+        passed: list[str] = []
         for name in reversed(self.names()):
             try:
                 found = _read(self.folder / name)
             except ArtifactError as error:
                 problems.append(f"{name} was passed over: {error}")
+                passed.append(name)
                 continue
             self.notes += problems
+            self._damaged = passed
             return found
         detail = "; ".join(problems) or "there is none"
         raise ArtifactError(f"no sound checkpoint in {self.folder}: {detail}")
@@ -106,9 +127,9 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         for name in ("weights", "ema", "optimizer")
     }
     path = folder / "state.json"
+    tree = read_json(path)
     if hashlib.sha256(path.read_bytes()).hexdigest() != hashes["state.json"]:
         raise ArtifactError(f"{path} is damaged: its SHA-256 differs from the manifest's")
-    tree = read_json(path)
     if tree.pop("format", None) != FORMAT:
         raise ArtifactError(f"{path} has another format; this release reads {FORMAT}")
     recipe = tree.pop("recipe")

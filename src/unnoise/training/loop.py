@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -85,6 +86,11 @@ class Training:
         self.ema = Ema(trained, **config.ema.model_dump(exclude={"kind"}))
         self.prepared = accelerator.prepare(self.model) if parts > config.accumulate else self.model
         self.step, self.seen, self.elapsed = 0, 0, 0.0
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the training data."""
+        return self.data.fingerprint()
 
     @property
     def progress(self) -> float:
@@ -181,13 +187,19 @@ class Training:
             "seen": self.seen,
             "elapsed": self.elapsed,
             "ema_updates": self.ema.updates,
+            "data": self.fingerprint,
             "weights": self.model.network.state_dict(),
             "ema": {str(i): a for i, a in enumerate(self.ema.averages)},
             "optimizers": self.optimizers.state_dict(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on where `state()` was taken."""
+        """Go on where `state()` was taken; raises DataError where the data have changed since."""
+        if state["data"] != self.fingerprint:
+            raise DataError(
+                f"the training data have changed: fingerprint {self.fingerprint[:16]}…, the run "
+                f"was on {str(state['data'])[:16]}…; bring the data back, or start a new run"
+            )
         self.step, self.seen = int(state["step"]), int(state["seen"])
         self.elapsed, self.ema.updates = float(state["elapsed"]), int(state["ema_updates"])
         self.model.network.load_state_dict(state["weights"])

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..networks import Network
 from ..recipes.schema import AdamWConfig, MuonConfig, TrainConfig
 from .muon import Muon
 
@@ -51,15 +52,18 @@ class Optimizers:
 def build_optimizers(network: nn.Module, config: AdamWConfig | MuonConfig) -> Optimizers:
     """The optimizers of a network; build them after it is on its device.
 
-    Muon (Jordan et al. 2024) takes matrices and convolutions, seen as matrices; embeddings, biases,
-    gains and everything one-dimensional go to AdamW without weight decay.
+    Muon (Jordan et al. 2024) takes the hidden matrices and convolutions, seen as matrices; the
+    rest goes to AdamW without weight decay. AdamW alone decays all matrices but embeddings.
     """
+    trained = [p for p in network.parameters() if p.requires_grad]
     lookup = {
         id(p) for m in network.modules() if isinstance(m, nn.Embedding) for p in m.parameters()
     }
-    trained = [p for p in network.parameters() if p.requires_grad]
     matrices = [p for p in trained if p.ndim >= 2 and id(p) not in lookup]
-    rest = [p for p in trained if p.ndim < 2 or id(p) in lookup]
+    if isinstance(config, MuonConfig) and isinstance(network, Network):
+        matrices = [p for p in network.hidden_matrices() if p.requires_grad]
+    taken = {id(p) for p in matrices}
+    rest = [p for p in trained if id(p) not in taken]
     if isinstance(config, MuonConfig):
         parts: list[torch.optim.Optimizer] = []
         if matrices:

@@ -17,7 +17,15 @@ from ..artifacts.files import write_bytes
 from ..artifacts.model import CONFIG
 from ..data import Dataset
 from ..errors import ArtifactError, NonFinite, RecipeError
-from ..recipes import Recipe, build_denoiser, build_objective, check, dump, open_parts
+from ..recipes import (
+    Recipe,
+    build_denoiser,
+    build_objective,
+    check,
+    check_data,
+    dump,
+    open_parts,
+)
 from .checkpoints import Checkpoints
 from .figures import loss_plot
 from .log import ByLevel, Log
@@ -54,6 +62,7 @@ def train(
         _same(saved[1], recipe)
     data, parts = open_parts(recipe)
     spec = parts["train"].spec
+    check_data(recipe, spec)
     model = Model(
         build_denoiser(recipe.path, recipe.network, recipe.model, spec, recipe.train.seed),
         recipe,
@@ -96,11 +105,18 @@ def _run(
     written = int(training.progress * reports)
     held = float("nan")
     pending: list[Update] = []
+
+    def save() -> None:
+        _sound(training)
+        checkpoints.save(training.state(), model.recipe.model_dump(mode="json"))
+
     with _stoppable() as stopped:
         for update in training.updates():
             pending.append(update)
             due = int(training.progress * reports) > written
-            if len(pending) >= 20 or due or stopped():
+            saving = time.monotonic() - last_saved > training.config.checkpoint
+            stopping = stopped()
+            if len(pending) >= 20 or due or saving or stopping:
                 mean = _account(pending, levels, log, training)
                 pending.clear()
                 text = f"update {training.step}  loss {mean:.4f}"
@@ -110,20 +126,31 @@ def _run(
             if due:
                 written = int(training.progress * reports)
                 held = _report(training, model, validation, levels, log, out)
-            if stopped():
-                checkpoints.save(training.state(), model.recipe.model_dump(mode="json"))
+            if stopping:
+                save()
                 log.write("interrupted", training.step)
                 raise Interrupted(
                     f"interrupted after update {training.step}; the state is saved: go on with "
                     f"`unnoise train --resume --out {out}`"
                 )
-            if time.monotonic() - last_saved > training.config.checkpoint:
-                checkpoints.save(training.state(), model.recipe.model_dump(mode="json"))
+            if saving:
+                save()
                 last_saved = time.monotonic()
     if pending:
         _account(pending, levels, log, training)
     log.progress(1.0, f"update {training.step}")
-    checkpoints.save(training.state(), model.recipe.model_dump(mode="json"))
+    save()
+
+
+def _sound(training: Training) -> None:
+    """Raise NonFinite where the last update left a weight that is no number: never save those."""
+    for name, weight in training.model.network.named_parameters():
+        if not bool(torch.isfinite(weight).all()):
+            raise NonFinite(
+                f"weight {name!r} is not finite after update {training.step}; nothing is saved of "
+                "it; lower the learning rate (train.optimizer.rate), or train with "
+                "train.precision=fp32"
+            )
 
 
 def _account(pending: list[Update], levels: ByLevel, log: Log, training: Training) -> float:
@@ -177,10 +204,13 @@ def _report(
         trivial = training.trivial_loss(t)
         loss_plot(t, per_sample, out / "loss_by_noise_level.png", trivial=trivial)
     training.model.eval()
-    with training.ema.applied():
-        made = model.sample(max(model.classes, 10), seed=training.config.seed)
+    try:
+        with training.ema.applied():
+            made = model.sample(max(model.classes, 10), seed=training.config.seed)
+        _show(model, made, out / "samples", training.step, log)
+    except NonFinite as error:  # a picture on the way is not worth the run
+        log.say(f"note: no samples after update {training.step}: {error}")
     training.model.train()
-    _show(model, made, out / "samples", training.step, log)
     return held
 
 
@@ -237,6 +267,10 @@ def _opening(
 def _free(out: Path, resume: bool) -> None:
     if out.exists() and not out.is_dir():
         raise ArtifactError(f"{out} is a file; give a folder for the run")
+    if resume and (out / CONFIG).exists() and not (out / "checkpoints").is_dir():
+        raise ArtifactError(
+            f"{out} holds a finished model and no checkpoints to go on from; give another --out"
+        )
     if resume or not out.is_dir():
         return
     if (out / CONFIG).exists() or (out / "checkpoints").exists() or (out / RECIPE).exists():

@@ -1,0 +1,52 @@
+"""What every section of a recipe is made of: strict sections, bounded numbers, lengths of time."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..errors import InvalidArgument
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Few = Annotated[int, Field(ge=1, le=1024, strict=True)]  # blocks, depth, patch
+Width = Annotated[int, Field(ge=1, le=65536, strict=True)]
+Steps = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]  # of a chain or a grid
+Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are refused, values are not changed afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def kind_or(default: str) -> Callable[[Any], Any]:
+    """Fill in the kind of a section that leaves it out, so that one key can be given alone."""
+
+    def fill(tree: Any) -> Any:
+        return {"kind": default, **tree} if isinstance(tree, Mapping) else tree
+
+    return fill
+
+
+def seconds(text: Any) -> float:
+    """'90s', '5m', '1.5h', '2d' or a number of seconds."""
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        value = float(text)
+    else:
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", str(text))
+        if not match:
+            raise InvalidArgument(f"a time of {text!r}; write 90s, 5m, 1.5h or 2d")
+        value = float(match[1]) * _UNITS[match[2] or "s"]
+    if not (math.isfinite(value) and value > 0):
+        raise InvalidArgument(f"a time of {text!r}; it must be more than nothing")
+    return value

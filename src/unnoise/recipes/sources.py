@@ -1,0 +1,70 @@
+"""What a recipe says of its data: the source, its options, the parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .section import Count, Section, Seed
+
+
+class Split(Section):
+    """Sizes of the parts; those not given stay empty, `train` takes the rest where it is null."""
+
+    train: Count | None = None
+    validation: Annotated[int, Field(ge=0, strict=True)] = 0
+    test: Annotated[int, Field(ge=0, strict=True)] = 0
+    seed: Seed = 0
+
+
+class DataBase(Section):
+    normalisation: Literal["standardise", "range"] = "standardise"
+    split: Split = Split()
+
+
+class ArraysData(DataBase):
+    source: Literal["arrays"]
+    path: Path
+    labels: Path | None = None
+    layout: str | None = None
+    value_range: tuple[float, float] | None = None
+    class_names: list[str] | None = None
+    channels: str | None = None
+    name: str | None = None
+    licence: str = "not stated"
+
+
+class FolderData(DataBase):
+    source: Literal["folder"]
+    path: Path
+    size: Count | tuple[Count, Count] | None = None
+    mode: str = "auto"
+    labelled: bool = True
+    class_names: list[str] | None = None
+    name: str | None = None
+    licence: str = "not stated"
+
+
+class DigitsData(DataBase):
+    source: Literal["digits"]
+
+
+class Mnist5kData(DataBase):
+    source: Literal["mnist5k"]
+    path: Path | None = None
+    fetch: bool = False
+
+
+class FashionData(DataBase):
+    source: Literal["fashion"]
+    part: Literal["train", "test", "all"] = "train"
+    path: Path | None = None
+    fetch: bool = False
+
+
+Data = Annotated[
+    ArraysData | FolderData | DigitsData | Mnist5kData | FashionData,
+    Field(discriminator="source"),
+]

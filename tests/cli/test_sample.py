@@ -1,0 +1,140 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+import unnoise
+from tests.training.tiny import model_of, tiny
+
+
+def arrays(tmp_path, shape, *overrides):
+    """A saved model of random float arrays."""
+    x = np.random.default_rng(0).normal(size=(40, *shape)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    data = [
+        "data.source=arrays",
+        f"data.path={tmp_path / 'x.npy'}",
+        "data.split={}",
+        "sample.guidance=1",
+    ]
+    return model_of(tiny(*data, *overrides)).save(tmp_path / "model")
+
+
+def test_a_picture_by_default(run, model, tmp_path):
+    said = run("sample", model, "--steps", 2)
+    assert said.code == 0, said.err
+    assert "40 samples, 4 network passes each: samples.png" in said.out
+    picture = Image.open("samples.png")
+    assert picture.height > 10 * 56  # a row a class
+    assert [p.name for p in (tmp_path / "here").iterdir()] == ["samples.png"]
+
+
+def test_an_array_is_what_python_gives(run, model):
+    options = ["--n", 12, "--steps", 3, "--solver", "ddim", "--guidance", 1.5, "--seed", 4]
+    said = run("sample", model, *options, "--precision", "fp32", "--out", "a.npy", "--batch", 5)
+    assert said.code == 0, said.err
+    expected = unnoise.load(model, "fp32").sample(12, steps=3, solver="ddim", guidance=1.5, seed=4)
+    made = np.load("a.npy")
+    assert made.dtype == np.uint8
+    assert np.abs(made.astype(int) - expected.values.numpy()).max() <= 1
+
+
+def test_a_folder_of_pictures_named_by_class(run, model, tmp_path):
+    said = run("sample", model, "--n", 5, "--class", 7, "--class", "2", "--out", "deep/folder")
+    assert said.code == 0, said.err
+    names = sorted(p.name for p in (tmp_path / "here" / "deep" / "folder").iterdir())
+    assert names == ["00000-7.png", "00001-2.png", "00002-7.png", "00003-2.png", "00004-7.png"]
+    picture = np.asarray(Image.open("deep/folder/00000-7.png"))
+    loaded = unnoise.load(model)
+    made = loaded.sample(5, condition={"class": [7, 2, 7, 2, 7]})
+    pixels = loaded.spec.pixels(made.x)[0, 0].numpy()
+    assert picture.shape == (8, 8)
+    assert np.abs(picture.astype(int) - pixels).max() <= 1
+
+
+def test_pictures_one_pixel_wide(run, tmp_path):
+    g = np.random.default_rng(0)
+    np.save(tmp_path / "thin.npy", g.integers(0, 256, (30, 6, 1), "uint8"))
+    data = [
+        "data.source=arrays",
+        f"data.path={tmp_path / 'thin.npy'}",
+        "data.split={}",
+        "sample.guidance=1",
+    ]
+    thin = model_of(tiny(*data)).save(tmp_path / "model")
+    assert run("sample", thin, "--n", 1, "--out", "thin").code == 0
+    assert np.asarray(Image.open("thin/00000.png")).shape == (6, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--n", 0], "n is 0"),
+        (["--n", -5], "n is -5"),
+        (["--n", 10**14], "GiB"),
+        (["--n", 10**14, "--class", 1, "--class", 2], "GiB"),
+        (["--steps", 0], "steps is 0"),
+        (["--steps", -5], "steps is -5"),
+        (["--steps", "1e309"], "--steps"),
+        (["--guidance", "nan"], "guidance is nan"),
+        (["--guidance", "inf"], "guidance is inf"),
+        (["--guidance", "much"], "--guidance"),
+        (["--seed", -1], "seed is -1"),
+        (["--seed", 2**64], "seed"),
+        (["--batch", 0], "batch is 0"),
+        (["--class", 10], "number from 0 to 9"),
+        (["--class", -1], "number from 0 to 9"),
+        (["--class", "cat"], "number from 0 to 9"),
+        (["--n", 2, "--class", 1, "--class", 2, "--class", 3], "3 classes for 2 samples"),
+        (["--solver", "dpmp_2m"], "did you mean 'dpmpp_2m'"),
+        (["--grid", "karas"], "did you mean 'karras'"),
+        (["--grid", "trailing"], "chain"),
+        (["--precision", "fp16"], "fp32"),
+        (["--stepz", 3], "--steps"),
+        (["--out", "x.jpg"], ".png"),
+        (["--out", "nowhere/x.png"], "there is no folder nowhere"),
+        (["--out", "/dev/null"], "is a file|/dev/null"),
+        (["--out", "/dev/null/deeper"], "is a file"),
+    ],
+)
+def test_what_cannot_be_sampled_ends_with_code_2(refused, model, words, message):
+    import re
+
+    assert re.search(message, refused("sample", model, *words))
+
+
+def test_places_that_are_taken(refused, model, tmp_path):
+    (tmp_path / "here" / "folder.png").mkdir()
+    (tmp_path / "here" / "file").write_text("")
+    assert "is a folder" in refused("sample", model, "--out", "folder.png")
+    assert "is a file" in refused("sample", model, "--out", "file")
+    assert "is a file" in refused("sample", model, "--out", "file/below")
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [("none", "there is no model at none"), (".", "holds no model.json"), ("", "holds no model")],
+)
+def test_no_model(refused, folder, message):
+    assert message in refused("sample", folder)
+
+
+def test_a_broken_model(refused, model):
+    path = model / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "SHA-256 differs" in refused("sample", model)
+
+
+def test_vectors_are_no_pictures(refused, run, tmp_path):
+    vectors = arrays(tmp_path, (3,), "network.kind=mlp", "network.width=8")
+    assert "give --out samples.npy" in refused("sample", vectors)
+    assert "give --out samples.npy" in refused("sample", vectors, "--out", "folder")
+    assert "unconditional" in refused("sample", vectors, "--class", 1, "--out", "a.npy")
+    assert "no condition" in refused("sample", vectors, "--guidance", 2, "--out", "a.npy")
+    said = run("sample", vectors, "--n", 7, "--steps", 1, "--out", "a.npy")
+    assert said.code == 0, said.err
+    assert np.load("a.npy").shape == (7, 3)
+
+
+def test_many_channels_are_no_pictures(refused, tmp_path):
+    many = arrays(tmp_path, (5, 6, 6), "data.layout=NCHW", "data.value_range=[-9, 9]")
+    assert "samples of image data of shape (5, 6, 6) are no pictures" in refused("sample", many)

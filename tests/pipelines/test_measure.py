@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+
+from tests.training.tiny import TREE, model_of, parts_of, tiny
+from unnoise.data import load_data
+from unnoise.errors import ArtifactError, DataError, InvalidArgument
+from unnoise.evaluation import ValuePCA
+from unnoise.pipelines import measure
+from unnoise.recipes import load_recipe, open_parts
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model that was never trained."""
+    return model_of(tiny()).save(tmp_path_factory.mktemp("measure") / "m")
+
+
+@pytest.fixture(scope="module")
+def features():
+    return ValuePCA(parts_of(tiny())["train"].values)
+
+
+def test_the_card_says_what_was_measured_and_how(folder, features):
+    card = measure(folder, steps=2, solver="ddim", guidance=1.25, seed=3, features=features)
+    assert card.data == "digits (test part)"
+    assert card.samples == 40  # as the recipe says
+    made = card.provenance
+    assert (made.solver, made.steps, made.guidance, made.seeds) == ("ddim", 2, 1.25, (3,))
+    assert (made.passes, made.grid) == (4, "karras")
+    assert made.model == "tiny"
+    assert len(made.model_hash) == 64
+    assert card.metrics["frechet"].value > 3 * card.metrics["frechet"].floor  # it learned nothing
+    assert measure(folder, steps=2, seed=3, features=features).provenance.solver == "dpmpp_2m"
+
+
+def test_the_part_that_is_compared_with(folder, features):
+    named = measure(folder, steps=1, n=20, part="validation", features=features)
+    assert named.data == "digits (validation part)"
+    usual = measure(folder, steps=1, n=20, features=features)
+    assert usual.data == "digits (test part)"
+    assert named.reference_hash != usual.reference_hash
+    with pytest.raises(InvalidArgument, match="part is 'train'"):
+        measure(folder, part="train")
+
+
+def test_a_part_that_was_not_held_out_is_not_replaced_in_silence(tmp_path, features):
+    only = model_of(tiny("data.split={validation: 50}")).save(tmp_path / "m")
+    with pytest.raises(DataError, match=r"test part.*has 0.*data\.split\.test=100"):
+        measure(only, part="test", features=features)
+    card = measure(only, n=20, steps=1, features=features)
+    assert card.data == "digits (validation part)"
+    none = model_of(tiny("data.split={}")).save(tmp_path / "n")
+    with pytest.raises(DataError, match="held out"):
+        measure(none, features=features)
+
+
+def test_without_conditions_nothing_is_asked_of_the_labels(tmp_path, features):
+    plain = model_of(tiny("model.conditional=false", "sample.guidance=1")).save(tmp_path / "m")
+    card = measure(plain, n=20, steps=1, features=features)
+    assert card.per_class is None
+    assert "accuracy" not in card.metrics
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"n": 0}, "n is 0"),
+        ({"n": 19}, "at least 20"),
+        ({"steps": 0}, "steps is 0"),
+        ({"guidance": float("nan")}, "guidance is nan"),
+        ({"solver": "dpm++"}, "unknown solver"),
+        ({"seed": -1}, "seed is -1"),
+        ({"batch": 0}, "batch is 0"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(folder, features, options, words):
+    before = sorted(p.name for p in folder.iterdir())
+    with pytest.raises(InvalidArgument, match=words):
+        measure(folder, features=features, **options)
+    assert sorted(p.name for p in folder.iterdir()) == before
+
+
+def test_data_that_changed_are_refused(tmp_path, features):
+    x = np.random.default_rng(0).integers(0, 256, (80, 6, 6), "uint8")
+    np.save(tmp_path / "x.npy", x)
+    data = {"source": "arrays", "path": str(tmp_path / "x.npy"), "split": {"test": 30}}
+    recipe = load_recipe(TREE | {"data": data}, ["sample.guidance=1"])
+    model = model_of(recipe)
+    model.training = {"train_fingerprint": open_parts(recipe)[1]["train"].fingerprint()}
+    folder = model.save(tmp_path / "m")
+    pca = ValuePCA(parts_of(recipe)["train"].values)
+    assert measure(folder, n=20, steps=1, features=pca).data == "x (test part)"
+    other = load_data("arrays", path=str(tmp_path / "x.npy")).split({"train": None, "test": 30}, 1)
+    with pytest.raises(DataError, match="parts, have changed"):
+        measure(folder, n=20, steps=1, features=pca, parts=other)
+    x[0, 0, 0] ^= 1
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(DataError, match="have changed"):
+        measure(folder, n=20, steps=1, features=pca)
+    (tmp_path / "x.npy").unlink()
+    with pytest.raises(DataError, match="no file"):
+        measure(folder, n=20, steps=1, features=pca)
+
+
+def test_no_model_no_card(tmp_path):
+    with pytest.raises(ArtifactError, match="no model at"):
+        measure(tmp_path / "none")

@@ -1,0 +1,145 @@
+"""Stochastic solvers without Monte Carlo: on a Gaussian every moment is read off exactly."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from tests.exact import BY_NAME, F64, gaussian_elementwise
+from unnoise.errors import InvalidArgument
+from unnoise.fields import Gaussian
+from unnoise.paths import VE, Chain, Flow, VPLinear, grids
+from unnoise.randomness import Streams
+from unnoise.solvers import Multistep, presets
+
+from .reference import exact_moments, moments, slope
+
+SOLVERS = {
+    "ddim 0.5": presets.ddim(0.5),
+    "ddim 1": presets.ddim(1.0),
+    "ddpm posterior": presets.ddpm(),
+    "ddpm transition": presets.ddpm("transition"),
+    "ancestral eps": Multistep(1, (0.0, 1.0), eta=1.0),
+    "sde 2m": presets.dpmpp_2m_sde(),
+    "sde 2m 0.5": presets.dpmpp_2m_sde(0.5),
+    "sde exact 2": Multistep(2, eta=1.0),
+    "sde exact 2 in t": Multistep(2, eta=1.0, coordinate="t"),
+    "sde exact 3": Multistep(3, eta=1.0),
+    "euler maruyama 0.5": presets.euler_maruyama(0.5),
+    "euler maruyama": presets.euler_maruyama(),
+    "euler maruyama 2": presets.euler_maruyama(2.0),
+}
+SPANS = {"vp": (VPLinear(), 1.0, 0.01), "flow": (Flow(), 0.99, 0.02), "ve": (VE(), 1.0, 0.05)}
+# where a first-order term happens to cancel: the reverse SDE of VE in even log-SNR
+LUCKY = {("euler maruyama", "ve")}
+
+
+@pytest.mark.parametrize("span", SPANS)
+@pytest.mark.parametrize("name", SOLVERS)
+def test_declared_weak_order_is_measured(name, span):
+    solver, (path, start, end) = SOLVERS[name], SPANS[span]
+    field = gaussian_elementwise(path)
+    wanted_mean, wanted = exact_moments(field, end)
+    errors, drift = [], []
+    for steps in (64, 128, 256):
+        mean, variance = moments(
+            solver, field, grids.log_snr(path, steps, start, end), *exact_moments(field, start)
+        )
+        errors.append(float((variance / wanted - 1).abs().max()))
+        drift.append(float((mean - wanted_mean).abs().max()))
+    measured = slope(errors)
+    assert drift[-1] < 2e-3
+    if (name, span) in LUCKY:
+        assert solver.order <= measured < solver.order + 1.1
+    else:
+        assert measured == pytest.approx(solver.order, abs=0.2)
+
+
+@pytest.mark.parametrize("name", [n for n in SOLVERS if "transition" not in n and "euler" not in n])
+@pytest.mark.parametrize("path_name", ["vp_linear", "sub_vp", "ve", "flow", "chain_short"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 13])
+def test_marginals_of_known_data_are_exact_at_any_number_of_steps(name, path_name, steps):
+    """x0 known: the step q(x₁|x₀, x0) is exact, so mean α·x0 and deviation σ hold everywhere."""
+    case = BY_NAME[path_name]
+    field = Gaussian(torch.tensor([0.7, -2.0], dtype=F64), 0.0, case.path)
+    for end in (0.31, 0.0):
+        grid = grids.uniform(steps, case.start, end)
+        mean, variance = moments(SOLVERS[name], field, grid, *exact_moments(field, case.start))
+        wanted_mean, wanted = exact_moments(field, end)
+        torch.testing.assert_close(mean, wanted_mean, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(variance, wanted.expand(2), rtol=1e-9, atol=1e-20)
+
+
+def recursion(chain: Chain, field: Gaussian, numbers: list[int], larger: bool):
+    """Mean and variance of ancestral sampling down `numbers`, from Chain.posterior alone."""
+    bar = chain.alpha_bar(numbers[0])
+    mean, variance = math.sqrt(bar) * field.mean, bar * field.variance + 1 - bar
+    for n, m in zip(numbers, numbers[1:], strict=False):
+        bar, step = chain.alpha_bar(n), chain.posterior(n, m)
+        # E[x0|x] = gain·x + rest
+        gain = math.sqrt(bar) * field.variance / (bar * field.variance + 1 - bar)
+        rest = field.mean - gain * math.sqrt(bar) * field.mean
+        on_x = step.on_x + step.on_x0 * gain
+        added = step.variance
+        if larger and m > 0:
+            added = 1 - bar / chain.alpha_bar(m)  # β of the step
+        mean = on_x * mean + step.on_x0 * rest
+        variance = on_x**2 * variance + added
+    return mean, variance
+
+
+@pytest.mark.parametrize("variance", ["posterior", "transition"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 13, 250, 1000])
+@pytest.mark.parametrize("spacing", [grids.trailing, grids.leading, grids.linspace])
+def test_ancestral_steps_follow_the_chains_own_posterior(variance, steps, spacing):
+    chain = Chain.linear()
+    path = chain.as_path()
+    field, grid = gaussian_elementwise(path), spacing(path, steps)
+    numbers = [round(float(t) * chain.steps) for t in grid]
+    start = exact_moments(field, float(grid[0]))
+    mean, var = moments(presets.ddpm(variance), field, grid, *start)
+    wanted_mean, wanted = recursion(chain, field, numbers, variance == "transition")
+    torch.testing.assert_close(mean, wanted_mean, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(var, wanted, rtol=1e-8, atol=1e-10)
+
+
+def test_the_larger_variance_keeps_unit_data_and_the_posterior_one_does_not():
+    """β_t is right for data N(0, I) (Ho et al. 2020, section 3.2)."""
+    path = Chain.linear().as_path()
+    grid = grids.trailing(path, 1000)
+    unit = Gaussian(torch.zeros(1, dtype=F64), 1.0, path)
+    one = torch.ones(1, dtype=F64)
+    _, posterior = moments(presets.ddpm(), unit, grid[:-1], 0 * one, one)
+    _, transition = moments(presets.ddpm("transition"), unit, grid[:-1], 0 * one, one)
+    assert float((transition - 1).abs()) < 1e-9
+    assert float(posterior) < 0.995
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_each_sample_has_its_own_noise_at_any_batch_size(name):
+    """Samples 3 and 4 alone, or among seven: the same numbers to the bit."""
+    path = VPLinear()
+    field, grid = gaussian_elementwise(path), grids.uniform(5, 1.0, 0.1)
+    x = Streams(1, range(7)).normal(3).double()
+    every = SOLVERS[name].solve(field, x, grid, Streams(9, range(7))).x
+    two = SOLVERS[name].solve(field, x[3:5], grid, Streams(9, range(3, 5))).x
+    assert torch.equal(two, every[3:5])
+    assert not torch.equal(SOLVERS[name].solve(field, x, grid, Streams(8, range(7))).x, every)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_without_noise_they_refuse(name):
+    field = gaussian_elementwise(VPLinear())
+    with pytest.raises(InvalidArgument, match=r"noise=Streams"):
+        SOLVERS[name].solve(field, torch.zeros(1, 3, dtype=F64), grids.uniform(3))
+
+
+def test_eta_zero_draws_nothing():
+    noise = Streams(0, range(2))
+    field = gaussian_elementwise(VPLinear())
+    for solver in (presets.ddim(0.0), presets.euler_maruyama(0.0), presets.dpmpp_2m_sde(0.0)):
+        assert not solver.stochastic
+        solver.solve(field, torch.ones(2, 3, dtype=F64), grids.uniform(4, 1.0, 0.1), noise)
+    assert noise.mark() == 0

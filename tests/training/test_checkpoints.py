@@ -1,0 +1,200 @@
+import json
+import shutil
+
+import pytest
+import torch
+
+from tests.training.tiny import run_steps, tiny, training_of
+from unnoise.errors import ArtifactError
+from unnoise.training import Checkpoints, checkpoints
+
+FILES = {
+    "weights.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json",
+    "manifest.json",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def states():
+    """States after 1, 2, 3 and 4 updates."""
+    training, out = training_of(tiny("train.steps=9")), []
+    for _ in range(4):
+        run_steps(training, 1)
+        state = training.state()
+        for part in ("weights", "ema"):
+            state[part] = {k: v.clone() for k, v in state[part].items()}
+        out.append(state)
+    return out
+
+
+def save_all(run, states, keep=3):
+    kept = Checkpoints(run, keep)
+    for state in states:
+        kept.save(state, {"n": state["step"]})
+    return kept
+
+
+def test_the_newest_are_kept_and_named(tmp_path, states):
+    kept = save_all(tmp_path, states, keep=2)
+    assert kept.names() == ["step-00000003", "step-00000004"]
+    assert (tmp_path / "checkpoints" / "latest").read_text() == "step-00000004\n"
+    assert {p.name for p in (tmp_path / "checkpoints" / "step-00000004").iterdir()} == FILES
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 3  # nothing left beside
+    state, recipe = Checkpoints(tmp_path).load()
+    assert (state["step"], recipe) == (4, {"n": 4})
+    assert all(torch.equal(state["weights"][k], v) for k, v in states[3]["weights"].items())
+
+
+def test_the_step_is_a_number_not_a_word(tmp_path, states):
+    kept = Checkpoints(tmp_path, 5)
+    for step in (99_999_999, 100_000_000):
+        kept.save(states[0] | {"step": step}, {})
+    assert kept.load()[0]["step"] == 100_000_000
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    **{f"{name} flipped": (lambda f, n=name: flip(f / n)) for name in sorted(FILES)},
+    **{f"{name} missing": (lambda f, n=name: (f / n).unlink()) for name in sorted(FILES)},
+    **{
+        f"{name} truncated": (lambda f, n=name: (f / n).write_bytes((f / n).read_bytes()[:20]))
+        for name in sorted(FILES)
+    },
+    "empty": lambda f: [p.unlink() for p in f.iterdir()],
+    "a file": lambda f: (shutil.rmtree(f), f.write_text("")),
+    "another manifest": lambda f: (f / "manifest.json").write_text("{}"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_one_is_passed_over_and_said(tmp_path, states, damage):
+    save_all(tmp_path, states[:2])
+    DAMAGE[damage](tmp_path / "checkpoints" / "step-00000002")
+    kept = Checkpoints(tmp_path)
+    assert kept.load()[0]["step"] == 1
+    assert len(kept.notes) == 1
+    assert "step-00000002 was passed over" in kept.notes[0]
+
+
+def test_a_stale_latest_does_not_matter(tmp_path, states):
+    save_all(tmp_path, states[:3])
+    (tmp_path / "checkpoints" / "latest").write_text("step-00000009\n")
+    assert Checkpoints(tmp_path).load()[0]["step"] == 3
+    (tmp_path / "checkpoints" / "latest").unlink()
+    assert Checkpoints(tmp_path).load()[0]["step"] == 3
+
+
+def test_none_that_is_sound_is_said_with_every_reason(tmp_path, states):
+    with pytest.raises(ArtifactError, match="there is none"):
+        Checkpoints(tmp_path).load()
+    save_all(tmp_path, states[:2])
+    for name in ("step-00000001", "step-00000002"):
+        flip(tmp_path / "checkpoints" / name / "ema.safetensors")
+    with pytest.raises(ArtifactError, match=r"00000002 was passed over.*00000001 was passed over"):
+        Checkpoints(tmp_path).load()
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_what_was_just_saved_is_never_the_one_removed(tmp_path, states, keep):
+    save_all(tmp_path, states, keep=3)
+    flip(tmp_path / "checkpoints" / "step-00000004" / "weights.safetensors")
+    kept = Checkpoints(tmp_path, keep)
+    assert kept.load()[0]["step"] == 3
+    for step in (5, 6):
+        kept.save(states[0] | {"step": step}, {})
+        assert kept.names()[-1] == f"step-{step:08d}"
+        assert Checkpoints(tmp_path).load()[0]["step"] == step
+    assert "step-00000004" not in kept.names()  # the damaged one went with the next save
+    assert len(kept.names()) == keep
+
+
+def test_an_older_step_saved_after_a_newer_one_stays(tmp_path, states):
+    kept = save_all(tmp_path, [states[3], states[0]], keep=1)
+    assert "step-00000001" in kept.names()
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "optimizer.safetensors", "manifest.json"])
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_save_that_fails_leaves_the_earlier_ones(tmp_path, states, monkeypatch, file, fault):
+    kept = save_all(tmp_path, states[:2])
+    before = sorted(p.name for p in (tmp_path / "checkpoints").iterdir())
+
+    def failing(write):
+        def inner(path, *rest):
+            if path.name == file:
+                raise fault
+            return write(path, *rest)
+
+        return inner
+
+    for name in ("write_tensors", "write_json"):
+        monkeypatch.setattr(checkpoints, name, failing(getattr(checkpoints, name)))
+    with pytest.raises((ArtifactError, KeyboardInterrupt)):
+        kept.save(states[2], {})
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == before
+    assert (tmp_path / "checkpoints" / "latest").read_text() == "step-00000002\n"
+    assert Checkpoints(tmp_path).load()[0]["step"] == 2
+
+
+def test_a_killed_save_leaves_nothing_that_is_taken_for_one(tmp_path, states):
+    save_all(tmp_path, states[:2])
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(folder / "step-00000002", folder / ".step-00000003.part")
+    kept = Checkpoints(tmp_path)
+    assert kept.load()[0]["step"] == 2
+    kept.save(states[3], {})
+    assert not (folder / ".step-00000003.part").exists()
+
+
+def test_the_same_step_saved_again_is_never_lost_in_between(tmp_path, states):
+    kept = save_all(tmp_path, states[:1], keep=1)
+    kept.save(states[0], {"n": "again"})
+    assert kept.load()[1] == {"n": "again"}
+    folder = tmp_path / "checkpoints"
+    # killed after the old one was moved aside and before the new one took its place
+    (folder / "step-00000001").rename(folder / ".step-00000001.old")
+    assert Checkpoints(tmp_path).load()[1] == {"n": "again"}
+
+
+def test_an_exception_between_the_renames_keeps_the_old_one(tmp_path, states, monkeypatch):
+    kept = save_all(tmp_path, states[:1], keep=1)
+    rename = type(tmp_path).rename
+
+    def fail(self, target):
+        if self.name.endswith(".part"):
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(type(tmp_path), "rename", fail)
+    with pytest.raises(ArtifactError, match="Input/output"):
+        kept.save(states[0], {"n": "new"})
+    monkeypatch.undo()
+    assert Checkpoints(tmp_path).load()[1] == {"n": 1}
+
+
+def test_another_format_is_passed_over(tmp_path, states):
+    import hashlib
+
+    save_all(tmp_path, states[:2])
+    folder = tmp_path / "checkpoints" / "step-00000002"
+    tree = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps(tree | {"format": 2}))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["state.json"] = hashlib.sha256((folder / "state.json").read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    kept = Checkpoints(tmp_path)
+    assert kept.load()[0]["step"] == 1
+    assert "another format" in kept.notes[0]
+
+
+def test_nothing_but_safetensors_and_json_is_written(tmp_path, states):
+    save_all(tmp_path, states[:1])
+    for path in (tmp_path / "checkpoints" / "step-00000001").iterdir():
+        assert path.suffix in (".safetensors", ".json")
+        if path.suffix == ".json":
+            json.loads(path.read_text(), parse_constant=pytest.fail)
