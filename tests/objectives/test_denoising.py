@@ -218,13 +218,18 @@ def test_dropping_changes_neither_the_noise_nor_the_times():
     field = mixture_2d(Flow())
     n = 50
     x0 = Streams(0, range(n)).purpose("data").normal(2).double()
+    noises = [Streams(3, range(n)) for _ in range(3)]
     losses = [
-        Denoising(drop=drop)(field, Batch(x0, with_labels(n)), Streams(3, range(n)))
-        for drop in (0.0, 0.5, 1.0)
+        Denoising(drop=drop)(field, Batch(x0, with_labels(n)), noise)
+        for drop, noise in zip((0.0, 0.5, 1.0), noises, strict=True)
     ]
     for loss in losses[1:]:
         assert torch.equal(loss.t, losses[0].t)
         assert torch.equal(loss.per_sample, losses[0].per_sample)
+    # nor what is drawn next
+    after = [noise.normal(1) for noise in noises]
+    assert torch.equal(after[1], after[0])
+    assert torch.equal(after[2], after[0])
 
 
 def test_times_noise_and_dropping_are_independent_of_each_other():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def test_ddim_equation_12(steps, spacing, eta):
     grid, noise = GRIDS[spacing](PATH, steps), Streams(1, range(9))
     x = start()
     ours = presets.ddim(eta).solve(Seen(FIELD, "eps"), x, grid, Streams(1, range(9))).x
-    for now, then in zip(grid, grid[1:], strict=False):
+    for now, then in pairwise(grid):
         bar, bar_next = float(PATH.alpha(now)) ** 2, float(PATH.alpha(then)) ** 2
         eps = FIELD(x, now).eps
         spread = eta * math.sqrt((1 - bar_next) / (1 - bar)) * math.sqrt(1 - bar / bar_next)
@@ -289,7 +290,7 @@ def test_euler_maruyama(steps, eta, name):
     grid, noise = grids.uniform(steps, case.start, 0.05), Streams(4, range(9))
     x = start()
     ours = presets.euler_maruyama(eta).solve(field, x, grid, Streams(4, range(9))).x
-    for now, then in zip(grid.tolist(), grid[1:].tolist(), strict=False):
+    for now, then in pairwise(grid.tolist()):
         gap, f, g = now - then, float(path.drift(now)), float(path.diffusion(now))
         score = field(x, torch.tensor(now, dtype=F64)).score
         x = x - (f * x - 0.5 * (1 + eta**2) * g**2 * score) * gap
@@ -327,10 +328,39 @@ def test_runge_kutta_on_the_plain_ode(steps, name):
     field, grid = mixture_2d(PATH), GRIDS["uniform"](PATH, steps)
     x = start()
     ours = RungeKutta(name, "t").solve(field, x, grid).x
-    for now, then in zip(grid.tolist(), grid[1:].tolist(), strict=False):
+    for now, then in pairwise(grid.tolist()):
         x = CLASSICAL[name](
             lambda y, t: field(y, torch.tensor(t, dtype=F64)).velocity, x, now, then - now
         )
+    torch.testing.assert_close(ours, x, rtol=1e-9, atol=1e-9)
+
+
+# where x/s is integrated over c with the slope k: (s, c, k) from α, σ, x0, ε
+RESCALED = {
+    "sigma": lambda a, s, x0, eps: (a, s / a, eps),
+    "signal": lambda a, s, x0, eps: (s, -a / s, -x0),
+    "flow": lambda a, s, x0, eps: (a + s, s / (a + s), eps - x0),
+}
+
+
+@each_grid
+@each_count
+@pytest.mark.parametrize("coordinate", RESCALED)
+def test_heun_in_rescaled_coordinates(steps, spacing, coordinate):
+    """Karras et al. 2022, eq. 4 with s(t) = α for "sigma"; the others are its mirror images."""
+    grid, x = GRIDS[spacing](PATH, steps), start()
+    ours = presets.heun(coordinate).solve(FIELD, x, grid).x
+
+    def look(x, t):
+        said = FIELD(x, t)
+        return RESCALED[coordinate](PATH.alpha(t), PATH.sigma(t), said.x0, said.eps)
+
+    for now, then in pairwise(grid):
+        s0, c0, k0 = look(x, now)
+        s1, c1, _ = look(x, then)
+        y = x / s0
+        k1 = look(s1 * (y + (c1 - c0) * k0), then)[2]
+        x = s1 * (y + (c1 - c0) * (k0 + k1) / 2)
     torch.testing.assert_close(ours, x, rtol=1e-9, atol=1e-9)
 
 

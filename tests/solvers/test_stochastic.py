@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 
 from tests.exact import BY_NAME, F64, gaussian_elementwise
 from unnoise.errors import InvalidArgument
-from unnoise.fields import Gaussian
+from unnoise.fields import Field, Gaussian, Prediction
 from unnoise.paths import VE, Chain, Flow, VPLinear, grids
 from unnoise.randomness import Streams
 from unnoise.solvers import Multistep, presets
 
-from .reference import exact_moments, moments, slope
+from .reference import Impulses, exact_moments, moments, slope
 
 SOLVERS = {
     "ddim 0.5": presets.ddim(0.5),
@@ -76,7 +77,7 @@ def recursion(chain: Chain, field: Gaussian, numbers: list[int], larger: bool):
     """Mean and variance of ancestral sampling down `numbers`, from Chain.posterior alone."""
     bar = chain.alpha_bar(numbers[0])
     mean, variance = math.sqrt(bar) * field.mean, bar * field.variance + 1 - bar
-    for n, m in zip(numbers, numbers[1:], strict=False):
+    for n, m in pairwise(numbers):
         bar, step = chain.alpha_bar(n), chain.posterior(n, m)
         # E[x0|x] = gain·x + rest
         gain = math.sqrt(bar) * field.variance / (bar * field.variance + 1 - bar)
@@ -115,6 +116,34 @@ def test_the_larger_variance_keeps_unit_data_and_the_posterior_one_does_not():
     _, transition = moments(presets.ddpm("transition"), unit, grid[:-1], 0 * one, one)
     assert float((transition - 1).abs()) < 1e-9
     assert float(posterior) < 0.995
+
+
+class Ramp(Field):
+    """x0 = λ(t), whatever x: what a two-point rule must integrate without error."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, x_t, t, condition=None):
+        return Prediction(x_t, t, self.path, "x0", self.path.log_snr(t).expand(x_t.shape))
+
+
+@pytest.mark.parametrize("path", [VPLinear(), VE()], ids=["vp", "ve"])
+def test_a_stochastic_step_integrates_over_its_own_measure(path):
+    """Mean of the reverse SDE for x0 = λ: α₁·∫ 2·e^{2(λ−λ₁)}·λ dλ a step, not the ODE's e^λ."""
+    grid = grids.log_snr(path, 5, 1.0, 0.1)
+    alpha, sigma, lam = (f(grid).tolist() for f in (path.alpha, path.sigma, path.log_snr))
+    x = torch.zeros(7, 1, dtype=F64)
+    ours = Multistep(2, eta=1.0).solve(Ramp(path), x, grid, Impulses(7, 2)).x[0, 0]
+    mean = 0.0
+    for k in range(5):
+        h = lam[k + 1] - lam[k]
+        kept = sigma[k + 1] / sigma[k] * math.exp(-h)
+        integral = lam[k + 1] - lam[k] * math.exp(-2 * h) + math.expm1(-2 * h) / 2
+        if k == 0:  # one point known: x0 as if constant
+            integral = -math.expm1(-2 * h) * lam[0]
+        mean = kept * mean + alpha[k + 1] * integral
+    assert float(ours) == pytest.approx(mean, abs=1e-11)
 
 
 @pytest.mark.parametrize("name", SOLVERS)

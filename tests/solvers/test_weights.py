@@ -101,3 +101,22 @@ def test_small_and_large_steps_lose_no_digits(h):
     exact = (h - 1 + math.exp(-h)) / (h * -math.expm1(-h)) if h > 1e-2 else 0.5 + h / 12
     ours = step_weights(PATH, "log_snr", [0.0, -h], h, (1.0, 0.0), "exact")
     assert -ours[1] == pytest.approx(exact, rel=1e-6)
+
+
+@pytest.mark.parametrize("stretch", [1.5, 2.0])
+@pytest.mark.parametrize("coordinate", ["log_snr", "sigma", "t"])
+def test_a_stretched_measure_weighs_by_its_own_exponential(stretch, coordinate):
+    """λ from λ₀ to λ₁ under e^{stretch·λ}: what a stochastic step integrates over."""
+    nodes = NODES[:3]
+    points = [place(PATH, coordinate, lam) for lam in nodes]
+
+    def basis(j, lam):
+        at = place(PATH, coordinate, lam)
+        return math.prod((at - o) / (points[j] - o) for i, o in enumerate(points) if i != j)
+
+    def total(f):
+        return quad(lambda lam: math.exp(stretch * lam) * f(lam), nodes[0], TARGET)[0]
+
+    theirs = [total(lambda lam, j=j: basis(j, lam)) / total(lambda lam: 1.0) for j in range(3)]
+    ours = step_weights(PATH, coordinate, nodes, TARGET, (1.0, 0.0), "exact", stretch)
+    assert ours == pytest.approx(theirs, abs=1e-10)

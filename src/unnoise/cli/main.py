@@ -9,7 +9,7 @@ import typer
 import typer.core
 
 from ..errors import UnnoiseError
-from . import demo, evaluate, recipes, sample, train
+from . import demo, evaluate, recipes, sample, support, train
 
 
 class _Verbs(typer.core.TyperGroup):
@@ -36,6 +36,7 @@ app.command("train")(train.train)
 app.command("sample")(sample.sample)
 app.command("evaluate")(evaluate.evaluate)
 app.command("recipes")(recipes.recipes)
+app.command("support")(support.support)
 app.command("demo")(demo.demo)
 
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from ..errors import InvalidArgument
 from ..fields.condition import Condition
 
-
 OUTER = frozenset({"embed", "enter", "leave", "steer"})
 
 
