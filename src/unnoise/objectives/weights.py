@@ -59,8 +59,11 @@ NAMES = tuple(_WEIGHTS)
 
 
 def weight(name: str, parameter: float | None = None) -> Weight:
-    """A weight by name; `parameter` is γ of min_snr, the data's deviation of edm, the bias of
-    sigmoid.
+    """A weight by name: a factor on the error at the times that are sampled.
+
+    Papers that state w per unit of log-SNR (Kingma & Gao 2023) mean this times −dλ/dt under
+    uniform times; `sigmoid` is their function without that rate. `parameter` is γ of min_snr, the
+    data's deviation of edm, the bias of sigmoid.
 
     Raises InvalidArgument for an unknown name, or a parameter the weight does not have.
     """

@@ -161,8 +161,8 @@ def _rates(path: GaussianPath, coordinate: str, lens: str, t: Tensor) -> tuple[T
         for weight, name in ((q, "eps"), (-p, "x0"))
         if weight
     ]
-    on_x, on_value = (sum(weight * row[i] for weight, row in rows) for i in (0, 1))
-    return on_x, on_value  # type: ignore[return-value]
+    on_x, on_value = (torch.stack([weight * row[i] for weight, row in rows]).sum(0) for i in (0, 1))
+    return on_x, on_value
 
 
 @lru_cache(maxsize=128)
@@ -191,7 +191,7 @@ def compile_plan(
     scales = [_places(path, solver.coordinate, time)[1].tolist() for time in at]
     moments = [time.unbind() for time in at]
     ks = [list(zip(x.tolist(), value.tolist(), strict=True)) for x, value in rates]
-    gaps, s = gap.tolist(), s.tolist()
+    gaps, sizes = gap.tolist(), s.tolist()
 
     def terms(k: int, scale: float, shares: tuple[float, ...]) -> tuple[tuple[float, float], ...]:
         return tuple(
@@ -205,10 +205,10 @@ def compile_plan(
             plan.append(_euler(solver, path, lens, *times[k : k + 2]))
             continue
         stages = [
-            Stage(moments[i][k], scales[i][k] / s[k], terms(k, scales[i][k], rows[i]))
+            Stage(moments[i][k], scales[i][k] / sizes[k], terms(k, scales[i][k], rows[i]))
             for i in range(1, len(nodes))
         ]
-        last = Stage(None, s[k + 1] / s[k], terms(k, s[k + 1], weights))
+        last = Stage(None, sizes[k + 1] / sizes[k], terms(k, sizes[k + 1], weights))
         plan.append(Step((*stages, last)))
     return tuple(plan)
 
