@@ -134,7 +134,7 @@ BUGS = [
     ),
     bug(
         "Runge–Kutta: stages scaled as the step's start", "solvers/runge_kutta.py",
-        "Stage(moments[i][k], scales[i][k] / s[k],", "Stage(moments[i][k], 1.0,", PAPERS,
+        "Stage(moments[i][k], scales[i][k] / sizes[k],", "Stage(moments[i][k], 1.0,", PAPERS,
     ),
     bug(
         "guidance: scale w for 1 + w", "guidance/classifier_free.py",

@@ -156,12 +156,11 @@ def _rates(path: GaussianPath, coordinate: str, lens: str, t: Tensor) -> tuple[T
         speed = torch.ones_like(t) if coordinate == "t" else path.log_snr_rate(t)
         return on_x / speed, on_value / speed
     p, q = _DIRECTIONS[coordinate]
-    rows = [
-        (weight, conversion(path, lens, name, t))
-        for weight, name in ((q, "eps"), (-p, "x0"))
-        if weight
-    ]
-    on_x, on_value = (torch.stack([weight * row[i] for weight, row in rows]).sum(0) for i in (0, 1))
+    on_x, on_value = torch.zeros_like(t), torch.zeros_like(t)
+    for weight, name in ((q, "eps"), (-p, "x0")):
+        if weight:
+            row = conversion(path, lens, name, t)
+            on_x, on_value = on_x + weight * row[0], on_value + weight * row[1]
     return on_x, on_value
 
 
