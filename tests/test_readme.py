@@ -39,3 +39,12 @@ def test_example_runs(block, tiny_run):
         )
         assert abs(float(mean.x.mean()) - 0.5) < 0.15
         assert float(grid[0]) == 1
+
+
+def test_what_the_readme_points_to_is_there():
+    text = (ROOT / "README.md").read_text("utf-8")
+    links = re.findall(r"\]\(([^)#]+)\)", text)
+    assert links
+    for link in links:
+        assert (ROOT / link).is_file(), link
+    assert "Fréchet distance ÷ floor" in text  # the measured card

@@ -21,13 +21,14 @@ _NAMES = {
     "load": "artifacts",
     "load_data": "data",
     "load_recipe": "recipes",
+    "measure": "pipelines",
     "open_data": "data",
     "sample": "artifacts",
     "train": "training",
 }
 _ROOMS = (
     "artifacts", "data", "errors", "evaluation", "fields", "guidance", "networks", "objectives",
-    "paths", "randomness", "recipes", "solvers", "training",
+    "paths", "pipelines", "randomness", "recipes", "solvers", "support", "training",
 )  # fmt: skip
 __all__ = ["__version__", *_NAMES, *_ROOMS]
 

@@ -34,10 +34,6 @@ class NonFinite(UnnoiseError, ArithmeticError):
     """A computation left the finite numbers; says at which step, time and sample."""
 
 
-class MissingDependency(UnnoiseError, ImportError):
-    """An optional package is needed and absent; says how to install it."""
-
-
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
     """The known name closest to `name`, or None where nothing comes near."""
     close = get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=0.5)

@@ -110,7 +110,12 @@ def test_noise_limits(make):
     levels = ratio(ve, make(ve, 10))
     assert (float(levels[0]), float(levels[-1])) == pytest.approx((50, 0.01))
     # a limit beyond the path's own is that of the path
-    assert torch.equal(make(ve, 10, sigma_min=0.001, sigma_max=500.0), make(ve, 10))
+    own = make(ve, 10, sigma_min=0.01, sigma_max=float(ve.sigma(1.0)))
+    assert torch.allclose(own, make(ve, 10), rtol=1e-12, atol=1e-14)
+    with pytest.raises(InvalidArgument, match="sigma_max is 500"):
+        make(ve, 10, sigma_max=500.0)
+    with pytest.raises(InvalidArgument, match=r"sigma_min is 0\.001"):
+        make(ve, 10, sigma_min=0.001)
     # a limit inside it
     grid = make(ve, 10, sigma_min=0.1, sigma_max=20.0)
     levels = ratio(ve, grid)

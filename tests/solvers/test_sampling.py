@@ -22,7 +22,13 @@ def test_a_path_that_ends_in_noise_is_denoised_once_more():
     path = VE()
     field = Watched(gaussian_elementwise(path))
     grid, noise = grids.karras(path, 5), Streams(0, range(4))
-    made = sample(field, noise, (3,), presets.dpmpp_2m(), grid, dtype=F64)
+    seen = []
+    made = sample(
+        field, noise, (3,), presets.dpmpp_2m(), grid, dtype=F64,
+        on_step=lambda step, said: seen.append((step, float(said.t))),
+    )  # fmt: skip
+    assert made.finished
+    assert seen == list(enumerate(grid.tolist()))
     walked = presets.dpmpp_2m().solve(
         field.field, path.prior(Streams(0, range(4)), (3,), data_std=1.0).double(), grid
     )
@@ -49,6 +55,7 @@ def test_a_walk_that_stops_before_the_data_is_not_denoised():
         stop = (lambda k, said: k < 2) if end == 0 else None
         made = sample(field, Streams(0, range(2)), (3,), presets.ddim(), grid, on_step=stop)
         assert made.passes == (3 if end == 0 else 4)
+        assert made.finished == (end > 0)
 
 
 @pytest.mark.parametrize("start", [1.0, 0.6])

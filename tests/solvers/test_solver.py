@@ -334,3 +334,16 @@ def test_other_settings_are_checked_too():
     with pytest.raises(InvalidArgument, match="built already"):
         presets.get(presets.ddim(), eta=0.5)
     assert presets.get("ddim", eta=0.5) == Multistep(1, eta=0.5)
+
+
+def test_options_can_be_written_into_the_name():
+    assert presets.get("ddim:eta=0.5") == presets.get("ddim", eta=0.5)
+    assert presets.get("unipc:order=3,rule=bh1") == presets.unipc(3, "bh1")
+    for text, says in (
+        ("ddim:eta", "name=value"),
+        ("ddim:", "name=value"),
+        ("ddim:eat=1", "unknown option"),
+        ("ddmi:eta=1", "unknown solver"),
+    ):
+        with pytest.raises(InvalidArgument, match=says):
+            presets.get(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ..data.dataset import MAX_BYTES
 from ..errors import ArtifactError, InvalidArgument, RecipeError, UnnoiseError, need_count, unknown
 from ..fields import Condition, Denoiser, Field
 from ..guidance import classifier_free
+from ..paths import grids
 from ..randomness import Streams
 from ..recipes import (
     Recipe,
@@ -31,7 +32,7 @@ from ..solvers import Solver, get
 from ..solvers import sample as walk
 from ..solvers.solver import OnStep
 from .files import check_tensors, read_json, read_tensors, write_bytes, write_json, write_tensors
-from .precision import autocast
+from .precision import autocast, find_device, resolve
 
 FORMAT = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "model.json", "README.md"
@@ -41,12 +42,14 @@ _KEYS = ("format", "unnoise", "recipe", "data", "weights_sha256", "training")
 @dataclass(frozen=True)
 class Samples:
     """What a model made: `values` in the data's own units, `labels` where classes were asked for,
-    and the network passes each sample cost."""
+    the network passes each sample cost, `x` as the network sees it. Where on_step stopped the walk
+    `finished` is False: the values are then the state that was reached, of the batches begun."""
 
     values: Tensor
     labels: Tensor | None
     passes: int
     x: Tensor
+    finished: bool = True
 
 
 @dataclass
@@ -70,7 +73,7 @@ class Model:
         *,
         solver: str | Solver | None = None,
         steps: int | None = None,
-        grid: Mapping[str, Any] | str | None = None,
+        grid: Mapping[str, Any] | Sequence[float] | Tensor | str | None = None,
         guidance: float | None = None,
         interval: tuple[float, float] | None = None,
         rescale: float | None = None,
@@ -86,7 +89,8 @@ class Model:
         index or a name, or n of them; without one a class-conditional model draws the classes in
         turn (class first + i, modulo their number, for sample i). guidance: scale, 1 none. Sample
         i depends on (seed, first + i) alone, whatever the batch, up to the rounding of the
-        network's precision. Raises InvalidArgument for what cannot be, before any work.
+        network's precision. grid: a name, {"kind": …, options}, or the times themselves. Raises
+        InvalidArgument for what cannot be, before any work.
         """
         plan = self._plan(solver, steps, grid, guidance, interval, rescale)
         need_count("batch", batch)
@@ -97,7 +101,7 @@ class Model:
         n = len(labels) if labels is not None else 16 if n is None else n
         noise = Streams(seed, range(first, first + n), "sample")
         device = next(self.denoiser.parameters()).device
-        pieces, passes = [], 0
+        pieces, passes, finished = [], 0, True
         for at in range(0, n, batch):
             rows = slice(at, min(at + batch, n))
             field_: Field = self.denoiser
@@ -116,19 +120,30 @@ class Model:
                     on_step=on_step,
                 )
             pieces.append(made.x.float().cpu())
-            passes = made.passes
+            passes, finished = made.passes, made.finished
+            if not finished:
+                break
         x = torch.cat(pieces)
-        return Samples(self.spec.restore(x), labels, passes, x)
+        labels = None if labels is None else labels[: len(x)]
+        return Samples(self.spec.restore(x), labels, passes, x, finished)
 
     def _plan(
         self,
         solver: str | Solver | None,
         steps: int | None,
-        grid: Mapping[str, Any] | str | None,
+        grid: Mapping[str, Any] | Sequence[float] | Tensor | str | None,
         guidance: float | None,
         interval: tuple[float, float] | None,
         rescale: float | None,
     ) -> _Plan:
+        listed = None
+        if grid is not None and not isinstance(grid, str | Mapping):
+            listed, grid = grids.check(grid), None
+            if steps not in (None, len(listed) - 1):
+                raise InvalidArgument(
+                    f"steps is {steps}, and the grid has {len(listed)} times: leave steps out"
+                )
+            steps = len(listed) - 1
         given: dict[str, Any] = {
             "steps": steps, "guidance": guidance, "interval": interval, "rescale": rescale,
             "grid": {"kind": grid} if isinstance(grid, str) else grid,
@@ -156,7 +171,7 @@ class Model:
             )
         path = self.denoiser.path
         chosen = get(config.solver if solver is None else solver)
-        times = build_grid(config.grid, path, config.steps)
+        times = build_grid(config.grid, path, config.steps) if listed is None else listed
         reason = chosen.refusal(path, float(times[0]), float(times[-1]))
         if reason:
             raise InvalidArgument(f"solver {chosen} on {path}: {reason}")
@@ -223,10 +238,8 @@ class Model:
         return folder
 
     @staticmethod
-    def load(folder: str | Path, precision: str = "auto", device: str = "cpu") -> Model:
+    def load(folder: str | Path, precision: str = "auto", device: str = "auto") -> Model:
         """Read an artifact; runs no code from it. Raises ArtifactError naming what is wrong."""
-        from .precision import resolve
-
         folder = Path(folder).expanduser()
         if not (folder / CONFIG).is_file():
             raise ArtifactError(_nothing_there(folder))
@@ -260,8 +273,9 @@ class Model:
         except (UnnoiseError, RecursionError) as error:
             raise ArtifactError(f"{folder / CONFIG}: {error}") from error
         denoiser.network.load_state_dict(tensors)
-        denoiser.eval().requires_grad_(False).to(device)
-        chosen = resolve(precision, torch.device(device)).name
+        place = find_device(device)
+        chosen = resolve(precision, place).name
+        denoiser.eval().requires_grad_(False).to(place)
         return Model(denoiser, recipe, spec, dict(tree["training"]), chosen)
 
 
@@ -292,7 +306,7 @@ def _nothing_there(folder: Path) -> str:
     return f"{folder} holds no {CONFIG}; give the folder of a run, such as runs/demo"
 
 
-def load(folder: str | Path, precision: str = "auto", device: str = "cpu") -> Model:
+def load(folder: str | Path, precision: str = "auto", device: str = "auto") -> Model:
     """Read a trained model from its folder; see `Model.load`."""
     return Model.load(folder, precision, device)
 

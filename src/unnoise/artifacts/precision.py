@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..errors import Unsupported, unknown
+from ..errors import InvalidArgument, Unsupported, unknown
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -34,6 +34,18 @@ def resolve(asked: str, device: torch.device) -> Precision:
     if able:
         return Precision("bf16", "asked for" if asked == "bf16" else f"{device} has bfloat16")
     return Precision("fp32", f"{device} has no bfloat16 arithmetic")
+
+
+def find_device(asked: str) -> torch.device:
+    """The device to run on; "auto" is the GPU where there is one. Raises InvalidArgument."""
+    if asked == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InvalidArgument(f"device {asked!r} cannot be used here; try auto or cpu") from error
+    return device
 
 
 def _has_bf16(device: torch.device) -> bool:

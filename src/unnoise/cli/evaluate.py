@@ -13,6 +13,7 @@ def evaluate(
     n: Annotated[int | None, typer.Option("--n", "-n", help="How many samples.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the solver.")] = None,
     solver: Annotated[str | None, typer.Option(help="Solver.")] = None,
+    grid: Annotated[str | None, typer.Option(help="Grid of times, such as uniform.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the samples.")] = None,
     part: Annotated[
@@ -22,6 +23,8 @@ def evaluate(
             "the recipe holds one out]"
         ),
     ] = None,
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     out: Annotated[
         Path | None, typer.Option(help="Folder for card.json and card.md.  [the model's]")
     ] = None,
@@ -32,7 +35,18 @@ def evaluate(
 
     folder = out or model
     check_folder(folder)
-    card = measure(model, n=n, steps=steps, solver=solver, guidance=guidance, seed=seed, part=part)
+    card = measure(
+        model,
+        n=n,
+        steps=steps,
+        solver=solver,
+        grid=grid,
+        guidance=guidance,
+        seed=seed,
+        part=part,
+        precision=precision,
+        device=device,
+    )
     folder.mkdir(parents=True, exist_ok=True)
     card.save(folder)
     typer.echo((folder / "card.md").read_text("utf-8"))

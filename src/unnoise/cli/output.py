@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,18 @@ import numpy as np
 from ..artifacts import Model, Samples
 from ..artifacts.files import write_bytes
 from ..errors import InvalidArgument
+
+
+def program() -> str:
+    """What to type to run this program again from here."""
+    if shutil.which("unnoise"):
+        return "unnoise"
+    started = Path(sys.argv[0])
+    if started.name != "unnoise":
+        return f"{sys.executable} -m unnoise"
+    with suppress(ValueError):
+        return str(started.absolute().relative_to(Path.cwd()))
+    return str(started)
 
 
 def is_picture(model: Model) -> bool:

@@ -13,7 +13,7 @@ def sample(
     n: Annotated[int, typer.Option("--n", "-n", help="How many samples.")] = 40,
     steps: Annotated[int | None, typer.Option(help="Steps of the solver.")] = None,
     solver: Annotated[
-        str | None, typer.Option(help="Solver: ddim, dpmpp_2m, heun, unipc, ddpm, …")
+        str | None, typer.Option(help="Solver: dpmpp_2m, unipc, heun, ddpm, ddim, ddim:eta=0.5, …")
     ] = None,
     grid: Annotated[
         str | None, typer.Option(help="Grid of times: karras, uniform, log_snr, quadratic, …")
@@ -28,6 +28,7 @@ def sample(
     seed: Annotated[int, typer.Option(help="Sample i of a seed is always the same noise.")] = 0,
     batch: Annotated[int, typer.Option(help="How many at once.")] = 250,
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     out: Annotated[
         Path, typer.Option(help="samples.png (a grid), samples.npy, or a folder for PNG files.")
     ] = Path("samples.png"),
@@ -38,7 +39,7 @@ def sample(
     from .output import check_output, write_samples
 
     need_count("n", n)
-    loaded = load(model, precision)
+    loaded = load(model, precision, device)
     check_output(loaded, out)
     condition = None
     if class_:

@@ -14,6 +14,8 @@ def support(
     ] = False,
 ) -> None:
     """Show which paths, lenses, solvers and weights work together, and why others cannot."""
+    from ..fields import LENSES
+    from ..objectives import WEIGHTS
     from ..support import PATHS, SOLVERS, cells
 
     if as_json:
@@ -29,7 +31,8 @@ def support(
             what = refused.setdefault(cell.reason, {})
             what.setdefault(f"{cell.lens} with {cell.solver}", set()).add(cell.path)
     typer.echo(
-        f"{len(PATHS)} paths × {len(SOLVERS)} solvers × 5 lenses × 10 weights, from t = 1 to 0: "
+        f"{len(PATHS)} paths × {len(SOLVERS)} solvers × {len(LENSES)} lenses × {len(WEIGHTS)} "
+        f"weights, from t = 1 to 0: "
         f"{working} of {total} work.\nThe others, by reason:"
     )
     for reason, what in refused.items():
@@ -38,6 +41,6 @@ def support(
         paths = sorted(set().union(*what.values()))
         typer.echo(f"\n  {reason}")
         for name, some, every in (
-            ("solvers", solvers, len(SOLVERS)), ("lenses", lenses, 5), ("paths", paths, len(PATHS)),
+            ("solvers", solvers, SOLVERS), ("lenses", lenses, LENSES), ("paths", paths, PATHS),
         ):  # fmt: skip
-            typer.echo(f"    {name}: {'all' if len(some) == every else ', '.join(some)}")
+            typer.echo(f"    {name}: {'all' if len(some) == len(every) else ', '.join(some)}")

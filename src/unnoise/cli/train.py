@@ -37,6 +37,7 @@ def train(
     from ..recipes import choose, dump, load_recipe, read_tree
     from ..training.run import RECIPE
     from ..training.run import train as run
+    from .output import program
 
     overrides = list(overrides or [])
     if recipe is not None and "=" in recipe:  # only overrides were given
@@ -64,4 +65,4 @@ def train(
     out = out or Path("runs") / resolved.name
     run(resolved, out, resume, quiet)
     typer.echo(f"model: {out}")
-    typer.echo(f"next: unnoise sample {out} --n 40 --out samples.png")
+    typer.echo(f"next: {program()} sample {out} --n 40 --out samples.png")

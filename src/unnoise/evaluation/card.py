@@ -76,6 +76,8 @@ class Provenance:
     steps: int | None = None
     passes: float | None = None
     guidance: float | None = None
+    interval: str | None = None
+    rescale: float | None = None
     seeds: tuple[int, ...] | None = None
     precision: str | None = None
 

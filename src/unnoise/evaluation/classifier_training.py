@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..artifacts.precision import resolve
 from ..errors import DataError, NonFinite
 from ..randomness import Streams
 from .augment import random_affine
@@ -53,7 +54,7 @@ def train_classifier(
     )
     model.initialise(seed)
     if bfloat16 is None:
-        bfloat16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        bfloat16 = resolve("auto", torch.device("cpu")).name == "bf16"
     if raw.ndim == 4:
         model.body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     batch = min(batch, len(raw))

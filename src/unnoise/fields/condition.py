@@ -28,7 +28,7 @@ class Condition:
     def of(given: Condition | Mapping[str, Any], batch: int) -> Condition:
         """A Condition for `batch` samples from plain numbers, lists or tensors.
 
-        A number, or a tensor without batch dimension, is meant for every sample. Raises
+        A number, or a tensor with one row, is meant for every sample. Raises
         InvalidArgument where a leading dimension is neither 1 nor `batch`.
         """
         if isinstance(given, Condition):

@@ -30,9 +30,12 @@ class Weight:
 
     def on(self, lens: str, path: GaussianPath, t: Tensor) -> Tensor:
         """The factor by which to multiply the squared error of `lens`; same shape as t."""
+        if self.name == "likelihood":  # −λ̇·(α/det)² with −λ̇ = W/(ασ): finite where α = 0
+            turn = determinant(path, "velocity", t) / path.sigma(t)
+            if lens == "eps":
+                return turn / path.alpha(t)
+            return turn * path.alpha(t) / determinant(path, lens, t) ** 2
         value = self.rule(path.log_snr(t), self.parameter)
-        if self.name == "likelihood":
-            value = -path.log_snr_rate(t)
         if lens == self.base:
             return value
         return value * (determinant(path, self.base, t) / determinant(path, lens, t)) ** 2

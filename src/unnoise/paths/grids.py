@@ -115,6 +115,16 @@ def spaced(
     for name, value in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InvalidArgument(f"{name} is {value!r}; give a positive number")
+    if sigma_max is not None and sigma_max > first * (1 + 1e-9):
+        raise InvalidArgument(
+            f"sigma_max is {sigma_max!r}, and σ/α at the start t = {start!r} is {first:.6g} "
+            "already; leave it out, or give less"
+        )
+    if sigma_min is not None and sigma_min < last * (1 - 1e-9):
+        raise InvalidArgument(
+            f"sigma_min is {sigma_min!r}, and σ/α at the end t = {end!r} is {last:.6g}; leave it "
+            "out, or give more"
+        )
     high = min(first, sigma_max or (SIGMA_MAX if math.isinf(first) else first))
     low = max(last, sigma_min or (SIGMA_MIN if last == 0 else last))
     if low >= high:

@@ -25,10 +25,13 @@ def measure(
     n: int | None = None,
     steps: int | None = None,
     solver: str | None = None,
+    grid: str | None = None,
     guidance: float | None = None,
     seed: int | None = None,
     part: str | None = None,
     batch: int = 250,
+    precision: str = "auto",
+    device: str = "auto",
     parts: Mapping[str, Dataset] | None = None,
     features: FeatureNet | None = None,
 ) -> Card:
@@ -43,7 +46,7 @@ def measure(
     if part not in (None, "test", "validation"):
         raise InvalidArgument(f"part is {part!r}; give 'test' or 'validation'")
     folder = Path(folder).expanduser()
-    model = Model.load(folder)
+    model = Model.load(folder, precision, device)
     settings = model.recipe.evaluate
     count = need_count("n", settings.samples if n is None else n, LEAST)
     if parts is None:
@@ -64,7 +67,9 @@ def measure(
             f"this recipe has {0 if held is None else len(held)}; train with data.split.{used}=100"
         )
     seed = settings.seed if seed is None else seed
-    options: dict[str, Any] = {"steps": steps, "solver": solver, "guidance": guidance}
+    options: dict[str, Any] = {
+        "steps": steps, "solver": solver, "grid": grid, "guidance": guidance,
+    }  # fmt: skip
     made = model.sample(count, seed=seed, batch=batch, **options)
     others = {name: _part(data) for name, data in parts.items() if name != "train"}
     features = features or features_for(_part(train), cache=folder, **others)
@@ -80,14 +85,22 @@ def measure(
             model_hash=str(read_json(folder / CONFIG)["weights_sha256"]),
             ema=str(model.training.get("ema")),
             solver=solver or sampling.solver,
-            grid=str(sampling.grid.kind),
+            grid=grid or _grid_text(sampling.grid.model_dump(exclude_none=True)),
             steps=steps or sampling.steps,
             passes=made.passes,
             guidance=sampling.guidance if guidance is None else guidance,
+            interval=None if sampling.interval is None else str(sampling.interval),
+            rescale=sampling.rescale,
             seeds=(seed,),
             precision=model.precision,
         ),
     )
+
+
+def _grid_text(config: dict[str, Any]) -> str:
+    """karras(sigma_min=0.01, rho=5): the spacing with its options."""
+    options = ", ".join(f"{k}={v:g}" for k, v in config.items() if k != "kind")
+    return f"{config['kind']}({options})" if options else str(config["kind"])
 
 
 def _part(data: Dataset) -> Part:

@@ -95,15 +95,18 @@ def data_std(spec: DataSpec) -> float:
     return 1.0 if spec.normalisation == "standardise" else 0.5
 
 
-def build_objective(config: ObjectiveConfig) -> Denoising:
-    """The denoising objective a recipe describes."""
+def build_objective(config: ObjectiveConfig, std: float = 1.0) -> Denoising:
+    """The denoising objective a recipe describes; `std` is the data's, for the weight 'edm'."""
     times: Times
     if config.times.kind in ("log_normal", "logit_normal"):
         kind = {"log_normal": LogNormal, "logit_normal": LogitNormal}[config.times.kind]
         times = kind(**config.times.model_dump(exclude={"kind"}, exclude_none=True))
     else:
         times = {"uniform": Uniform, "chain": OnChain}[config.times.kind](config.times.stratified)
-    return Denoising(weight(config.weight, config.weight_parameter), times, config.drop)
+    parameter = config.weight_parameter
+    if parameter is None and config.weight == "edm":
+        parameter = std
+    return Denoising(weight(config.weight, parameter), times, config.drop)
 
 
 def build_grid(config: GridConfig, path: GaussianPath, steps: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..errors import InvalidArgument, unknown
 from .euler_maruyama import EulerMaruyama
@@ -105,12 +106,32 @@ PRESETS: dict[str, Callable[..., Solver]] = {
 }  # fmt: skip
 
 
+def _number(text: str) -> object:
+    """A whole number, a number, or the text itself."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
 def get(solver: str | Solver, **options: object) -> Solver:
-    """A solver by name, with its options; raises InvalidArgument naming what is known."""
+    """A solver by name, with its options: get("ddim", eta=0.5), or as one text "ddim:eta=0.5".
+
+    Raises InvalidArgument naming what is known.
+    """
     if isinstance(solver, Solver):
         if options:
             raise InvalidArgument(f"options {sorted(options)} for a solver that is built already")
         return solver
+    solver, colon, text = solver.partition(":")
+    for setting in text.split(",") if colon else ():
+        name, equals, value = (part.strip() for part in setting.partition("="))
+        if not (name and equals and value):
+            raise InvalidArgument(
+                f"solver option {setting!r} of {solver!r}; write {solver}:name=value, such as "
+                "ddim:eta=0.5"
+            )
+        options[name] = _number(value)
     if solver not in PRESETS:
         raise unknown("solver", solver, PRESETS)
     allowed = inspect.signature(PRESETS[solver]).parameters

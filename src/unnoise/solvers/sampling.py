@@ -53,10 +53,12 @@ def grid_for(path: GaussianPath, spacing: str, steps: int, **options: Any) -> Te
 
 @dataclass(frozen=True)
 class Samples:
-    """What `sample` made: x (n, *event), and the network passes each sample cost."""
+    """What `sample` made: x (n, *event), the network passes each sample cost, and whether the walk
+    was finished (False where on_step stopped it: x is then the state it had reached)."""
 
     x: Tensor
     passes: int
+    finished: bool
 
 
 def sample(
@@ -83,5 +85,7 @@ def sample(
     x, passes = solution.x, solution.passes
     if solution.finished and end == 0 and float(field.path.sigma(end)) > 0:
         last = field(x, times[-1])
+        if on_step is not None:
+            on_step(solution.steps, last)
         x, passes = last.x0, passes + last.passes
-    return Samples(x, passes)
+    return Samples(x, passes, solution.finished)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from ..artifacts.precision import Precision, autocast, resolve
 from ..data import Dataset, order
-from ..errors import DataError
+from ..errors import DataError, Unsupported
 from ..fields import Denoiser, determinant
 from ..objectives import Batch, Denoising, Objective, condition_from_labels
 from ..randomness import Streams
@@ -48,9 +47,9 @@ class Training:
     """A model in training. Everything random is a function of (seed, samples seen).
 
     model: trained in place, in float32 with `config.precision` arithmetic; objective: its loss;
-    data: the training part; conditional: whether labels are shown to the model. On k processes
-    each takes its own k-th of every batch (Accelerate); `batch` is the whole one, which is split
-    into `accumulate` parts as well.
+    data: the training part; conditional: whether labels are shown to the model; accelerator: made
+    anew where none is given. A batch is split into `accumulate` parts, each with its own backward
+    pass. Raises Unsupported on more than one process, DataError for a batch that does not split.
     """
 
     def __init__(
@@ -69,14 +68,17 @@ class Training:
         self.accelerator, self.objective, self.data, self.config = (
             accelerator, objective, data, config,
         )  # fmt: skip
-        parts = accelerator.num_processes * config.accumulate
-        if config.batch % parts:
-            raise DataError(
-                f"a batch of {config.batch} cannot be split over {accelerator.num_processes} "
-                f"processes and {config.accumulate} accumulated parts; make it a multiple of "
-                f"{parts}"
+        if accelerator.num_processes > 1:
+            raise Unsupported(
+                f"training on {accelerator.num_processes} processes; this release trains on one: "
+                "start it without a launcher"
             )
-        self.part = config.batch // parts
+        if config.batch % config.accumulate:
+            raise DataError(
+                f"a batch of {config.batch} cannot be split into {config.accumulate} accumulated "
+                f"parts; make it a multiple of {config.accumulate}"
+            )
+        self.part = config.batch // config.accumulate
         self.conditional = conditional and bool(data.spec.classes)
         self.device = accelerator.device
         self.precision: Precision = resolve(config.precision, self.device)
@@ -84,7 +86,6 @@ class Training:
         self.optimizers = build_optimizers(self.model.network, config.optimizer)
         trained = (p for p in self.model.network.parameters() if p.requires_grad)
         self.ema = Ema(trained, **config.ema.model_dump(exclude={"kind"}))
-        self.prepared = accelerator.prepare(self.model) if parts > config.accumulate else self.model
         self.step, self.seen, self.elapsed = 0, 0, 0.0
 
     @cached_property
@@ -99,6 +100,14 @@ class Training:
             return min(1.0, self.step / self.config.steps)
         assert self.config.budget is not None
         return min(1.0, self.elapsed / self.config.budget)
+
+    def _middle(self) -> float:
+        """The share of the run at the middle of the next update: never quite 0, never quite 1."""
+        if self.config.steps is not None:
+            return (self.step + 0.5) / self.config.steps
+        assert self.config.budget is not None
+        update = self.elapsed / self.step if self.step else 0.01 * self.config.budget
+        return min(1.0, (self.elapsed + update / 2) / self.config.budget)
 
     def batch(self, counter: int, size: int) -> tuple[Batch, Streams]:
         """The samples at positions counter … counter + size − 1 of the stream, and their noise."""
@@ -116,22 +125,17 @@ class Training:
         The caller may stop at any time, save `state()`, and go on later.
         """
         parameters = [p for p in self.model.network.parameters() if p.requires_grad]
-        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         while self.progress < 1:
             began = time.perf_counter()
             progress = self.progress
-            rate = rate_at(progress, self.config)
+            rate = rate_at(self._middle(), self.config)
             self.optimizers.scale(rate)
             losses = []
             for k in range(self.config.accumulate):
-                at = self.seen + (k * ranks + rank) * self.part
-                batch, noise = self.batch(at, self.part)
-                last = k == self.config.accumulate - 1
-                wait = nullcontext() if last else self.accelerator.no_sync(self.prepared)
-                with wait:
-                    with autocast(self.precision.name, self.device):
-                        loss = self.objective(self.prepared, batch, noise)
-                    self.accelerator.backward(loss.value / self.config.accumulate)
+                batch, noise = self.batch(self.seen + k * self.part, self.part)
+                with autocast(self.precision.name, self.device):
+                    loss = self.objective(self.model, batch, noise)
+                self.accelerator.backward(loss.value / self.config.accumulate)
                 losses.append(loss)
             limit = self.config.clip if self.config.clip is not None else float("inf")
             norm = torch.nn.utils.clip_grad_norm_(parameters, limit, foreach=True)

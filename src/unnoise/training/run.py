@@ -70,7 +70,7 @@ def train(
     )
     training = Training(
         model.denoiser,
-        build_objective(recipe.objective),
+        build_objective(recipe.objective, model.denoiser.data_std),
         parts["train"],
         recipe.train,
         recipe.model.conditional,
