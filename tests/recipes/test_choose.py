@@ -44,7 +44,7 @@ def test_labelled_grey_pictures(tmp_path):
     recipe = choose(str(folder))
     check(recipe)
     assert (recipe.objective.drop, recipe.sample.guidance) == (0.1, 1.25)
-    assert recipe.data.split.validation == 12
+    assert recipe.data.split.validation == 20
     model = runs(recipe, tmp_path / "run")
     assert model.spec.shape == (1, 9, 9)
     assert model.sample(4, condition={"class": "dogs"}).labels.tolist() == [1] * 4

@@ -23,9 +23,9 @@ def choose(
 
     A built-in one with a shipped recipe of its name gets that. Otherwise the network is a U-Net
     for signals, pictures and volumes (larger ones are cut into patches first) and an MLP for
-    vectors; one tenth of the data, 500 at most, is held out. `size` resizes pictures. Overrides
-    are those of `load_recipe`; data.layout=NCL and the like already count when the data are read.
-    Raises DataError where the data cannot be read.
+    vectors; one tenth of the data, 20 at least and 500 at most, is held out where there are 80 or
+    more. `size` resizes pictures. Overrides are those of `load_recipe`; data.layout=NCL and the
+    like already count when the data are read. Raises DataError where the data cannot be read.
     """
     source, path = detect(what)
     overrides = list(overrides) + ([] if budget is None else [f"train.budget={budget}"])
@@ -40,7 +40,7 @@ def choose(
             raise InvalidArgument(f"size={size} is for folders of pictures; {what} is {source!r}")
         options["size"] = size
     data = load_data(source, **options)
-    held = min(500, len(data) // 10)
+    held = min(500, max(20, len(data) // 10)) if len(data) >= 80 else 0
     spec = data.spec
     if spec.modality == "vector":
         network: dict[str, Any] = {"kind": "mlp", "width": 256, "depth": 4}
@@ -62,7 +62,7 @@ def choose(
             "data": {
                 "source": source,
                 **{key: value for key, value in options.items() if value is not None},
-                "split": {"validation": held, "test": 0} if held >= 10 else {},
+                "split": {"validation": held},
             },
             "path": {"kind": "flow"},
             "network": network,
