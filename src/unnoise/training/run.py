@@ -27,9 +27,9 @@ from ..recipes import (
     open_parts,
 )
 from .checkpoints import Checkpoints
-from .figures import loss_plot
 from .log import ByLevel, Log
 from .loop import Training, Update
+from .report import report
 
 RECIPE = "recipe.yaml"
 
@@ -125,7 +125,7 @@ def _run(
                 )
             if due:
                 written = int(training.progress * reports)
-                held = _report(training, model, validation, levels, log, out)
+                held = report(training, model, validation, levels, log, out)
             if stopping:
                 save()
                 log.write("interrupted", training.step)
@@ -182,53 +182,6 @@ def _account(pending: list[Update], levels: ByLevel, log: Log, training: Trainin
         seconds=training.elapsed,
     )
     return mean
-
-
-def _report(
-    training: Training,
-    model: Model,
-    validation: Dataset | None,
-    levels: ByLevel,
-    log: Log,
-    out: Path,
-) -> float:
-    """Loss by level, held-out loss, samples at fixed seeds, all of the average weights."""
-    log.write("levels", training.step, loss_by_level=levels.read())
-    held = float("nan")
-    if validation is not None:
-        per_sample, t = training.held_out(validation)
-        seen = ByLevel()
-        seen.add(per_sample, t)
-        held = float(per_sample.mean())
-        log.write("held_out", training.step, loss=held, loss_by_level=seen.read())
-        trivial = training.trivial_loss(t)
-        loss_plot(t, per_sample, out / "loss_by_noise_level.png", trivial=trivial)
-    training.model.eval()
-    try:
-        with training.ema.applied():
-            made = model.sample(max(model.classes, 10), seed=training.config.seed)
-        _show(model, made, out / "samples", training.step, log)
-    except NonFinite as error:  # a picture on the way is not worth the run
-        log.say(f"note: no samples after update {training.step}: {error}")
-    training.model.train()
-    return held
-
-
-def _show(model: Model, made: Any, folder: Path, step: int, log: Log) -> None:
-    folder.mkdir(exist_ok=True)
-    if model.spec.modality == "image" and model.spec.shape[0] in (1, 3):
-        import numpy as np
-
-        from ..data import sample_grid
-
-        pixels = model.spec.pixels(made.x)
-        image = sample_grid(pixels, path=folder / f"step-{step:08d}.png")
-        array = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-        log.picture("samples", array, step)
-    else:
-        import numpy as np
-
-        np.save(folder / f"step-{step:08d}.npy", made.values.numpy())
 
 
 def _finish(training: Training, model: Model, out: Path) -> None:
