@@ -6,7 +6,7 @@ READY := .venv/.ready
 .PHONY: help demo test lint format bench clean
 
 help:
-	@echo "make demo   train on real digits, sample, measure (about seven minutes on two cores)"
+	@echo "make demo   train on real digits, sample, measure (about eight minutes on two cores, installing included)"
 	@echo "make test   run all tests"
 	@echo "make lint   format, lint, types and the order of the rooms"
 	@echo "make format rewrite the sources in the house style"
