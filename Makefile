@@ -15,7 +15,9 @@ help:
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peers]'
+	@# their own requirements would bring torchvision, which breaks beside torch's CPU build
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps k-diffusion azula
 	@touch $(READY)
 
 demo: $(READY)

@@ -93,6 +93,22 @@ def flow_gaussian(field: Gaussian, x: Tensor, start: float, end: float) -> Tenso
     return mean1 + std1 / std0 * (x - mean0)
 
 
+class Counter:
+    """Noise of one sample that is always zero and counts how often it is drawn."""
+
+    drawn = 0
+
+    def normal(self, *event: int) -> Tensor:
+        self.drawn += 1
+        return torch.zeros(1, *event, dtype=F64)
+
+    def mark(self) -> int:
+        return self.drawn
+
+    def rewound(self, mark: int = 0) -> Counter:
+        return Counter()
+
+
 class Impulses:
     """Noise whose draw k is 1 in row k + `first` and 0 elsewhere: reads off a linear solver."""
 
@@ -120,7 +136,9 @@ def moments(
     On an elementwise Gaussian field a solve is affine in its start and in every ξ, so unit
     impulses give its matrix: row 0 is the mean, row 1 moves the start, row 2 + k the k-th draw.
     """
-    draws = len(grid) - 1
+    counter = Counter()
+    solver.solve(field, mean.expand(1, *mean.shape).clone(), grid, counter)
+    draws = counter.drawn
     x = mean.expand(draws + 2, *mean.shape).clone()
     x[1] += 1.0
     out = solver.solve(field, x, grid, Impulses(draws + 2, 2)).x

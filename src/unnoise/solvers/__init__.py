@@ -1,8 +1,9 @@
 """Solvers: any field, any grid, from noise to data."""
 
+from . import presets
 from .euler_maruyama import EulerMaruyama
 from .multistep import Multistep
-from .presets import PRESETS, get
+from .registry import PRESETS, get, preset
 from .runge_kutta import RungeKutta
 from .sampling import GRIDS, Samples, grid_for, sample
 from .solver import Noise, Solution, Solver, SolverFlowMap, Times
@@ -21,5 +22,7 @@ __all__ = [
     "Times",
     "get",
     "grid_for",
+    "preset",
+    "presets",
     "sample",
 ]

@@ -1,0 +1,56 @@
+"""Solvers by name: a preset registers itself where it is defined."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from ..errors import InvalidArgument, unknown
+from .solver import Solver
+
+Make = TypeVar("Make", bound=Callable[..., Solver])
+
+PRESETS: dict[str, Callable[..., Solver]] = {}
+
+
+def preset(make: Make) -> Make:
+    """Offer a function that builds a solver under the function's own name."""
+    PRESETS[make.__name__] = make
+    return make
+
+
+def _number(text: str) -> object:
+    """A whole number, a number, or the text itself."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def get(solver: str | Solver, **options: object) -> Solver:
+    """A solver by name, with its options: get("ddim", eta=0.5), or as one text "ddim:eta=0.5".
+
+    Raises InvalidArgument naming what is known.
+    """
+    if isinstance(solver, Solver):
+        if options:
+            raise InvalidArgument(f"options {sorted(options)} for a solver that is built already")
+        return solver
+    solver, colon, text = solver.partition(":")
+    for setting in text.split(",") if colon else ():
+        name, equals, value = (part.strip() for part in setting.partition("="))
+        if not (name and equals and value):
+            raise InvalidArgument(
+                f"solver option {setting!r} of {solver!r}; write {solver}:name=value, such as "
+                "ddim:eta=0.5"
+            )
+        options[name] = _number(value)
+    if solver not in PRESETS:
+        raise unknown("solver", solver, PRESETS)
+    allowed = inspect.signature(PRESETS[solver]).parameters
+    for name in options:
+        if name not in allowed:
+            raise unknown(f"option of solver {solver!r}", name, allowed)
+    return PRESETS[solver](**options)
