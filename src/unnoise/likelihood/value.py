@@ -1,4 +1,4 @@
-"""What a log-likelihood says of itself: its unit, and whether it is exact, a bound or an estimate."""
+"""What a log-likelihood says of itself: unit, dequantisation; exact, a bound or an estimate."""
 
 from __future__ import annotations
 
