@@ -1,8 +1,10 @@
 """Fields: what a model says about (x_t, t), through any lens."""
 
+from . import dynamics
 from .along import Along
 from .condition import Condition
 from .denoiser import Denoiser
+from .energy import Energy
 from .exact import FiniteData, Gaussian, Mixture
 from .field import Field, Given, Prediction, mix
 from .flow_map import FlowMap
@@ -13,6 +15,7 @@ __all__ = [
     "Along",
     "Condition",
     "Denoiser",
+    "Energy",
     "Field",
     "FiniteData",
     "FlowMap",
@@ -23,6 +26,7 @@ __all__ = [
     "conversion",
     "convert",
     "determinant",
+    "dynamics",
     "lens_row",
     "mix",
     "refusal",

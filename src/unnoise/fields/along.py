@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import Unsupported
-from ..paths import GaussianPath, as_time, expand
+from ..paths import Coupled, GaussianPath, as_time, expand
 from .field import Conditions, Field, Prediction
 
 _SLACK = 1e-9
@@ -16,10 +16,14 @@ class Along(Field):
     """A field seen on another path: at x_t ask it at x_t·ρ'/ρ, at the time of the same log-SNR.
 
     ρ = √(α² + σ²). x0 and ε are the same on both paths, so this is exact; it raises Unsupported at
-    times whose log-SNR lies outside the range of the field's own path.
+    times whose log-SNR lies outside the range of the field's own path. A field of coupled data
+    and noise stays one: its other path is `Coupled` too. A learned fraction of variance belongs to
+    the steps of the field's own path: here there is none.
     """
 
     def __init__(self, field: Field, path: GaussianPath) -> None:
+        if path.independent and not field.path.independent:
+            path = Coupled(path, getattr(field.path, "source", "gaussian"))
         self.field, self.path = field, path
         self._low, self._high = field.path.log_snr_range()
 

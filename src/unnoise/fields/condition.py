@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,10 @@ class Condition:
         """The same condition on another device."""
         return self._map(lambda value: value.to(device))
 
+    def leaves(self) -> list[Tensor]:
+        """Every tensor of the tree."""
+        return list(_leaves(self.values))
+
     def null(self) -> Condition:
         """The same values, every sample's condition dropped."""
         return Condition(self.values, torch.zeros_like(self.keep))
@@ -96,6 +100,14 @@ def _apply(tree: Tree, change: Callable[[Tensor], Tensor]) -> Tree:
         name: _apply(value, change) if isinstance(value, dict) else change(value)
         for name, value in tree.items()
     }
+
+
+def _leaves(tree: Tree) -> Iterator[Tensor]:
+    for value in tree.values():
+        if isinstance(value, dict):
+            yield from _leaves(value)
+        else:
+            yield value
 
 
 def _join(trees: list[Tree]) -> Tree:

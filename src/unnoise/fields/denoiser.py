@@ -25,7 +25,11 @@ class Denoiser(nn.Module, Field):
     for the lens a·x0 + b·ε with determinant det: the choice that makes F's target of unit variance
     and its errors least amplified, which for x0 and α = 1 is EDM's (Karras et al. 2022, table 1).
 
-    Raises Unsupported where the lens cannot be predicted on the path.
+    With `learned_variance` the network answers with twice the channels (axis 1): F, then r, and the
+    Prediction's fraction is (r + 1)/2, not bounded (Nichol & Dhariwal 2021, sec. 3.1).
+
+    Raises Unsupported where the lens cannot be predicted on the path, InvalidArgument where the
+    network's answer does not have the channels it should.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class Denoiser(nn.Module, Field):
         preconditioned: bool = False,
         data_std: float = 1.0,
         noise_input: str = "t",
+        learned_variance: bool = False,
     ) -> None:
         super().__init__()
         require_lens(path, check_lens(predicts))
@@ -45,7 +50,7 @@ class Denoiser(nn.Module, Field):
             raise InvalidArgument(f"data_std is {data_std!r}; give a positive number")
         self.network, self.path, self.predicts = network, path, predicts
         self.preconditioned, self.data_std = preconditioned, data_std
-        self.noise_input = noise_input
+        self.noise_input, self.learned_variance = noise_input, learned_variance
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Prediction:
         """The prediction at x_t: (batch, *event), t: () or (batch,)."""
@@ -61,10 +66,24 @@ class Denoiser(nn.Module, Field):
         value = self.network(
             (x_t * expand(1 / size, x_t)).to(dtype), level.float().expand(len(x_t)), condition
         )
-        value = value.to(x_t.dtype)
+        value, fraction = value.to(x_t.dtype), None
+        if self.learned_variance:
+            value, fraction = self._halves(value, x_t)
         if self.preconditioned:
             a, b = lens_row(self.path, self.predicts, times)
             skip = (a * alpha * self.data_std**2 + b * sigma) / size**2
             scale = -self.data_std * determinant(self.path, self.predicts, times) / size
             value = expand(skip, x_t) * x_t + expand(scale, x_t) * value
-        return Prediction.of(self.predicts, value, x_t, t, self.path)
+        return Prediction.of(self.predicts, value, x_t, t, self.path, fraction=fraction)
+
+    @staticmethod
+    def _halves(value: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network says of the mean, and the fraction of the variance."""
+        wanted = (len(x_t), 2 * x_t.shape[1], *x_t.shape[2:])
+        if value.shape != wanted:
+            raise InvalidArgument(
+                f"the network answers {tuple(value.shape)} and a learned variance needs {wanted}; "
+                f"build it with channels_out={2 * x_t.shape[1]}, or learned_variance=False"
+            )
+        mean, raw = value.chunk(2, dim=1)
+        return mean, (raw + 1) / 2

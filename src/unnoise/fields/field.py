@@ -23,9 +23,12 @@ class Prediction:
     `.x0 .eps .score .v .velocity` are linear combinations of x_t and value, computed when asked;
     the prediction's own lens comes back untouched. x_t, value: (batch, *event); t: () or (batch,).
     `passes` counts the network passes a sample it cost. Nothing ever mutates a Prediction.
+
+    fraction: (batch, *event) or None, the share v of log β in a reverse step's log variance
+    v·log β + (1−v)·log β̃, where the field learned it (Nichol & Dhariwal 2021, eq. 15).
     """
 
-    __slots__ = ("lens", "passes", "path", "t", "value", "x_t")
+    __slots__ = ("fraction", "lens", "passes", "path", "t", "value", "x_t")
 
     def __init__(
         self,
@@ -35,20 +38,27 @@ class Prediction:
         lens: str,
         value: Tensor,
         passes: int = 1,
+        fraction: Tensor | None = None,
     ) -> None:
         self.x_t, self.t, self.path, self.lens, self.value = x_t, t, path, lens, value
-        self.passes = passes
+        self.passes, self.fraction = passes, fraction
 
     @staticmethod
     def of(
-        lens: str, value: Tensor, x_t: Tensor, t: Tensor, path: GaussianPath, passes: int = 1
+        lens: str,
+        value: Tensor,
+        x_t: Tensor,
+        t: Tensor,
+        path: GaussianPath,
+        passes: int = 1,
+        fraction: Tensor | None = None,
     ) -> Prediction:
         """Build a Prediction, checking the lens's name and that the shapes agree."""
         if value.shape != x_t.shape:
             raise InvalidArgument(
                 f"{lens} of shape {tuple(value.shape)} for x_t of shape {tuple(x_t.shape)}"
             )
-        return Prediction(x_t, t, path, check_lens(lens), value, passes)
+        return Prediction(x_t, t, path, check_lens(lens), value, passes, fraction)
 
     def through(self, lens: str) -> Tensor:
         """The prediction seen through `lens`; raises where it does not determine it."""
@@ -80,13 +90,14 @@ class Prediction:
         return self.through("velocity")
 
     def with_value(self, lens: str, value: Tensor) -> Prediction:
-        """The same point and cost, with another thing said about it."""
-        return Prediction.of(lens, value, self.x_t, self.t, self.path, self.passes)
+        """The same point, cost and fraction, with another thing said about the mean."""
+        return Prediction.of(lens, value, self.x_t, self.t, self.path, self.passes, self.fraction)
 
 
 def mix(a: Prediction, b: Prediction, weight: float) -> Prediction:
     """a + weight·(b − a) in b's lens: affine, so it means the same in every lens.
 
+    A learned fraction is not mixed: b's is kept, in guidance that of the conditional model.
     Raises InvalidArgument unless both speak of the same x_t, t and path.
     """
     if a.x_t is not b.x_t and not torch.equal(a.x_t, b.x_t):
@@ -94,7 +105,7 @@ def mix(a: Prediction, b: Prediction, weight: float) -> Prediction:
     if a.path != b.path or not torch.equal(torch.as_tensor(a.t), torch.as_tensor(b.t)):
         raise InvalidArgument("predictions at different times or paths cannot be mixed")
     value = torch.lerp(a.through(b.lens), b.value, weight)
-    return Prediction(b.x_t, b.t, b.path, b.lens, value, a.passes + b.passes)
+    return Prediction(b.x_t, b.t, b.path, b.lens, value, a.passes + b.passes, b.fraction)
 
 
 class Field(ABC):

@@ -55,6 +55,8 @@ def conversion(
     t = as_time(t).double()
     if check_lens(source) == check_lens(target):
         return torch.zeros_like(t), torch.ones_like(t)
+    if "score" in (source, target):
+        require_score(path)
     a, b = lens_row(path, source, t)
     a2, b2 = lens_row(path, target, t)
     alpha, sigma = path.alpha(t), path.sigma(t)
@@ -75,9 +77,24 @@ def conversion(
     return on_x, on_value
 
 
+def require_score(path: GaussianPath) -> None:
+    """Raise Unsupported where −ε/σ is not the score: ε and x0 are not independent, or ε is not
+    normal."""
+    if not path.independent:
+        raise Unsupported(f"the score on {path}: {_NO_SCORE}")
+
+
+_NO_SCORE = (
+    "ε is coupled with x0 or is not normal, so −E[ε|x]/σ is not ∇ log p; read x0, eps, v or "
+    "velocity, or train on the path itself with an independent coupling"
+)
+
+
 def refusal(path: GaussianPath, lens: str) -> str | None:
     """Why a network cannot predict this lens on this path, or None where it can."""
     check_lens(lens)
+    if lens == "score" and not path.independent:
+        return _NO_SCORE
     if lens in ("eps", "score") and float(path.alpha(1.0)) == 0:
         return (
             f"{lens} says nothing of x0 at t = 1, where the signal α is zero; predict v, velocity "

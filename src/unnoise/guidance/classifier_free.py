@@ -53,9 +53,10 @@ class ClassifierFree(Field):
         both = self.field(
             torch.cat([x_t, x_t]), times, Condition.cat([condition, condition.null()])
         )
+        fractions = (None, None) if both.fraction is None else both.fraction.chunk(2)
         given, null = (
-            Prediction(x_t, t, self.path, both.lens, value, both.passes)
-            for value in both.value.chunk(2)
+            Prediction(x_t, t, self.path, both.lens, value, both.passes, fraction)
+            for value, fraction in zip(both.value.chunk(2), fractions, strict=True)
         )
         guided = mix(null, given, self.scale)
         if self.rescale:
