@@ -1,18 +1,25 @@
 """Paths from data to noise: schedules, discrete chains, grids of times."""
 
-from . import grids
+from . import grids, peer_grids
 from .chains import Chain, ChainPath, Posterior
+from .coupled import Coupled
+from .couplings import COUPLINGS, Coupling, Independent, Optimal, coupling
 from .path import GaussianPath, Restricted, Shifted, as_time, expand
 from .schedules import EDM, VE, Cosine, Flow, SubVP, Trigonometric, VPLinear
 
 __all__ = [
+    "COUPLINGS",
     "EDM",
     "VE",
     "Chain",
     "ChainPath",
     "Cosine",
+    "Coupled",
+    "Coupling",
     "Flow",
     "GaussianPath",
+    "Independent",
+    "Optimal",
     "Posterior",
     "Restricted",
     "Shifted",
@@ -20,6 +27,8 @@ __all__ = [
     "Trigonometric",
     "VPLinear",
     "as_time",
+    "coupling",
     "expand",
     "grids",
+    "peer_grids",
 ]

@@ -111,6 +111,32 @@ def spaced(
     `end`) to `sigma_min`, followed by one last step to `end`.
     """
     _span(steps, start, end)
+    low, high = level_limits(path, start, end, sigma_min, sigma_max)
+    first, last = (math.exp(-float(path.log_snr(t))) for t in (start, end))
+    tail = low > last
+    inner = steps - 1 if tail else steps
+    limits = to(torch.tensor([high, low], dtype=torch.float64)).tolist()
+    nodes = _even(inner, *limits) if inner else torch.tensor(limits[:1], dtype=torch.float64)
+    grid = path.time(-back(nodes).log())
+    if tail:
+        grid = torch.cat([grid, torch.zeros(1, dtype=torch.float64)])
+    if high == first:
+        grid[0] = start
+    grid[-1] = end
+    return check(grid)
+
+
+def level_limits(
+    path: GaussianPath,
+    start: float = 1.0,
+    end: float = 0.0,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+) -> tuple[float, float]:
+    """(least, largest) σ/α between two times, narrowed as `spaced` says; both finite, positive.
+
+    Raises InvalidArgument for limits outside of what the path has there.
+    """
     first, last = (math.exp(-float(path.log_snr(t))) for t in (start, end))
     for name, value in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
         if value is not None and not (math.isfinite(value) and value > 0):
@@ -132,17 +158,7 @@ def spaced(
             f"σ/α would run from {high:.3g} to {low:.3g}; it must fall: lower sigma_min or "
             "raise sigma_max"
         )
-    tail = low > last
-    inner = steps - 1 if tail else steps
-    limits = to(torch.tensor([high, low], dtype=torch.float64)).tolist()
-    nodes = _even(inner, *limits) if inner else torch.tensor(limits[:1], dtype=torch.float64)
-    grid = path.time(-back(nodes).log())
-    if tail:
-        grid = torch.cat([grid, torch.zeros(1, dtype=torch.float64)])
-    if high == first:
-        grid[0] = start
-    grid[-1] = end
-    return check(grid)
+    return low, high
 
 
 def trailing(path: ChainPath, steps: int) -> Tensor:
@@ -151,10 +167,19 @@ def trailing(path: ChainPath, steps: int) -> Tensor:
     return _on_chain([round(length * (steps - i) / steps) for i in range(steps)], length)
 
 
-def leading(path: ChainPath, steps: int) -> Tensor:
-    """Chain steps 1 + i·⌊T/steps⌋, largest first, then 0 (Ho et al. 2020; does not start at T)."""
+def leading(path: ChainPath, steps: int, offset: int = 0) -> Tensor:
+    """Chain steps 1 + offset + i·⌊T/steps⌋, largest first, then 0 (Ho et al. 2020).
+
+    It does not start at T. offset 1 is latent diffusion's; raises InvalidArgument beyond T.
+    """
     length = _chain_length(path, steps)
-    return _on_chain([1 + (steps - 1 - i) * (length // steps) for i in range(steps)], length)
+    first, gap = 1 + need_count("offset", offset, 0), length // steps
+    if first + (steps - 1) * gap > length:
+        raise InvalidArgument(
+            f"offset {offset} takes {steps} steps to step {first + (steps - 1) * gap} of a chain "
+            f"of {length}; give a smaller offset or fewer steps"
+        )
+    return _on_chain([first + (steps - 1 - i) * gap for i in range(steps)], length)
 
 
 def linspace(path: ChainPath, steps: int) -> Tensor:

@@ -47,6 +47,11 @@ class GaussianPath(ABC):
     method takes times of any shape and answers in their dtype (at least float32).
     """
 
+    @property
+    def independent(self) -> bool:
+        """Whether ε is standard normal and independent of x0: what the score and the SDE need."""
+        return True
+
     @abstractmethod
     def alpha(self, t: Tensor | float) -> Tensor:
         """Signal scale α(t)."""
@@ -137,6 +142,10 @@ class Shifted(GaussianPath):
         if not (math.isfinite(self.factor) and self.factor > 0):
             raise InvalidArgument(f"SNR factor is {self.factor!r}; give a positive number")
 
+    @property
+    def independent(self) -> bool:
+        return self.base.independent
+
     def _base_time(self, t: Tensor | float) -> Tensor:
         return self.base.time(self.base.log_snr(as_time(t)) + 0.5 * math.log(self.factor))
 
@@ -189,6 +198,10 @@ class Restricted(GaussianPath):
             raise InvalidArgument(
                 f"path restricted to [{self.first!r}, {self.last!r}]; need 0 ≤ first < last ≤ 1"
             )
+
+    @property
+    def independent(self) -> bool:
+        return self.base.independent
 
     def _base_time(self, t: Tensor | float) -> Tensor:
         return self.first + (self.last - self.first) * as_time(t)
