@@ -8,7 +8,7 @@ from scipy.stats import norm, truncnorm
 
 from tests.exact import BY_NAME, F64, IDS, PATHS
 from unnoise.errors import InvalidArgument
-from unnoise.objectives import TIMES, LogitNormal, LogNormal, OnChain, Uniform
+from unnoise.objectives import TIMES, Ladder, LogitNormal, LogNormal, OnChain, OneLevel, Uniform
 from unnoise.paths import EDM, VE, Chain, Flow, VPLinear
 from unnoise.randomness import Streams
 
@@ -139,3 +139,47 @@ def test_impossible_distributions_are_refused():
         for mean, std in [(math.nan, 1.0), (0.0, 0.0), (0.0, -1.0), (0.0, math.inf)]:
             with pytest.raises(InvalidArgument, match="positive std"):
                 make(mean=mean, std=std)
+
+
+def test_a_ladder_has_geometric_levels_of_equal_shares():
+    """NCSN's σ_1 … σ_10 from 1 to 0.01, and the continuous ladder between any limits."""
+    u = (torch.arange(50, dtype=F64) + 0.5) / 50
+    for path, settings, low, high in (
+        (VE(0.01, 1.0), {}, 0.01, 1.0),
+        (EDM(), dict(sigma_min=0.05, sigma_max=10.0), 0.05, 10.0),
+        (VPLinear(), dict(sigma_min=0.1, sigma_max=2.0), 0.1, 2.0),
+        (Flow(), {}, 0.002, 80.0),  # where σ/α is 0 and infinite at the ends
+    ):
+        level = (-path.log_snr(Ladder(levels=10, **settings).quantile(path, u))).exp()
+        close(
+            level.unique_consecutive().log().diff(),
+            torch.full((9,), math.log(high / low) / 9, dtype=F64),
+            1e-6,
+        )
+        close(level[[0, -1]], torch.tensor([low, high], dtype=F64), 1e-8)
+        assert level.log().mul(1e6).round().unique(return_counts=True)[1].tolist() == [5] * 10
+        even = -path.log_snr(Ladder(levels=None, **settings).quantile(path, u))
+        close(even, math.log(low) + math.log(high / low) * u, 1e-7, 1e-9)
+
+
+def test_one_level_is_that_level():
+    for path in (VE(), EDM(), VPLinear(), Flow(), BY_NAME["chain_linear"].path):
+        close(
+            -path.log_snr(OneLevel(sigma=0.3).quantile(path, U)), torch.full_like(U, math.log(0.3))
+        )
+    for path in (EDM(), VPLinear(), Flow(), BY_NAME["chain_linear"].path):
+        assert torch.equal(OneLevel(sigma=0.0).quantile(path, U), torch.zeros_like(U))
+
+
+def test_levels_a_path_does_not_reach_are_refused():
+    for make, says in (
+        (lambda: OneLevel(sigma=0.0).quantile(VE(), U), "reaches from 0.01 to 50"),
+        (lambda: OneLevel(sigma=99.0).quantile(EDM(), U), "reaches from 0 to 80"),
+        (lambda: OneLevel(sigma=-1.0), "noise level is -1.0"),
+        (lambda: Ladder(levels=1), "levels is 1"),
+        (lambda: Ladder(sigma_max=90.0).quantile(EDM(), U), "sigma_max is 90.0"),
+        (lambda: Ladder(sigma_min=1e-3).quantile(VE(), U), "sigma_min is 0.001"),
+        (lambda: Ladder(sigma_min=2.0, sigma_max=1.0).quantile(EDM(), U), "it must fall"),
+    ):
+        with pytest.raises(InvalidArgument, match=says):
+            make()

@@ -41,7 +41,8 @@ class Mlp(Network):
     event: shape of one sample, a number or a sequence. width: of the residual stream. depth:
     number of blocks. embedding: width of the noise and condition embedding, by default `width`.
     conditions: see `resolve_conditions`; classes=10 is short for one class condition called
-    "class". seed: of the initial weights. The first answer of a new network is exactly zero.
+    "class". channels_out: first size of the answer, by default that of the event. seed: of the
+    initial weights. The first answer of a new network is exactly zero.
     Raises InvalidArgument.
     """
 
@@ -53,6 +54,7 @@ class Mlp(Network):
         embedding: int | None = None,
         classes: int | None = None,
         conditions: Mapping[str, Mapping[str, Any]] | None = None,
+        channels_out: int | None = None,
         seed: int = 0,
     ) -> None:
         event = [event] if isinstance(event, int) else list(event)
@@ -62,6 +64,9 @@ class Mlp(Network):
         need_count("width", width)
         need_count("depth", depth)
         embedding = need_count("embedding", width if embedding is None else embedding)
+        channels_out = need_count(
+            "channels_out", event[0] if channels_out is None else channels_out
+        )
         conditions = resolve_conditions(conditions, classes)
         super().__init__(
             dict(
@@ -70,27 +75,29 @@ class Mlp(Network):
                 depth=depth,
                 embedding=embedding,
                 conditions=conditions,
+                channels_out=channels_out,
                 seed=seed,
             )
         )
         self.event, self.width = tuple(event), width
+        self.answer = (channels_out, *event[1:])
         size = math.prod(event)
         with seeded(seed):
             self.embed = Embedding(embedding, conditions)
             self.enter = nn.Linear(size, width)
             self.blocks = nn.ModuleList(MlpBlock(width, embedding) for _ in range(depth))
-            self.leave = zero_(nn.Linear(width, size))
+            self.leave = zero_(nn.Linear(width, math.prod(self.answer)))
 
     def forward(
         self,
         x: Float[Tensor, " batch *event"],
         noise_level: Float[Tensor, " batch"],
         condition: Condition | None = None,
-    ) -> Float[Tensor, " batch *event"]:
+    ) -> Float[Tensor, " batch channels_out *size"]:
         check_input(x, noise_level, condition, self.event)
         embedding = self.embed(noise_level, condition)
         h = self.enter(x.flatten(1).to(self.enter.weight.dtype))
         for block in self.blocks:
             h = block(h, embedding)
         h = nn.functional.layer_norm(h, (self.width,))
-        return self.leave(h).to(x.dtype).reshape(x.shape)
+        return self.leave(h).to(x.dtype).reshape(len(x), *self.answer)

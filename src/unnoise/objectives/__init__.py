@@ -1,23 +1,46 @@
 """Objectives: what to regress, at which noise levels, with which weight."""
 
-from .denoising import Batch, Denoising, Loss, Objective, condition_from_labels
-from .times import TIMES, LogitNormal, LogNormal, OnChain, Times, Uniform
+from .denoising import Batch, Denoising, Loss, Objective, condition_from_labels, draw_source
+from .history import LossHistory
+from .maximum_likelihood import MaximumLikelihood
+from .presets import denoising_score_matching, ncsn
+from .score_matching import (
+    FiniteDifferenceScoreMatching,
+    ImplicitScoreMatching,
+    ScoreMatching,
+    SlicedScoreMatching,
+)
+from .times import TIMES, Ladder, LogitNormal, LogNormal, OnChain, OneLevel, Times, Uniform
+from .variational import Variational
 from .weights import NAMES as WEIGHTS
-from .weights import Weight, weight
+from .weights import Weight, lens_factor, weight
 
 __all__ = [
     "TIMES",
     "WEIGHTS",
     "Batch",
     "Denoising",
+    "FiniteDifferenceScoreMatching",
+    "ImplicitScoreMatching",
+    "Ladder",
     "LogNormal",
     "LogitNormal",
     "Loss",
+    "LossHistory",
+    "MaximumLikelihood",
     "Objective",
     "OnChain",
+    "OneLevel",
+    "ScoreMatching",
+    "SlicedScoreMatching",
     "Times",
     "Uniform",
+    "Variational",
     "Weight",
     "condition_from_labels",
+    "denoising_score_matching",
+    "draw_source",
+    "lens_factor",
+    "ncsn",
     "weight",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -10,18 +10,23 @@ from torch import Tensor
 
 from ..errors import InvalidArgument, Unsupported
 from ..fields import Condition, Field, lens_row
-from ..paths import expand
+from ..paths import Coupling, GaussianPath, Independent, expand
 from ..randomness import Streams
-from .times import Times, Uniform
+from .times import OneLevel, Times, Uniform
 from .weights import Weight, weight
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Data to learn from: x0 (batch, *event), and what each sample is conditioned on."""
+    """Data to learn from: x0 (batch, *event), and what each sample is conditioned on.
+
+    source: x1 (batch, *event), the other end of the path where it is not fresh noise: the partners
+    of x0, or samples of another data set for a coupling to rearrange.
+    """
 
     x0: Tensor
     condition: Condition | None = None
+    source: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,12 @@ class Loss:
 
 
 class Objective(Protocol):
-    """What to regress: a loss from a model, a batch and the batch's noise."""
+    """What to regress: a loss from a model, a batch and the batch's noise.
+
+    An objective may also have `held_out()`, the same loss for data not trained on, and `state()`
+    with `load_state(state)`, tensors by name that its later losses depend on: a checkpoint carries
+    them.
+    """
 
     def __call__(self, model: Field, batch: Batch, noise: Streams) -> Loss: ...
 
@@ -44,18 +54,27 @@ class Denoising:
     """E_t E_ε w(λ)·mean‖network's lens − its target‖², target a·x0 + b·ε of the model's lens.
 
     weight: see `objectives.weights`; times: which t; drop: share of samples trained without their
-    condition, which teaches the null condition that guidance needs. The squared error is averaged
-    over the event. Raises InvalidArgument for a drop outside [0, 1], Unsupported for the
-    likelihood weight with times that are not uniform.
+    condition, which teaches the null condition that guidance needs; coupling: which ε goes with
+    which x0. The squared error is averaged over the event. In the lens velocity with weight
+    "velocity" this is flow matching (Lipman et al. 2023, eq. 9), for any path and coupling: then ε
+    stands for the source x1 and the model lives on a `Coupled` path.
+
+    Raises InvalidArgument for a drop outside [0, 1], Unsupported for the likelihood weight with
+    times that are not uniform or with ends that are coupled, and where `draw_source` does.
     """
 
     weight: Weight = field(default_factory=lambda: weight("simple"))
     times: Times = field(default_factory=Uniform)
     drop: float = 0.0
+    coupling: Coupling = field(default_factory=Independent)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.drop <= 1:
-            raise InvalidArgument(f"drop is {self.drop!r}; give a share from 0 to 1")
+        check_drop(self.drop)
+        if isinstance(self.times, OneLevel) and self.times.sigma == 0:
+            raise Unsupported(
+                "there is nothing to denoise at noise level 0; give a positive level, or implicit "
+                "or sliced score matching, which need no noise"
+            )
         if self.weight.name == "likelihood" and not isinstance(self.times, Uniform):
             raise Unsupported(
                 "the likelihood weight is a bound on log p under uniform times only; use "
@@ -65,11 +84,13 @@ class Denoising:
     def __call__(self, model: Field, batch: Batch, noise: Streams) -> Loss:
         x0, path = batch.x0, model.path
         t = self.times.sample(path, noise.purpose("times")).to(x0.device)
-        eps = noise.normal(*x0.shape[1:]).to(device=x0.device, dtype=x0.dtype)
-        condition = batch.condition
-        if condition is not None and self.drop:
-            dropped = noise.purpose("drop").uniform() < self.drop
-            condition = condition.drop(dropped.to(condition.keep.device))
+        if self.weight.name == "likelihood" and not path.independent:
+            raise Unsupported(
+                f"the likelihood weight on {path}: with coupled ends it bounds nothing; use weight "
+                "'velocity', or measure log p by the flow"
+            )
+        eps = draw_source(batch, path, self.coupling, noise)
+        condition = drop_some(batch.condition, self.drop, noise)
         said = model(path.diffuse(x0, eps, t), t, condition)
         a, b = (expand(c, x0) for c in lens_row(path, said.lens, t))
         miss = said.value - (a * x0 + b * eps)
@@ -77,6 +98,70 @@ class Denoising:
         error = miss.square().flatten(1).mean(1)
         per_sample = self.weight.on(said.lens, path, t).to(error.dtype) * error
         return Loss(per_sample.mean(), per_sample.detach(), t)
+
+    def held_out(self) -> Denoising:
+        """This loss for data not trained on: no condition is dropped."""
+        return replace(self, drop=0.0)
+
+
+def draw_source(batch: Batch, path: GaussianPath, coupling: Coupling, noise: Streams) -> Tensor:
+    """The other end x1 of each sample of the batch, (batch, *event): fresh noise or the batch's
+    own source, rearranged by `coupling`.
+
+    Rows are exchanged between samples of equal conditions only: otherwise the source given a
+    condition would no longer be what sampling starts from. Raises Unsupported where the path
+    promises independent noise and gets something else, or where conditions are not whole numbers;
+    InvalidArgument where the path starts from data and the batch has none.
+    """
+    x0, source = batch.x0, batch.source
+    if path.independent and (source is not None or coupling.rearranges):
+        raise Unsupported(
+            f"{coupling if coupling.rearranges else 'a given source'} on {path}, whose ε is "
+            "independent noise; build the model on Coupled(path), which knows it has no score"
+        )
+    if source is None:
+        if getattr(path, "source", "gaussian") == "data":
+            raise InvalidArgument(f"{path} starts from data; give Batch(x0, source=x1)")
+        source = noise.normal(*x0.shape[1:]).to(device=x0.device, dtype=x0.dtype)
+    elif source.shape != x0.shape:
+        raise InvalidArgument(
+            f"a source of shape {tuple(source.shape)} for data of shape {tuple(x0.shape)}; they "
+            "must agree"
+        )
+    if not coupling.rearranges:
+        return source
+    return source[coupling.pair(x0, source, noise, _groups(batch.condition))]
+
+
+def check_drop(share: float) -> None:
+    """Raise InvalidArgument unless `share` lies in [0, 1]."""
+    if not 0 <= share <= 1:
+        raise InvalidArgument(f"drop is {share!r}; give a share from 0 to 1")
+
+
+def drop_some(condition: Condition | None, share: float, noise: Streams) -> Condition | None:
+    """The batch's condition with a random `share` of its samples dropped."""
+    if condition is None or not share:
+        return condition
+    dropped = noise.purpose("drop").uniform() < share
+    return condition.drop(dropped.to(condition.keep.device))
+
+
+def _groups(condition: Condition | None) -> Tensor | None:
+    """A number for each sample, equal where all its conditions are."""
+    if condition is None:
+        return None
+    columns = [condition.keep.long()]
+    for value in condition.leaves():
+        if value.is_floating_point():
+            raise Unsupported(
+                "a coupling rearranges inside groups of equal conditions, and these are not whole "
+                "numbers; use the independent coupling"
+            )
+        columns.append(value.long().flatten(1) if value.ndim > 1 else value.long())
+    rows = torch.cat([c if c.ndim == 2 else c[:, None] for c in columns], 1)
+    rows = torch.where(condition.keep[:, None], rows, torch.zeros_like(rows))
+    return rows.unique(dim=0, return_inverse=True)[1]
 
 
 def condition_from_labels(labels: Tensor | None) -> Condition | None:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument
-from ..paths import ChainPath, GaussianPath
+from ..errors import InvalidArgument, need_count
+from ..paths import ChainPath, GaussianPath, grids
 from ..randomness import Streams
 
 
 @dataclass(frozen=True)
 class Times(ABC):
-    """A distribution of times in (0, 1].
+    """A distribution of times in (0, 1]; `OneLevel(0)` alone is at t = 0.
 
     With `stratified`, sample i of a batch of B draws its uniform from [i/B, (i+1)/B): the same
     distribution, with less variance of the batch's mean loss.
@@ -90,6 +90,58 @@ class OnChain(Times):
         return (u * path.chain.steps).ceil().clamp(min=1) / path.chain.steps
 
 
+@dataclass(frozen=True)
+class Ladder(Times):
+    """Noise levels σ/α in geometric progression, each as likely as the others (Song & Ermon 2019).
+
+    levels: how many, 2 at least; None is the continuous ladder, log(σ/α) uniform. From `sigma_max`
+    down to `sigma_min`, by default the path's own ends (80 and 0.002 where those are infinite and
+    zero, as in `grids.spaced`). `quantile` raises InvalidArgument for limits the path does not
+    reach.
+    """
+
+    levels: int | None = 10
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.levels is not None:
+            need_count("levels", self.levels, 2)
+
+    def quantile(self, path: GaussianPath, u: Tensor) -> Tensor:
+        limits = grids.level_limits(path, sigma_min=self.sigma_min, sigma_max=self.sigma_max)
+        low, high = (math.log(sigma) for sigma in limits)
+        if self.levels is not None:
+            u = ((u * self.levels).ceil().clamp(min=1) - 1) / (self.levels - 1)
+        time = path.time(-(low + (high - low) * u))
+        return time.clamp(min=torch.finfo(torch.float64).tiny, max=1.0)
+
+
+@dataclass(frozen=True)
+class OneLevel(Times):
+    """Always the time at which σ/α = `sigma`; 0 is the data itself, on paths that reach it.
+
+    Raises InvalidArgument for a sigma that is negative or that the path does not reach.
+    """
+
+    sigma: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.sigma) and self.sigma >= 0):
+            raise InvalidArgument(f"noise level is {self.sigma!r}; give a number ≥ 0")
+
+    def quantile(self, path: GaussianPath, u: Tensor) -> Tensor:
+        low, high = (math.exp(-lam) for lam in reversed(path.log_snr_range()))
+        if not low * (1 - 1e-9) <= self.sigma <= high * (1 + 1e-9):
+            raise InvalidArgument(
+                f"noise level σ/α = {self.sigma!r} on {path}, which reaches from {low:.6g} to "
+                f"{high:.6g}; give a level between, or another path"
+            )
+        if self.sigma == 0:
+            return torch.zeros_like(u)
+        return path.time(torch.full_like(u, -math.log(self.sigma))).clamp(0, 1)
+
+
 def _check(mean: float, std: float) -> None:
     if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
         raise InvalidArgument(f"mean {mean!r} and std {std!r}; give a finite mean, a positive std")
@@ -100,4 +152,6 @@ TIMES: dict[str, type[Times]] = {
     "log_normal": LogNormal,
     "logit_normal": LogitNormal,
     "chain": OnChain,
+    "ladder": Ladder,
+    "one_level": OneLevel,
 }

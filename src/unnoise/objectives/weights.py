@@ -19,6 +19,16 @@ from ..fields import determinant
 from ..paths import GaussianPath
 
 
+def lens_factor(path: GaussianPath, source: str, target: str, t: Tensor | float) -> Tensor:
+    """The factor from a loss in lens `source` to the same model's loss in lens `target`.
+
+    ‖error in target‖² = (det(target)/det(source))²·‖error in source‖² for any two predictions at
+    the same x_t and t; same shape as t. From ε: 1/SNR to x0, 1/σ² to score; infinite or zero where
+    one lens says nothing of the other.
+    """
+    return (determinant(path, target, t) / determinant(path, source, t)) ** 2
+
+
 @dataclass(frozen=True)
 class Weight:
     """w(λ)·‖error in lens `base`‖²; `rule` gives w from λ and the parameter."""
@@ -38,7 +48,7 @@ class Weight:
         value = self.rule(path.log_snr(t), self.parameter)
         if lens == self.base:
             return value
-        return value * (determinant(path, self.base, t) / determinant(path, lens, t)) ** 2
+        return value * lens_factor(path, lens, self.base, t)
 
 
 def _one(lam: Tensor, _: float) -> Tensor:
@@ -52,6 +62,7 @@ _WEIGHTS: dict[str, tuple[str, Callable[[Tensor, float], Tensor], float | None]]
     "x0": ("x0", _one, None),
     "v": ("v", _one, None),  # SNR + 1 on x0 (Salimans & Ho 2022)
     "velocity": ("velocity", _one, None),  # flow matching
+    "score": ("score", _one, None),  # the Fisher divergence (Hyvärinen 2005, Vincent 2011)
     "truncated_snr": ("x0", lambda lam, _: (2 * lam).exp().clamp(min=1), None),
     "min_snr": ("x0", lambda lam, gamma: (2 * lam).exp().clamp(max=gamma), 5.0),  # Hang 2023
     "edm": ("x0", lambda lam, std: (2 * lam).exp() + std**-2, 0.5),  # Karras et al. 2022

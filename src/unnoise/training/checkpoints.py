@@ -1,6 +1,7 @@
 """Checkpoints: a folder a state, complete or not there at all.
 
-checkpoints/step-00000100/  weights, ema, optimizer.safetensors; state.json; manifest.json (last)
+checkpoints/step-00000100/  weights, ema, optimizer.safetensors, objective.safetensors where the
+                            objective has a state; state.json; manifest.json (last)
 checkpoints/latest          the name of the newest complete one
 Written beside, synced, then renamed; a reader verifies the manifest's hashes and walks back to the
 newest sound one.
@@ -59,12 +60,13 @@ class Checkpoints:
                 shutil.rmtree(left, ignore_errors=True)
             beside.mkdir()
             optimizer, plain = _flatten(state["optimizers"])
+            parts = {"weights": state["weights"], "ema": state["ema"], "optimizer": optimizer}
+            if state.get("objective"):
+                parts["objective"] = state["objective"]
             hashes = {
                 f"{part}.safetensors": write_tensors(beside / f"{part}.safetensors", tensors)
-                for part, tensors in (
-                    ("weights", state["weights"]), ("ema", state["ema"]), ("optimizer", optimizer),
-                )
-            }  # fmt: skip
+                for part, tensors in parts.items()
+            }
             numbers = {k: state[k] for k in ("step", "seen", "elapsed", "ema_updates", "data")}
             write_json(
                 beside / "state.json",
@@ -120,11 +122,12 @@ class Checkpoints:
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     hashes = read_json(folder / "manifest.json")
     expected = {"weights.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"}
-    if not isinstance(hashes, dict) or set(hashes) != expected:
+    if not isinstance(hashes, dict) or set(hashes) - {"objective.safetensors"} != expected:
         raise ArtifactError(f"{folder / 'manifest.json'} does not list {sorted(expected)}")
     parts = {
-        name: read_tensors(folder / f"{name}.safetensors", hashes[f"{name}.safetensors"])
-        for name in ("weights", "ema", "optimizer")
+        name.removesuffix(".safetensors"): read_tensors(folder / name, sha256)
+        for name, sha256 in hashes.items()
+        if name.endswith(".safetensors")
     }
     path = folder / "state.json"
     tree = read_json(path)
@@ -134,7 +137,8 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ArtifactError(f"{path} has another format; this release reads {FORMAT}")
     recipe = tree.pop("recipe")
     tree["optimizers"] = _unflatten(parts["optimizer"], tree["optimizers"])
-    return tree | {"weights": parts["weights"], "ema": parts["ema"]}, recipe
+    kept = {"weights": parts["weights"], "ema": parts["ema"]}
+    return tree | kept | {"objective": parts.get("objective", {})}, recipe
 
 
 def _flatten(states: list[dict[str, Any]]) -> tuple[dict[str, Tensor], list[Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -157,9 +157,8 @@ class Training:
         self.model.eval()
         losses, times = [], []
         rows = torch.arange(min(limit, len(data)))
-        objective = self.objective
-        if isinstance(objective, Denoising):  # nobody's condition is dropped here
-            objective = replace(objective, drop=0.0)
+        held_out = getattr(self.objective, "held_out", None)
+        objective: Objective = held_out() if held_out else self.objective
         with self.ema.applied(), autocast(self.precision.name, self.device):
             for part in rows.split(256):
                 x0, labels = data.batch(part)
@@ -173,16 +172,18 @@ class Training:
         self.model.train()
         return torch.cat(losses), torch.cat(times)
 
-    def trivial_loss(self, t: Tensor) -> Tensor:
+    def trivial_loss(self, t: Tensor) -> Tensor | None:
         """The loss at times t (n,) of the best linear predictor of white data: the mark to beat.
 
-        For the lens a·x0 + b·ε and data N(0, s²): w·s²·det²/(α²s² + σ²).
+        For the lens a·x0 + b·ε and data N(0, s²): w·s²·det²/(α²s² + σ²); None where the objective
+        is not denoising of independent noise.
         """
+        if not isinstance(self.objective, Denoising) or self.objective.coupling.rearranges:
+            return None
         path, lens, s = self.model.path, self.model.predicts, self.model.data_std
         error = (s * determinant(path, lens, t)) ** 2
         error = error / torch.hypot(path.alpha(t) * s, path.sigma(t)) ** 2
-        weight = self.objective.weight if isinstance(self.objective, Denoising) else None
-        return error if weight is None else weight.on(lens, path, t) * error
+        return self.objective.weight.on(lens, path, t) * error
 
     def state(self) -> dict[str, Any]:
         """Everything a resumed run needs, beside its recipe and data."""
@@ -195,6 +196,7 @@ class Training:
             "weights": self.model.network.state_dict(),
             "ema": {str(i): a for i, a in enumerate(self.ema.averages)},
             "optimizers": self.optimizers.state_dict(),
+            "objective": state() if (state := getattr(self.objective, "state", None)) else {},
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -210,3 +212,5 @@ class Training:
         for i, average in enumerate(self.ema.averages):
             average.copy_(state["ema"][str(i)])
         self.optimizers.load_state_dict(state["optimizers"])
+        if load := getattr(self.objective, "load_state", None):
+            load(state.get("objective", {}))

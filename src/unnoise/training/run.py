@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,6 +24,8 @@ from ..recipes import (
     check,
     check_data,
     dump,
+    levels_of,
+    load_recipe,
     open_parts,
 )
 from .checkpoints import Checkpoints
@@ -70,7 +72,7 @@ def train(
     )
     training = Training(
         model.denoiser,
-        build_objective(recipe.objective, model.denoiser.data_std),
+        build_objective(recipe.objective, model.denoiser.data_std, levels_of(spec)),
         parts["train"],
         recipe.train,
         recipe.model.conditional,
@@ -235,6 +237,8 @@ def _free(out: Path, resume: bool) -> None:
 def _same(saved: dict[str, Any], recipe: Recipe) -> None:
     """Refuse to resume by a recipe that differs in what training depends on."""
     now = recipe.model_dump(mode="json")
+    with suppress(RecipeError):  # keys that an earlier release did not have get their defaults
+        saved = load_recipe(saved).model_dump(mode="json")
     for section in ("data", "path", "network", "model", "objective", "train"):
         for key in sorted({*saved[section], *now[section]}):
             free = section == "train" and key in (

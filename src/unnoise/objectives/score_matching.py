@@ -1,0 +1,166 @@
+"""Score matching without a target: the Fisher divergence up to a constant, from the score alone.
+
+By parts, ½E‖s − ∇log p‖² = E[½‖s‖² + tr ∂s/∂x] + ½E‖∇log p‖² (Hyvärinen 2005): the objectives
+here are three ways to say what is in the brackets. Denoising score matching, the fourth, is
+`Denoising` with a weight on the score: see `objectives.presets`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from ..errors import InvalidArgument, Unsupported, need_count, unknown
+from ..fields import Field
+from ..likelihood.divergence import PROBES, draw_probes
+from ..paths import GaussianPath, Independent, expand
+from ..randomness import Streams
+from .denoising import Batch, Loss, check_drop, draw_source, drop_some
+from .directional import Score, curvatures, unit_directions
+from .times import Times, Uniform
+from .weights import Weight, weight
+
+
+@dataclass(frozen=True)
+class ScoreMatching(ABC):
+    """E_t E_{x_t} w·(½‖s‖² + tr ∂s/∂x), s the model's score at (x_t, t), whatever lens it predicts.
+
+    Summed over the event, as the papers do: ½ the Fisher divergence from p_t plus a constant of
+    the data. weight: see `objectives.weights`, as a factor on ‖error of the score‖²: "simple" is
+    NCSN's λ(σ) = σ², "score" is 1. times: which noise levels; `OneLevel(0)` is the data itself,
+    for models that predict score and weight "score". drop: share of samples trained without their
+    condition.
+
+    Raises InvalidArgument for a drop outside [0, 1]; Unsupported for the likelihood weight with
+    times that are not uniform, and where the model's lens does not determine the score.
+    """
+
+    weight: Weight = field(default_factory=lambda: weight("simple"))
+    times: Times = field(default_factory=Uniform)
+    drop: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_drop(self.drop)
+        if self.weight.name == "likelihood" and not isinstance(self.times, Uniform):
+            raise Unsupported(
+                "the likelihood weight is a bound on log p under uniform times only; use "
+                "times 'uniform' (stratified or not)"
+            )
+
+    def __call__(self, model: Field, batch: Batch, noise: Streams) -> Loss:
+        x0, path = batch.x0, model.path
+        t = self.times.sample(path, noise.purpose("times")).to(x0.device)
+        eps = draw_source(batch, path, Independent(), noise)
+        condition = drop_some(batch.condition, self.drop, noise)
+
+        def score(x: Tensor) -> Tensor:
+            value = model(x, t, condition).score
+            return value.to(torch.promote_types(value.dtype, torch.float32))
+
+        risk = self.risk(
+            score, path.diffuse(x0, eps, t), path.sigma(t), noise.purpose("projections")
+        )
+        per_sample = on_score(self.weight, path, t).to(risk.dtype) * risk
+        return Loss(per_sample.mean(), per_sample.detach(), t)
+
+    def held_out(self) -> ScoreMatching:
+        """This loss for data not trained on: no condition is dropped."""
+        return replace(self, drop=0.0)
+
+    @abstractmethod
+    def risk(self, score: Score, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
+        """½‖s‖² + tr ∂s/∂x of each sample, or an estimate of it, (batch,).
+
+        x: (batch, *event); sigma: the noise in each, (batch,); noise: for projections.
+        """
+
+
+@dataclass(frozen=True)
+class ImplicitScoreMatching(ScoreMatching):
+    """½‖s‖² + tr ∂s/∂x with the exact trace (Hyvärinen 2005, eq. 4).
+
+    Costs as many derivatives as the event has numbers, in time and in memory: for low dimensions.
+    """
+
+    def risk(self, score: Score, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
+        value, parts = curvatures(score, x, unit_directions(x))
+        return 0.5 * value.square().flatten(1).sum(1) + parts.sum(0)
+
+
+@dataclass(frozen=True)
+class Projected(ScoreMatching):
+    """Score matching seen along random directions v with E[vvᵀ] = I, drawn for each sample.
+
+    projections: how many, averaged; distribution: "rademacher" or "gaussian". Raises
+    InvalidArgument for other values.
+    """
+
+    projections: int = 1
+    distribution: str = "rademacher"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        need_count("projections", self.projections)
+        if self.distribution not in PROBES:
+            raise unknown("distribution of projections", self.distribution, PROBES)
+
+    def draw(self, x: Tensor, noise: Streams) -> Tensor:
+        """The directions, (projections, batch, *event)."""
+        drawn = draw_probes(noise, self.projections, tuple(x.shape[1:]), self.distribution)
+        return drawn.to(device=x.device, dtype=x.dtype)
+
+
+@dataclass(frozen=True)
+class SlicedScoreMatching(Projected):
+    """vᵀ·∂s/∂x·v + ½‖s‖², or with ½(vᵀs)² instead (Song et al. 2019b, eqs. 8 and 7).
+
+    variance_reduced: the first form, whose square needs no projection.
+    """
+
+    variance_reduced: bool = True
+
+    def risk(self, score: Score, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
+        directions = self.draw(x, noise)
+        value, parts = curvatures(score, x, directions)
+        if self.variance_reduced:
+            return 0.5 * value.square().flatten(1).sum(1) + parts.mean(0)
+        along = (value * directions).flatten(2).sum(2)
+        return (0.5 * along.square() + parts).mean(0)
+
+
+@dataclass(frozen=True)
+class FiniteDifferenceScoreMatching(Projected):
+    """vᵀ(s⁺ − s⁻)/2h + ⅛‖s⁺ + s⁻‖², s± = s(x ± h·v): two passes and no derivative of s.
+
+    Off the sliced objective by O(h²) (Pang et al. 2020, the variance-reduced form for scores;
+    there v is on a sphere of radius h). step: h in units of σ(t), the scale on which the score
+    bends, or of x itself where σ(t) = 0. Raises InvalidArgument unless it is positive.
+    """
+
+    step: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (math.isfinite(self.step) and self.step > 0):
+            raise InvalidArgument(f"step is {self.step!r}; give a positive number, such as 0.1")
+
+    def risk(self, score: Score, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
+        h = self.step * torch.where(sigma > 0, sigma, 1.0)
+        reach = expand(h, x)
+        total = torch.zeros((), dtype=x.dtype, device=x.device)
+        for direction in self.draw(x, noise):
+            ahead, behind = score(x + reach * direction), score(x - reach * direction)
+            slope = ((ahead - behind) * direction).flatten(1).sum(1) / (2 * h).to(ahead.dtype)
+            total = total + slope + 0.125 * (ahead + behind).square().flatten(1).sum(1)
+        return total / self.projections
+
+
+def on_score(rule: Weight, path: GaussianPath, t: Tensor) -> Tensor:
+    """A weight as the factor on ‖error of the score‖², (batch,): finite where α = 0 too."""
+    if rule.base == "score":
+        return rule.on("score", path, t)
+    return rule.on("eps", path, t) * path.sigma(t) ** 2
