@@ -12,9 +12,9 @@ from ..artifacts import Model
 from ..artifacts.files import read_json
 from ..artifacts.model import CONFIG
 from ..data import Dataset
-from ..errors import DataError, InvalidArgument, need_count
+from ..errors import need_count
 from ..evaluation import Card, FeatureNet, Part, Provenance, evaluate, features_for
-from ..recipes import open_parts
+from .held_out import check_part, held_out
 
 LEAST = 20
 
@@ -43,29 +43,13 @@ def measure(
     recipe holds one out, else validation. Raises DataError where the data changed or no such part
     was held out, and what loading and sampling raise.
     """
-    if part not in (None, "test", "validation"):
-        raise InvalidArgument(f"part is {part!r}; give 'test' or 'validation'")
+    check_part(part)
     folder = Path(folder).expanduser()
     model = Model.load(folder, precision, device)
     settings = model.recipe.evaluate
     count = need_count("n", settings.samples if n is None else n, LEAST)
-    if parts is None:
-        parts = open_parts(model.recipe)[1]
+    used, held, parts = held_out(model, part, LEAST, parts)
     train = parts["train"]
-    learned = model.training.get("train_fingerprint", train.fingerprint())
-    if train.spec.fingerprint != model.spec.fingerprint or train.fingerprint() != learned:
-        raise DataError(
-            f"the data of this model's recipe, or their parts, have changed: fingerprint "
-            f"{train.spec.fingerprint[:16]}…, the model was trained on "
-            f"{model.spec.fingerprint[:16]}…; evaluate on the data it was trained on"
-        )
-    used = part or ("test" if "test" in parts else "validation")
-    held = parts.get(used)
-    if held is None or len(held) < LEAST:
-        raise DataError(
-            f"evaluation needs at least {LEAST} samples that were held out, and the {used} part of "
-            f"this recipe has {0 if held is None else len(held)}; train with data.split.{used}=100"
-        )
     seed = settings.seed if seed is None else seed
     options: dict[str, Any] = {
         "steps": steps, "solver": solver, "grid": grid, "guidance": guidance,

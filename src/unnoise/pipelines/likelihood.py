@@ -1,0 +1,268 @@
+"""How likely held-out data are under a trained model: a bound, or the probability flow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..artifacts import Model
+from ..artifacts.precision import autocast
+from ..data import Dataset, DataSpec, detect, load_data
+from ..errors import DataError, InvalidArgument, need_count
+from ..fields import Condition, Field
+from ..likelihood import (
+    Bound,
+    Levels,
+    Likelihood,
+    continuous_bound,
+    discrete_log_likelihood,
+    log_likelihood,
+    variational_bound,
+)
+from ..paths import ChainPath, grids
+from ..randomness import Streams
+from ..recipes import levels_of
+from .held_out import check_part, held_out
+from .likelihood_report import LikelihoodReport
+
+EXACT_UP_TO = 100  # numbers in an event for which the exact divergence is taken by default
+BOUND_ONLY = ("steps", "continuous", "variance", "strata", "repeats")
+FLOW_ONLY = ("method", "tol", "solver_steps", "exact", "probes")
+
+
+def measure_likelihood(
+    folder: str | Path,
+    *,
+    data: str | None = None,
+    n: int = 100,
+    part: str | None = None,
+    bound: bool = False,
+    steps: int | None = None,
+    continuous: bool | None = None,
+    variance: str | None = None,
+    strata: int | None = None,
+    repeats: int | None = None,
+    method: str | None = None,
+    tol: float | None = None,
+    solver_steps: int | None = None,
+    exact: bool | None = None,
+    probes: int | None = None,
+    conditional: bool | None = None,
+    seed: int = 0,
+    batch: int = 100,
+    precision: str = "fp32",
+    device: str = "auto",
+    parts: Mapping[str, Dataset] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> LikelihoodReport:
+    """The likelihood of the first n held-out samples under the model in `folder`.
+
+    bound: the variational bound; of every step of a chain, of `steps` steps, or (the default on
+    other paths) `continuous`; variance "posterior", "transition" or "learned", the default where
+    the model learned one; strata, repeats: see `variational_bound`. Otherwise the probability flow:
+    method and tol, or solver_steps; the exact divergence (the default up to 100 numbers an event)
+    or Hutchinson's with `probes`. Values on levels are decoded by a discretised decoder in a
+    bound and dequantised uniformly for the flow, so that both are about the levels' probability;
+    a density of continuous data is that of the data's own units. conditional: given the class (the
+    default where the model has classes) or not. data: other data than those of the recipe, as
+    `unnoise train --data` takes them.
+
+    Raises InvalidArgument for options of the method that was not asked for, DataError for data
+    that are missing or do not fit, and what the likelihoods raise.
+    """
+    asked = {
+        "steps": steps, "continuous": continuous, "variance": variance, "strata": strata,
+        "repeats": repeats, "method": method, "tol": tol, "solver_steps": solver_steps,
+        "exact": exact, "probes": probes,
+    }  # fmt: skip
+    for name in FLOW_ONLY if bound else BOUND_ONLY:
+        if asked[name] is not None:
+            other = "the bound" if bound else "the probability flow"
+            raise InvalidArgument(
+                f"{name} is {asked[name]!r}, and {other} has no such option; leave it out, or "
+                f"{'leave bound out' if bound else 'ask for the bound'}"
+            )
+    need_count("n", n)
+    need_count("batch", batch)
+    check_part(part)
+    model = Model.load(folder, precision, device)
+    given = _given(model, conditional)
+    used, held = _data(model, data, part, parts, given)
+    levels = levels_of(model.spec)
+    work = _Bounded(model, levels, asked) if bound else _Flowed(model, levels, asked)
+    count, place = min(n, len(held)), next(model.denoiser.parameters()).device
+    noise = Streams(seed, range(count), "likelihood")
+    made: list[Any] = []
+    for at in range(0, count, batch):
+        rows = torch.arange(at, min(at + batch, count))
+        x = model.spec.normalise(torch.as_tensor(held.values)[rows]).to(place)
+        field_: Field = model.denoiser
+        if given:
+            assert held.labels is not None
+            labels = torch.as_tensor(held.labels)[rows]
+            field_ = field_.given(Condition.of({"class": labels.to(place)}, len(rows)))
+        with autocast(model.precision, place):
+            made.append(work(field_, x, noise[at : at + len(rows)]))
+        if progress is not None:
+            progress((at + len(rows)) / count)
+    found = Bound.cat(made) if bound else None
+    likelihood = found.likelihood if found is not None else Likelihood.cat(made)
+    if levels is None:
+        likelihood, found = _in_raw_units(likelihood, found, model.spec)
+    return LikelihoodReport(
+        likelihood,
+        found,
+        model.recipe.name,
+        f"{used}, {count} of {len(held)} samples",
+        "the class" if given else "nothing",
+        work.computed,
+        _units(levels, model),
+        {k: v for k, v in asked.items() if v is not None} | work.settings | {"seed": seed},
+    )
+
+
+class _Bounded:
+    """The bound that the options ask for, of a batch."""
+
+    def __init__(self, model: Model, levels: Levels | None, asked: dict[str, Any]) -> None:
+        path, denoiser = model.denoiser.path, model.denoiser
+        steps, continuous = asked["steps"], asked["continuous"]
+        if steps is None and continuous is None:
+            continuous = not isinstance(path, ChainPath)
+        if continuous and (steps is not None or asked["variance"] is not None):
+            raise InvalidArgument(
+                "steps and variance are of a bound of steps, and the continuous one was asked for; "
+                "leave them out, or continuous=False"
+            )
+        counts = {k: v for k in ("strata", "repeats") if (v := asked[k]) is not None}
+        options: dict[str, Any] = {"levels": levels, "data_std": denoiser.data_std} | counts
+        if continuous:
+            self.take: Callable[..., Bound] = continuous_bound
+            self.computed = "variational bound, continuous time"
+            self.settings: dict[str, Any] = {"continuous": True}
+        else:
+            variance = asked["variance"] or (
+                "learned" if denoiser.learned_variance else "posterior"
+            )
+            grid: Tensor | None = None
+            if steps is not None:
+                need_count("steps", steps, 2)
+                if isinstance(path, ChainPath):
+                    grid = grids.trailing(path, steps)
+                else:
+                    grid = grids.uniform(steps)
+            elif isinstance(path, ChainPath):
+                steps = path.chain.steps
+            self.take, self.settings = variational_bound, {"steps": steps, "variance": variance}
+            self.computed = f"variational bound of {steps} steps, variance {variance}"
+            options |= {"grid": grid, "variance": variance}
+        self.options = options
+        if asked["strata"] is not None:
+            self.computed += f", Monte Carlo over {asked['strata']} strata"
+
+    def __call__(self, field: Field, x: Tensor, noise: Streams) -> Bound:
+        return self.take(field, x, noise, **self.options)
+
+
+class _Flowed:
+    """log p through the probability flow as the options ask for, of a batch."""
+
+    def __init__(self, model: Model, levels: Levels | None, asked: dict[str, Any]) -> None:
+        exact = asked["exact"]
+        if exact is None:
+            exact = asked["probes"] is None and math.prod(model.spec.shape) <= EXACT_UP_TO
+        if exact and asked["probes"] is not None:
+            raise InvalidArgument(
+                f"probes is {asked['probes']!r}, and the exact divergence draws none; leave it "
+                "out, or exact=False"
+            )
+        self.levels, self.exact, self.std = levels, exact, model.denoiser.data_std
+        self.options = {
+            "method": asked["method"], "tol": asked["tol"], "steps": asked["solver_steps"],
+            "probes": asked["probes"],
+        }  # fmt: skip
+        self.options = {k: v for k, v in self.options.items() if v is not None}
+        divergence = "exact" if exact else "hutchinson"
+        self.options |= {"divergence": divergence, "data_std": self.std}
+        self.settings = {"divergence": divergence}
+        self.computed = f"probability flow, {'exact' if exact else 'Hutchinson'} divergence"
+
+    def __call__(self, field: Field, x: Tensor, noise: Streams) -> Likelihood:
+        options = self.options if self.exact else self.options | {"noise": noise.purpose("probes")}
+        if self.levels is None:
+            return log_likelihood(field, x, **options)
+        return discrete_log_likelihood(
+            lambda x: log_likelihood(field, x, **options),
+            x,
+            self.levels,
+            noise.purpose("dequantise"),
+        )
+
+
+def _given(model: Model, conditional: bool | None) -> bool:
+    if conditional and not model.classes:
+        raise InvalidArgument(
+            "a likelihood given the class was asked for, and this model has none; leave it out"
+        )
+    given = bool(model.classes) if conditional is None else conditional
+    if model.classes and not given and model.recipe.objective.drop == 0:
+        raise InvalidArgument(
+            "a likelihood given nothing needs the null condition, and this model was trained with "
+            "objective.drop=0; ask for that given the class"
+        )
+    return given
+
+
+def _data(
+    model: Model,
+    data: str | None,
+    part: str | None,
+    parts: Mapping[str, Dataset] | None,
+    labelled: bool,
+) -> tuple[str, Dataset]:
+    if data is None:
+        used, held, _ = held_out(model, part, 1, parts)
+        return f"{model.spec.name} ({used} part)", held
+    if part is not None:
+        raise InvalidArgument(f"part {part!r} is of the recipe's data, and {data} is other data")
+    source, path = detect(data)
+    held = load_data(source, **({} if path is None else {"path": path}))
+    spec = held.spec
+    if (spec.shape, spec.dtype) != (model.spec.shape, model.spec.dtype):
+        raise DataError(
+            f"{data} holds {spec.dtype} of shape {spec.shape}, and the model is of "
+            f"{model.spec.dtype} of shape {model.spec.shape}; bring them to the same"
+        )
+    if labelled and spec.class_names != model.spec.class_names:
+        raise DataError(
+            f"{data} has the classes {spec.class_names}, and the model {model.spec.class_names}; "
+            "ask for the likelihood given nothing (--unconditional)"
+        )
+    return data, held
+
+
+def _in_raw_units(
+    likelihood: Likelihood, bound: Bound | None, spec: DataSpec
+) -> tuple[Likelihood, Bound | None]:
+    """The density of raw = x·std + mean: −Σ log std nats from that of x."""
+    each = math.prod(spec.shape) // len(spec.std)
+    shift = each * sum(map(math.log, spec.std))
+    likelihood = replace(likelihood, nats=likelihood.nats - shift)
+    if bound is not None:
+        reconstruction = bound.reconstruction + shift
+        bound = replace(bound, reconstruction=reconstruction, likelihood=likelihood)
+    return likelihood, bound
+
+
+def _units(levels: Levels | None, model: Model) -> str:
+    if levels is not None:
+        return f"probability of values on {levels.count} levels"
+    left = float(model.denoiser.path.sigma(0.0))
+    noisy = "" if left == 0 else f"; the flow's is that of data with noise of σ = {left:g} added"
+    return "density in the data's own units" + noisy
