@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.exact import F64
 from unnoise.fields import Field, Gaussian, Prediction
 from unnoise.paths import GaussianPath, VPLinear, grids
-from unnoise.solvers import Solver
+from unnoise.solvers.moments import Counter, Impulses, moments  # noqa: F401
 
 WEIGHTS, MEANS, VARIANCES = (
     torch.tensor(values, dtype=F64) for values in ((0.4, 0.6), (-1.0, 1.5), (0.09, 0.04))
@@ -85,65 +85,12 @@ def flow_mixture(path: GaussianPath, x: Tensor, start: float, end: float) -> Ten
 def flow_gaussian(field: Gaussian, x: Tensor, start: float, end: float) -> Tensor:
     """Where the probability flow of an elementwise Gaussian takes x."""
 
-    def moments(t: float) -> tuple[Tensor, Tensor]:
+    def law(t: float) -> tuple[Tensor, Tensor]:
         alpha, sigma = float(field.path.alpha(t)), float(field.path.sigma(t))
         return alpha * field.mean, (alpha**2 * field.variance + sigma**2).sqrt()
 
-    (mean0, std0), (mean1, std1) = moments(start), moments(end)
+    (mean0, std0), (mean1, std1) = law(start), law(end)
     return mean1 + std1 / std0 * (x - mean0)
-
-
-class Counter:
-    """Noise of one sample that is always zero and counts how often it is drawn."""
-
-    drawn = 0
-
-    def normal(self, *event: int) -> Tensor:
-        self.drawn += 1
-        return torch.zeros(1, *event, dtype=F64)
-
-    def mark(self) -> int:
-        return self.drawn
-
-    def rewound(self, mark: int = 0) -> Counter:
-        return Counter()
-
-
-class Impulses:
-    """Noise whose draw k is 1 in row k + `first` and 0 elsewhere: reads off a linear solver."""
-
-    def __init__(self, rows: int, first: int, drawn: int = 0):
-        self.rows, self.first, self.drawn = rows, first, drawn
-
-    def normal(self, *event: int) -> Tensor:
-        out = torch.zeros(self.rows, *event, dtype=F64)
-        out[self.first + self.drawn] = 1.0
-        self.drawn += 1
-        return out
-
-    def mark(self) -> int:
-        return self.drawn
-
-    def rewound(self, mark: int = 0) -> Impulses:
-        return Impulses(self.rows, self.first, mark)
-
-
-def moments(
-    solver: Solver, field: Gaussian, grid: Tensor, mean: Tensor, variance: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Exact mean and variance that `solver` gives N(mean, variance) at grid[0].
-
-    On an elementwise Gaussian field a solve is affine in its start and in every ξ, so unit
-    impulses give its matrix: row 0 is the mean, row 1 moves the start, row 2 + k the k-th draw.
-    """
-    counter = Counter()
-    solver.solve(field, mean.expand(1, *mean.shape).clone(), grid, counter)
-    draws = counter.drawn
-    x = mean.expand(draws + 2, *mean.shape).clone()
-    x[1] += 1.0
-    out = solver.solve(field, x, grid, Impulses(draws + 2, 2)).x
-    gains = out[1:] - out[0]
-    return out[0], gains[0] ** 2 * variance + (gains[1:] ** 2).sum(0)
 
 
 def exact_moments(field: Gaussian, t: float) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from unnoise.fields import LENSES, Denoiser, Gaussian
 from unnoise.objectives import TIMES, WEIGHTS, Batch, Denoising, weight
 from unnoise.paths import grids
 from unnoise.randomness import Streams
-from unnoise.solvers import EulerMaruyama, RungeKutta
+from unnoise.solvers import EulerMaruyama, PredictorCorrector, ReverseDiffusion, RungeKutta
 
 from .reference import exact_moments, moments
 
@@ -33,7 +33,9 @@ def plain_ode(solver) -> bool:
     """Not exact for a known point: it integrates dx/dt itself."""
     if isinstance(solver, RungeKutta):
         return solver.coordinate in ("t", "log_snr")
-    return isinstance(solver, EulerMaruyama)
+    if isinstance(solver, PredictorCorrector):  # nor does Langevin keep a point's variance
+        return not solver.consistent or solver.predictor is None
+    return isinstance(solver, EulerMaruyama | ReverseDiffusion)
 
 
 def test_the_table_is_the_product():
@@ -82,6 +84,8 @@ def test_the_plain_equation_converges_to_the_data(name):
     for lens, solver_name, reason in cells(name):
         solver = support.SOLVERS[solver_name]
         if reason is not None or lens != "v" or not plain_ode(solver):
+            continue
+        if "annealed" in solver_name:  # keeps noise of coarse levels: see test_predictor_corrector
             continue
         mean, variance = moments(solver, field, grids.karras(path, 100), *begin)
         assert float((mean - wanted[0]).abs().max()) < 0.1, solver_name

@@ -7,18 +7,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-import torch
-from torch import Tensor
-
 from ..errors import InvalidArgument
-from ..fields.field import Field
 from ..fields.lenses import conversion
 from ..paths import GaussianPath
-from .solver import Noise, OnStep, Solution, Solver, Times
+from .affine import Affine, AffineStep
 
 
 @dataclass(frozen=True)
-class EulerMaruyama(Solver):
+class EulerMaruyama(AffineStep):
     """dx = [f·x − ½(1+η²)·g²·score]dt + η·g·dw run backwards (Anderson 1982; Song et al. 2021).
 
     x₁ = x − [f·x − ½(1+η²)g²·score]·Δ + η·g·√Δ·ξ, Δ = t₀ − t₁. η = 1 is the reverse SDE, η = 0
@@ -46,31 +42,14 @@ class EulerMaruyama(Solver):
             )
         return None
 
-    def walk(
-        self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
-    ) -> Solution:
-        passes, plan = 0, None
-        for k in range(times.steps):
-            prediction = field(x, times.tensors[k])
-            if plan is None:
-                lens = prediction.lens
-                plan = compile_plan(self, field.path, lens, times.floats)
-            passes += prediction.passes
-            if on_step is not None and on_step(k, prediction) is False:
-                return Solution(x, times.floats[k], k, passes, False)
-            on_x, on_value, spread = plan[k]
-            value = prediction.value if prediction.lens == lens else prediction.through(lens)
-            x = torch.mul(x, on_x).add_(value, alpha=on_value)
-            if spread and noise is not None:
-                draw = noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
-                x.add_(draw, alpha=spread)
-        return Solution(x, times.floats[-1], times.steps, passes, True)
+    def plan(self, path: GaussianPath, lens: str, times: tuple[float, ...]) -> Affine:
+        return compile_plan(self, path, lens, times)
 
 
 @lru_cache(maxsize=128)
 def compile_plan(
     solver: EulerMaruyama, path: GaussianPath, lens: str, times: tuple[float, ...]
-) -> tuple[tuple[float, float, float], ...]:
+) -> Affine:
     """(on x, on the network's value, deviation of the noise) of every step."""
     plan = []
     for start, end in pairwise(times):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,12 +12,13 @@ from torch import Tensor
 
 from ..errors import InvalidArgument, need_count, unknown
 from ..fields.field import Field, Prediction
-from ..fields.lenses import determinant, lens_row
 from ..paths import GaussianPath
+from .opening import open_step
 from .solver import Noise, OnStep, Solution, Solver, Times
+from .terms import Terms, check_direction, combine, g_rows, in_lens, no_start, posterior_noise
 from .weights import COORDINATES, RULES, step_weights
 
-VARIANCES = ("posterior", "transition")
+VARIANCES = ("posterior", "transition", "sde")
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,17 @@ class Multistep(Solver):
     (it is the next step's evaluation anyway; not on the last step); rule: how ŵ is found, "exact"
     or a published rounding. eta: noise as a share of that of the posterior q(x₁|x₀, x0), η = 0
     deterministic, 1 ancestral: the step aims at (α₁, √(σ₁² − ς²)) and adds ς·ξ. variance
-    "transition" adds DDPM's larger variance β instead, which does not keep the marginals.
+    "transition" adds DDPM's larger variance β instead, which does not keep the marginals; "sde"
+    takes η as the share of the reverse SDE's noise, ς² = σ₁²·(1 − e^(−2ηh)), any η ≥ 0.
 
-    Early steps use as many points as there are. Raises InvalidArgument for impossible settings.
+    Early steps use as many points as there are, unless `opening` (a one-step solver) takes them:
+    the first `opened` steps, points − 1 of them by default, its look at each step's start joining
+    the history. lower_last: step N − j uses at most j points, as the official codes do. A grid of
+    fewer steps than points never reaches the order: `solve` then warns (UserWarning).
+
+    Raises InvalidArgument for impossible settings and for those that would change nothing: with
+    one point and no corrector there is no polynomial, so coordinate, rule, opening and lower_last
+    keep their defaults.
     """
 
     points: int = 1
@@ -41,6 +50,9 @@ class Multistep(Solver):
     rule: str = "exact"
     eta: float = 0.0
     variance: str = "posterior"
+    opening: Solver | None = None
+    opened: int | None = None
+    lower_last: bool = False
 
     def __post_init__(self) -> None:
         need_count("points", self.points)
@@ -50,20 +62,27 @@ class Multistep(Solver):
             raise unknown("weight rule", self.rule, RULES)
         if self.variance not in VARIANCES:
             raise unknown("variance", self.variance, VARIANCES)
+        check_direction(self.direction)
         p, q = self.direction
-        if not (p >= 0 and q >= 0 and 0 < p + q < math.inf):
-            raise InvalidArgument(f"direction is {self.direction!r}; give p, q ≥ 0, not both 0")
         if self.rule != "exact" and (p * q != 0 or self.coordinate != "log_snr"):
             raise InvalidArgument(
                 f"the published rule {self.rule!r} is for log_snr and direction (1, 0) or (0, 1)"
             )
-        if self.rule == "half_curvature" and (self.points != 3 or self.corrector):
+        if "half_curvature" in self.rule and (self.points != 3 or self.corrector):
             raise InvalidArgument(
-                "the published rule 'half_curvature' is DPM-Solver++ 3M's: it needs points=3 and "
+                f"the published rule {self.rule!r} is DPM-Solver++ 3M's: it needs points=3 and "
                 "corrector=False"
             )
-        if not 0 <= self.eta <= 1:
-            raise InvalidArgument(f"eta is {self.eta!r}; give a number from 0 to 1")
+        if self.rule == "even" and (self.points > 4 or self.corrector):
+            raise InvalidArgument(
+                "the published rule 'even' is iPNDM's: it needs points ≤ 4 and corrector=False"
+            )
+        if not (math.isfinite(self.eta) and self.eta >= 0):
+            raise InvalidArgument(f"eta is {self.eta!r}; give a number ≥ 0")
+        if self.eta > 1 and self.variance != "sde":
+            raise InvalidArgument(
+                f"eta is {self.eta!r}; give a number from 0 to 1, or variance='sde'"
+            )
         if self.eta and (q or self.corrector) and (self.points > 1 or self.corrector):
             raise InvalidArgument(
                 "a stochastic multistep predicts x0 and has no corrector: ε is not smooth along a "
@@ -71,6 +90,36 @@ class Multistep(Solver):
             )
         if self.variance == "transition" and (self.eta != 1 or self.points > 1):
             raise InvalidArgument("variance 'transition' is DDPM's: it needs eta=1 and points=1")
+        if self.variance == "sde" and not self.eta:
+            raise InvalidArgument("variance 'sde' says what noise eta means; give eta > 0")
+        self._refuse_what_changes_nothing()
+
+    def _refuse_what_changes_nothing(self) -> None:
+        if self.points == 1 and not self.corrector:
+            for name, value, default in (
+                ("coordinate", self.coordinate, "log_snr"),
+                ("rule", self.rule, "exact"),
+                ("opening", self.opening, None),
+                ("lower_last", self.lower_last, False),
+            ):
+                if value != default:
+                    raise InvalidArgument(
+                        f"{name}={value!r} changes nothing with one point and no corrector; leave "
+                        "it out, or give points ≥ 2 or corrector=True"
+                    )
+        if self.opened is not None:
+            need_count("opened", self.opened)
+        if (self.opening is None) != (self.opened is None) and self.opening is None:
+            raise InvalidArgument(f"opened={self.opened!r} without an opening; give a solver too")
+        if self.opening is not None and (
+            self.eta or self.opening.stochastic or isinstance(self.opening, Multistep)
+        ):
+            raise InvalidArgument(
+                "an opening is a deterministic one-step solver (single_step, runge_kutta) of a "
+                "deterministic multistep one (eta=0)"
+            )
+        if self.opening is not None and self.points == 1:
+            raise InvalidArgument("an opening fills the history, and one point needs none")
 
     @property
     def stochastic(self) -> bool:  # type: ignore[override]
@@ -78,23 +127,42 @@ class Multistep(Solver):
 
     @property
     def order(self) -> int:  # type: ignore[override]
-        """points (+1 with a corrector); 2 for half_curvature. Stochastic: weak, 2 at most."""
-        if self.eta or self.rule == "half_curvature":
+        """points (+1 with a corrector); 2 at most for half_curvature, even and lower_last.
+
+        Stochastic: weak, 2 at most.
+        """
+        if self.eta or "half_curvature" in self.rule or self.rule == "even":
             return min(self.points, 2)
-        return self.points + self.corrector
+        return min(self.points + self.corrector, 2 if self.lower_last else 99)
 
     def refusal(self, path: GaussianPath, start: float, end: float) -> str | None:
-        if self.direction[0] == 0 and float(path.alpha(start)) == 0:
-            return (
-                f"a step in the direction of ε cannot start where α = 0 (t = {start:g}); use a "
-                "solver that predicts x0, direction (1, 1), or start below that"
+        return no_start(self.direction, path, start) or (
+            self.opening.refusal(path, start, end) if self.opening else None
+        )
+
+    @property
+    def _opened(self) -> int:
+        """How many steps the opening takes."""
+        if self.opening is None:
+            return 0
+        return self.points - 1 if self.opened is None else self.opened
+
+    def _warn_of(self, steps: int) -> None:
+        need = 2 if self.points == 1 and self.corrector else self.points - self._opened
+        if steps < need:
+            what = "correct anything" if self.points == 1 else f"know {self.points} points"
+            warnings.warn(
+                f"{self.points} points{', corrected,' * self.corrector} on a grid of {steps} "
+                f"step{'s' * (steps > 1)}: it takes {need} steps to {what}, so this walk is of a "
+                "lower order; give more steps, or a single-step solver",
+                stacklevel=4,
             )
-        return None
 
     def walk(
         self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
     ) -> Solution:
         tensors, steps = times.tensors, times.steps
+        self._warn_of(steps)
         prediction = field(x, tensors[0])
         plan = compile_plan(self, field.path, prediction.lens, times.floats)
         keep = self.points
@@ -103,29 +171,28 @@ class Multistep(Solver):
         for k in range(steps):
             if k:
                 prediction = field(x, tensors[k])
-            if prediction.lens != lens:
-                prediction = prediction.with_value(lens, prediction.through(lens))
+            prediction = in_lens(prediction, lens)
             passes += prediction.passes
             if on_step is not None and on_step(k, prediction) is False:
                 return Solution(x, times.floats[k], k, passes, False)
             step = plan[k]
             correct = step.correct
-            base = x if correct is None else _combine(base, correct, [prediction, *history])
+            base = x if correct is None else combine(base, correct, [prediction, *history])
             history.insert(0, prediction)
             del history[keep:]
-            x = _combine(base, step.predict, history)
+            if self.opening is not None and k < self._opened:
+                ends = Times(times.floats[k : k + 2], tensors[k : k + 2])
+                opened = open_step(self.opening, field, prediction, ends, on_step, k)
+                passes += opened.passes
+                if not opened.finished:
+                    return Solution(x, times.floats[k], k, passes, False)
+                x = opened.x
+                continue
+            x = combine(base, step.predict, history)
             if step.noise and noise is not None:
                 draw = noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
                 x.add_(draw, alpha=step.noise)
         return Solution(x, times.floats[-1], steps, passes, True)
-
-
-@dataclass(frozen=True)
-class Terms:
-    """A linear combination: of the base state, and (index, on x_t, on value) of Predictions."""
-
-    base: float
-    past: tuple[tuple[int, float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -137,16 +204,6 @@ class Step:
     noise: float
 
 
-def _combine(base: Tensor, terms: Terms, history: Sequence[Prediction]) -> Tensor:
-    x = torch.mul(base, terms.base)
-    for index, on_x, on_value in terms.past:
-        past = history[index]
-        x.add_(past.value, alpha=on_value)
-        if on_x:
-            x.add_(past.x_t, alpha=on_x)
-    return x
-
-
 @lru_cache(maxsize=128)
 def compile_plan(
     solver: Multistep, path: GaussianPath, lens: str, times: tuple[float, ...]
@@ -155,18 +212,8 @@ def compile_plan(
     t = torch.tensor(times, dtype=torch.float64)
     p, q = solver.direction
     alpha, sigma, lam = (f(t).tolist() for f in (path.alpha, path.sigma, path.log_snr))
-    # g = (−(q·a + p·b)·x + s·value)/det at every node that is evaluated
-    inner = t[:-1]
-    a, b = lens_row(path, lens, inner)
-    det = determinant(path, lens, inner)
-    scale = [p * s + q * a_ for a_, s in zip(alpha, sigma, strict=True)]
-    g_on_x = (-(q * a + p * b) / det).tolist()
-    g_on_value = (torch.tensor(scale[:-1], dtype=torch.float64) / det).tolist()
-    if not all(map(math.isfinite, [*g_on_x, *g_on_value])):
-        from ..fields.lenses import conversion
-
-        for time in times[:-1]:  # names the time and the lens
-            conversion(path, lens, "eps" if p == 0 else "x0", time)
+    scale = [p * s + q * a for a, s in zip(alpha, sigma, strict=True)]
+    g_on_x, g_on_value = g_rows(path, lens, solver.direction, t[:-1])
 
     def terms(k: int, nodes: list[int], merged: bool, aim: float, stretch: float) -> Terms:
         s1, gain = p * aim + q * alpha[k + 1], aim * alpha[k] - alpha[k + 1] * sigma[k]
@@ -190,16 +237,18 @@ def compile_plan(
                 past.append((newest(j), on_x, on_value))
         return Terms(base, tuple(past))
 
-    plan = []
-    for k in range(len(times) - 1):
-        known = list(range(k, max(k - solver.points, -1), -1))
+    plan, steps = [], len(times) - 1
+    before: list[int] = []  # the points of the step before, which its correction uses again
+    for k in range(steps):
+        points = min(solver.points, steps - k) if solver.lower_last else solver.points
+        known = list(range(k, max(k - points, -1), -1))
         newest = lambda j, k=k: k - j  # noqa: E731
         aim, noise, stretch = _noise(solver, path, alpha, sigma, lam, k)
         predict = terms(k, known, not solver.corrector, aim, stretch)
         correct = None
-        if solver.corrector and k:
-            before = list(range(k - 1, max(k - 1 - solver.points, -1), -1))
+        if solver.corrector and k > solver._opened:
             correct = terms(k - 1, [before[0], k, *before[1:]], False, sigma[k], 1.0)
+        before = known
         plan.append(Step(predict, correct, noise))
     return tuple(plan)
 
@@ -216,11 +265,10 @@ def _noise(
     if not solver.eta:
         return sigma[k + 1], 0.0, 1.0
     h = lam[k + 1] - lam[k]
-    # ς = η·σ₁·√(1 − SNR₀/SNR₁): the posterior's deviation; 1 where SNR₀ = 0
-    added = solver.eta * sigma[k + 1] * math.sqrt(-math.expm1(-2 * h))
-    aim = math.sqrt(max(sigma[k + 1] ** 2 - added**2, 0.0))
-    if solver.eta == 1:
-        aim = sigma[k + 1] * math.exp(-h)
+    aim, added = posterior_noise(solver.eta, sigma[k + 1], lam[k], lam[k + 1])
+    if solver.variance == "sde":
+        aim = sigma[k + 1] * math.exp(-solver.eta * h)
+        added = sigma[k + 1] * math.sqrt(-math.expm1(-2 * solver.eta * h))
     stretch = 1.0
     if 0 < aim < math.inf and math.isfinite(h):
         stretch = (math.log(alpha[k + 1] / aim) - lam[k]) / h

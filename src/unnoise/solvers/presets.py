@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import unknown
 from .euler_maruyama import EulerMaruyama
+from .learned import LearnedAncestral
 from .multistep import Multistep
 from .registry import PRESETS, get, preset
 from .runge_kutta import RungeKutta
+from .single_step import PSEUDO_HEUN, PSEUDO_RK4
 from .solver import Solver
 
 __all__ = ["PRESETS", "get"]
@@ -22,7 +26,10 @@ def ddim(eta: float = 0.0) -> Solver:
 
 @preset
 def ddpm(variance: str = "posterior") -> Solver:
-    """Ancestral DDPM (Ho et al. 2020): variance "posterior" is β̃, "transition" is β."""
+    """Ancestral DDPM (Ho et al. 2020): variance "posterior" is β̃, "transition" is β, "learned" the
+    model's own between the two (Nichol & Dhariwal 2021)."""
+    if variance == "learned":
+        return LearnedAncestral()
     return Multistep(points=1, eta=1.0, variance=variance)
 
 
@@ -57,9 +64,18 @@ def dpmpp_2m() -> Solver:
 
 
 @preset
-def dpmpp_3m() -> Solver:
-    """DPM-Solver++ 3M as published and in use: of order 2, for its curvature term is halved."""
-    return Multistep(points=3, rule="half_curvature")
+def dpmpp_2m_exact() -> Solver:
+    """DPM-Solver++ 2M with the exact integral: diffusers' solver_type "heun", ComfyUI's RES."""
+    return Multistep(points=2)
+
+
+@preset
+def dpmpp_3m(lower_last: bool = False) -> Solver:
+    """DPM-Solver++ 3M as published and in use: of order 2, for its curvature term is halved.
+
+    lower_last: fewer points in the last steps, as the official code has it below 15 steps.
+    """
+    return Multistep(points=3, rule="half_curvature", lower_last=bool(lower_last))
 
 
 @preset
@@ -74,36 +90,87 @@ def dpm_2m() -> Solver:
     return Multistep(points=2, direction=EPS, rule="midpoint")
 
 
+def _shares(eta: float, variance: str) -> dict[str, Any]:
+    return {"eta": eta, "variance": variance if eta else "posterior"}
+
+
 @preset
-def dpmpp_2m_sde(eta: float = 1.0) -> Solver:
-    """SDE-DPM-Solver++ 2M (Lu et al. 2022b)."""
-    return Multistep(points=2, rule="midpoint", eta=eta)
+def dpmpp_2m_sde(eta: float = 1.0, rule: str = "midpoint", variance: str = "posterior") -> Solver:
+    """SDE-DPM-Solver++ 2M (Lu et al. 2022b); rule "exact" is k-diffusion's "heun".
+
+    η is the share of the posterior's noise, with variance "sde" that of the reverse SDE's, as in
+    k-diffusion; they are the same at η = 1.
+    """
+    return Multistep(points=2, rule=rule, **_shares(eta, variance))
+
+
+@preset
+def dpmpp_3m_sde(eta: float = 1.0, variance: str = "posterior") -> Solver:
+    """k-diffusion's dpmpp_3m_sde, whose curvature term is halved."""
+    return Multistep(points=3, rule="half_curvature_only", **_shares(eta, variance))
 
 
 @preset
 def deis(order: int = 3, coordinate: str = "t") -> Solver:
-    """DEIS, tAB variant: ε extrapolated in t (Zhang & Chen 2023); 'sigma' is ρAB."""
-    return Multistep(points=order, direction=EPS, coordinate=coordinate)
+    """DEIS (Zhang & Chen 2023): ε extrapolated in t (tAB), in 'sigma' (ρAB) or 'log_snr' (log-ρ).
+
+    The integrals are exact.
+    """
+    return _in_eps(order, coordinate)
+
+
+@preset
+def ipndm(order: int = 4) -> Solver:
+    """Improved PNDM: ε combined by Adams–Bashforth's weights for even steps (Zhang & Chen 2023).
+
+    Of order 2 at most, for the steps are not even in what is integrated; `lms` has the right
+    weights, and is what others call ipndm_v.
+    """
+    return Multistep(points=order, direction=EPS, rule="even") if order > 1 else _in_eps(1, "")
+
+
+@preset
+def pndm() -> Solver:
+    """PNDM (Liu et al. 2022): iPNDM of four points, its first three steps by pseudo Runge–Kutta."""
+    return Multistep(points=4, direction=EPS, rule="even", opening=PSEUDO_RK4)
+
+
+@preset
+def plms() -> Solver:
+    """PNDM without Runge–Kutta, as latent diffusion has it: the first step by pseudo Heun."""
+    return Multistep(points=4, direction=EPS, rule="even", opening=PSEUDO_HEUN, opened=1)
 
 
 @preset
 def lms(order: int = 4) -> Solver:
     """Linear multistep in σ/α (k-diffusion's LMS): exact Adams–Bashforth weights for ε."""
-    return Multistep(points=order, direction=EPS, coordinate="sigma")
+    return _in_eps(order, "sigma")
+
+
+def _in_eps(order: int, coordinate: str) -> Solver:
+    """With one point there is no polynomial, nor a coordinate of it."""
+    if order == 1:
+        return Multistep(points=1, direction=EPS)
+    return Multistep(points=order, direction=EPS, coordinate=coordinate)
 
 
 @preset
 def adams(order: int = 2) -> Solver:
     """Adams–Bashforth on the velocity of the straight path, in σ/(σ+α)."""
-    return Multistep(points=order, direction=FLOW, coordinate="flow")
+    coordinate = "flow" if order > 1 else "log_snr"
+    return Multistep(points=order, direction=FLOW, coordinate=coordinate)
 
 
 @preset
-def unipc(order: int = 2, rule: str = "bh2", lens: str = "x0") -> Solver:
-    """UniPC-p (Zhao et al. 2023): order p + 1 with its corrector; lens "x0" or "eps"."""
+def unipc(order: int = 2, rule: str = "bh2", lens: str = "x0", lower_last: bool = False) -> Solver:
+    """UniPC-p (Zhao et al. 2023): order p + 1 with its corrector; lens "x0" or "eps".
+
+    lower_last: fewer points in the last steps, as the official code has it.
+    """
     if lens not in ("x0", "eps"):
         raise unknown("lens of UniPC", lens, ("x0", "eps"))
-    return Multistep(points=order, direction=X0 if lens == "x0" else EPS, corrector=True, rule=rule)
+    direction = X0 if lens == "x0" else EPS
+    return Multistep(order, direction, corrector=True, rule=rule, lower_last=bool(lower_last))
 
 
 @preset

@@ -21,12 +21,29 @@ def preset(make: Make) -> Make:
     return make
 
 
-def _number(text: str) -> object:
-    """A whole number, a number, or the text itself."""
+def _value(text: str) -> object:
+    """True or false, a whole number, a number, or the text itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     for kind in (int, float):
         with suppress(ValueError):
             return kind(text)
     return text
+
+
+def parse(text: str) -> tuple[str, dict[str, object]]:
+    """("ddim", {"eta": 0.5}) of "ddim:eta=0.5"; raises InvalidArgument for what is not that."""
+    solver, colon, settings = text.partition(":")
+    options: dict[str, object] = {}
+    for setting in settings.split(",") if colon else ():
+        name, equals, value = (part.strip() for part in setting.partition("="))
+        if not (name and equals and value):
+            raise InvalidArgument(
+                f"solver option {setting!r} of {solver!r}; write {solver}:name=value, such as "
+                "ddim:eta=0.5"
+            )
+        options[name] = _value(value)
+    return solver, options
 
 
 def get(solver: str | Solver, **options: object) -> Solver:
@@ -38,15 +55,8 @@ def get(solver: str | Solver, **options: object) -> Solver:
         if options:
             raise InvalidArgument(f"options {sorted(options)} for a solver that is built already")
         return solver
-    solver, colon, text = solver.partition(":")
-    for setting in text.split(",") if colon else ():
-        name, equals, value = (part.strip() for part in setting.partition("="))
-        if not (name and equals and value):
-            raise InvalidArgument(
-                f"solver option {setting!r} of {solver!r}; write {solver}:name=value, such as "
-                "ddim:eta=0.5"
-            )
-        options[name] = _number(value)
+    solver, written = parse(solver)
+    options |= written
     if solver not in PRESETS:
         raise unknown("solver", solver, PRESETS)
     allowed = inspect.signature(PRESETS[solver]).parameters

@@ -13,6 +13,7 @@ from ..errors import unknown
 from ..fields.field import Field, Prediction
 from ..fields.lenses import conversion
 from ..paths import GaussianPath
+from .embedded import pair
 from .solver import Noise, OnStep, Solution, Solver, Times
 
 Rows = tuple[tuple[float, ...], ...]
@@ -30,6 +31,7 @@ TABLEAUX: dict[str, tuple[int, tuple[float, ...], Rows, tuple[float, ...]]] = {
         ((), (0.5,), (0, 0.5), (0, 0, 1)),
         (1 / 6, 1 / 3, 1 / 3, 1 / 6),
     ),
+    "bogacki_shampine": pair("bogacki_shampine").explicit(),  # at fixed steps
 }
 
 # Coordinates with the scale s in which dx is integrated: d(x/s)/dc = k.

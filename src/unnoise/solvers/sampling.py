@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,19 +12,27 @@ from torch import Tensor
 
 from ..errors import InvalidArgument, need_count, unknown
 from ..fields import Field
-from ..paths import ChainPath, GaussianPath, grids
+from ..paths import ChainPath, GaussianPath, grids, peer_grids
 from ..randomness import Streams
 from .solver import OnStep, Solver
 
 GRIDS: dict[str, Callable[..., Tensor]] = {
-    "uniform": lambda path, steps, **o: grids.uniform(steps, **o),
-    "quadratic": lambda path, steps, **o: grids.quadratic(steps, **o),
+    "uniform": grids.uniform,
+    "quadratic": grids.quadratic,
     "log_snr": grids.log_snr,
     "karras": grids.karras,
+    "polyexponential": peer_grids.polyexponential,
+    "kl_optimal": peer_grids.kl_optimal,
+    "beta": peer_grids.beta,
+    "align_your_steps": peer_grids.align_your_steps,
     "trailing": grids.trailing,
     "leading": grids.leading,
     "linspace": grids.linspace,
+    "simple": peer_grids.simple,
+    "normal": peer_grids.normal,
+    "sgm_uniform": peer_grids.sgm_uniform,
 }
+ON_CHAINS = ("trailing", "leading", "linspace", "simple", "normal", "sgm_uniform")
 
 
 def grid_for(path: GaussianPath, spacing: str, steps: int, **options: Any) -> Tensor:
@@ -34,21 +43,28 @@ def grid_for(path: GaussianPath, spacing: str, steps: int, **options: Any) -> Te
     if spacing not in GRIDS:
         raise unknown("grid", spacing, GRIDS)
     need_count("steps", steps)
-    if spacing in ("trailing", "leading", "linspace") and not isinstance(path, ChainPath):
+    if spacing in ON_CHAINS and not isinstance(path, ChainPath):
         raise InvalidArgument(
             f"grid {spacing!r} counts the steps of a chain, and {path} is none; use uniform, "
             "log_snr or karras"
         )
-    allowed = {
-        "uniform": {"start", "end"},
-        "quadratic": {"start", "end"},
-        "log_snr": {"start", "end", "sigma_min", "sigma_max"},
-        "karras": {"start", "end", "sigma_min", "sigma_max", "rho"},
-    }.get(spacing, set())
+    takes = inspect.signature(GRIDS[spacing]).parameters
     for name in options:
-        if name not in allowed:
-            raise unknown(f"option of grid {spacing!r}", name, allowed)
-    return GRIDS[spacing](path, steps, **options)
+        if name not in takes or name in ("path", "steps"):
+            raise unknown(f"option of grid {spacing!r}", name, set(takes) - {"path", "steps"})
+    if "path" in takes:
+        return GRIDS[spacing](path, steps, **options)
+    return GRIDS[spacing](steps, **options)
+
+
+def own_grid(solver: Solver, path: GaussianPath, steps: int) -> Tensor:
+    """The solver's own grid. Raises InvalidArgument where it has none."""
+    own = solver.own_grid(path, steps)
+    if own is None:
+        raise InvalidArgument(
+            f"{solver} has no grid of its own; give times, such as grids.karras(path, {steps})"
+        )
+    return own
 
 
 @dataclass(frozen=True)
@@ -66,7 +82,7 @@ def sample(
     noise: Streams,
     event: tuple[int, ...],
     solver: Solver,
-    grid: Tensor,
+    grid: Tensor | int,
     data_std: float = 1.0,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -74,10 +90,14 @@ def sample(
 ) -> Samples:
     """Samples of a field: noise at grid[0], walked to grid[-1].
 
-    event: the shape of one sample; data_std: the data's deviation, which the prior counts in where
+    event: the shape of one sample; grid: times, or a number of steps of the solver's own grid
+    (`auto`, `tuned`); data_std: the data's deviation, which the prior counts in where
     the path starts with some signal left. Where the grid ends at t = 0 with noise left (σ(0) > 0,
     as on VE) one more pass replaces the state by E[x0|x].
     """
+    solver = solver.for_data(data_std)
+    if isinstance(grid, int):
+        grid = own_grid(solver, field.path, grid)
     times = grids.check(grid)
     start, end = float(times[0]), float(times[-1])
     x = field.path.prior(noise, event, start, data_std).to(device=device, dtype=dtype)

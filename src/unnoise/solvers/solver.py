@@ -62,6 +62,25 @@ class Solver(ABC):
         """Why this solver cannot walk `path` from `start` to `end`, or None where it can."""
         return None
 
+    def objection(self, path: GaussianPath, start: float, end: float) -> str | None:
+        """`refusal`, and what holds of every solver: fresh noise needs the score."""
+        if self.stochastic and not path.independent:
+            return (
+                "noise can be added only where ε is normal and independent of x0, so that the "
+                "score is known; use a deterministic solver (eta=0)"
+            )
+        return self.refusal(path, start, end)
+
+    def for_data(self, data_std: float) -> Solver:
+        """This solver for data of that deviation; most are the same for all."""
+        return self
+
+    def own_grid(
+        self, path: GaussianPath, steps: int, start: float = 1.0, end: float = 0.0
+    ) -> Tensor | None:
+        """The grid that goes with the solver, or None where it has none of its own."""
+        return None
+
     def solve(
         self,
         field: Field,
@@ -80,7 +99,7 @@ class Solver(ABC):
         walk this path, NonFinite (naming step, time and sample) where the numbers break down.
         """
         times = grid if isinstance(grid, Times) else Times.of(grid)
-        reason = self.refusal(field.path, times.floats[0], times.floats[-1])
+        reason = self.objection(field.path, times.floats[0], times.floats[-1])
         if reason:
             from ..errors import Unsupported
 

@@ -40,6 +40,15 @@ COORDINATES: dict[str, Callable[[GaussianPath, Array], Array]] = {
     "angle": lambda path, lam: _angle(lam),
 }
 
+# the λ at which a coordinate has a value
+LOG_SNRS: dict[str, Callable[[GaussianPath, float], float]] = {
+    "log_snr": lambda path, c: c,
+    "t": lambda path, c: float(path.log_snr(c)),
+    "sigma": lambda path, c: -math.log(c),
+    "flow": lambda path, c: math.log1p(-c) - math.log(c),
+    "angle": lambda path, c: -math.log(math.tan(c)),
+}
+
 
 def measure(lam0: float, lam1: float, p: float, q: float, stretch: float) -> tuple[Array, Array]:
     """Gauss–Legendre points (as λ) of the step and their share of ∫dr.
@@ -143,8 +152,27 @@ def _half_curvature(
     return (np.array([1.0, 0, 0]) + slope * first + 0.5 * curvature * second).tolist()
 
 
+def _half_curvature_only(
+    place: Array, target: float, lam: Array, share: Array, direction
+) -> list | None:
+    """k-diffusion's dpmpp_3m_sde: the curvature halved, two points as their integral says."""
+    if len(place) != 3:
+        return None
+    return _half_curvature(place, target, lam, share, direction)
+
+
+EVEN = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+
+
+def _even(place: Array, target: float, lam: Array, share: Array, direction) -> list | None:
+    """(i)PNDM: Adams–Bashforth's weights for even steps, whatever the steps (Liu et al. 2022)."""
+    return list(EVEN[len(place) - 1])
+
+
 RULES: dict[str, Callable[..., list | None]] = {
     "exact": lambda *_: None,
+    "even": _even,
+    "half_curvature_only": _half_curvature_only,
     "midpoint": _midpoint,
     "bh1": _bh1,
     "bh2": _midpoint,

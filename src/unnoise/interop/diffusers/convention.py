@@ -1,0 +1,192 @@
+"""What a diffusers network is asked and what its answer means: path, lens, clock, scaling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...errors import InvalidArgument, Unsupported, unknown
+from ...fields import Prediction
+from ...fields.lenses import require_lens
+from ...paths import EDM, Chain, Flow, GaussianPath, as_time, expand
+
+LENS_OF = {"epsilon": "eps", "sample": "x0", "v_prediction": "v", "flow_prediction": "velocity"}
+CLOCKS = ("chain", "flow", "edm")
+_BETAS = {
+    "linear": Chain.linear,
+    "scaled_linear": Chain.scaled_linear,
+    "sigmoid": Chain.sigmoid,
+}
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How a network of diffusers is called at (x_t, t) of `path`, and how it is read.
+
+    predicts: the lens of its answer; a velocity with the clock "flow" is dx/dσ = ε − x0 whatever
+    the shift. clock: the number it is given for t: "chain" n − 1 = t·T − 1,
+    "flow" T·σ(t), "edm" ¼·log σ(t), with T = `steps`. sigma_data: where given the network is EDM's
+    F with D = c_skip·x + c_out·F and sees c_in·x (Karras et al. 2022, table 1). clip: x0 is
+    clamped to ±clip. learned_variance: the second half of the answer's channels is left aside.
+
+    Raises InvalidArgument for unknown names, Unsupported where the lens cannot be predicted.
+    """
+
+    path: GaussianPath
+    predicts: str = "eps"
+    clock: str = "chain"
+    steps: int = 1000
+    sigma_data: float | None = None
+    clip: float | None = None
+    learned_variance: bool = False
+
+    def __post_init__(self) -> None:
+        if self.clock not in CLOCKS:
+            raise unknown("clock", self.clock, CLOCKS)
+        if self.sigma_data is None:
+            require_lens(self.path, self.predicts)
+        elif self.predicts not in ("eps", "v") or self.clock != "edm":
+            raise InvalidArgument(
+                f"preconditioning with predicts={self.predicts!r} and clock={self.clock!r}; EDM's "
+                "needs 'eps' or 'v' and the clock 'edm'"
+            )
+
+    def timestep(self, t: Tensor | float) -> Tensor:
+        """The number the network is given at times t, float64."""
+        t = as_time(t).double()
+        if self.clock == "chain":
+            number = t * self.steps - 1
+            near = number.round()
+            return torch.where((number - near).abs() <= 1e-9 * (1 + near.abs()), near, number)
+        sigma = self.path.sigma(t)
+        return self.steps * sigma if self.clock == "flow" else 0.25 * sigma.log()
+
+    def time(self, timestep: Tensor | float) -> Tensor:
+        """The inverse of `timestep`."""
+        number = as_time(timestep).double()
+        if self.clock == "chain":
+            return (number + 1) / self.steps
+        if self.clock == "flow":
+            share = number / self.steps
+            return self.path.time(torch.log1p(-share) - share.log())
+        return self.path.time(-4 * number)
+
+    def scaled(self, x: Tensor, t: Tensor) -> Tensor:
+        """What the network is shown instead of x_t."""
+        if self.sigma_data is None:
+            return x
+        return x * expand((self.path.sigma(t) ** 2 + self.sigma_data**2).rsqrt(), x)
+
+    def read(self, output: Tensor, x: Tensor, t: Tensor) -> Prediction:
+        """The network's answer at (x_t, t) as a Prediction."""
+        if self.learned_variance and output.shape[1] == 2 * x.shape[1]:
+            output = output.chunk(2, dim=1)[0]
+        output, lens = output.to(x.dtype), self.predicts
+        if self.sigma_data is not None:
+            sigma, data = self.path.sigma(as_time(t).double()), self.sigma_data
+            total = sigma**2 + data**2
+            gain = sigma * data * total.rsqrt() * (1 if lens == "eps" else -1)
+            output = expand(data**2 / total, x) * x + expand(gain, x) * output
+            lens = "x0"
+        elif self.clock == "flow" and lens == "velocity":
+            output = expand(self.path.sigma_rate(as_time(t).double()), x) * output
+        said = Prediction.of(lens, output, x, t, self.path)
+        if self.clip is not None:
+            said = said.with_value("x0", said.x0.clamp(-self.clip, self.clip))
+        return said
+
+    def say(self, said: Prediction) -> Tensor:
+        """What the network would have answered: the inverse of `read` (without preconditioning)."""
+        value = said.through(self.predicts)
+        if self.clock == "flow" and self.predicts == "velocity":
+            value = value / expand(self.path.sigma_rate(as_time(said.t).double()), value)
+        return value
+
+    @staticmethod
+    def from_config(config: Mapping[str, Any], mu: float | None = None) -> Convention:
+        """The convention of a diffusers scheduler's config.
+
+        Chains by their β (linear, scaled_linear, squaredcos_cap_v2, sigmoid, trained_betas;
+        rescale_betas_zero_snr), flow matching by its shift (mu: where use_dynamic_shifting asks
+        for one), EDM by sigma_max and sigma_data. What only says where to step (spacing, karras
+        sigmas, order) belongs to the sampler and is left to it. Raises Unsupported for what has no
+        equivalent, with the reason.
+        """
+        name = str(config.get("_class_name", ""))
+        for key, remedy in _REFUSED.items():
+            if config.get(key):
+                raise Unsupported(f"{name or 'the scheduler'} has {key}={config[key]!r}; {remedy}")
+        steps = int(config.get("num_train_timesteps", 1000))
+        kind = str(config.get("prediction_type") or "epsilon")
+        is_flow = bool(config.get("use_flow_sigmas")) or (
+            "shift" in config and "beta_schedule" not in config
+        )
+        if kind not in LENS_OF:
+            raise unknown("prediction_type", kind, LENS_OF, Unsupported)
+        if is_flow or kind == "flow_prediction":
+            return Convention(_flow(config, mu), "velocity", "flow", steps)
+        if mu is not None:
+            raise InvalidArgument(f"mu is {mu!r}, and {name or 'this config'} is no flow; drop it")
+        if "sigma_data" in config:
+            return Convention(
+                EDM(float(config.get("sigma_max", 80.0))),
+                LENS_OF[kind],
+                "edm",
+                steps,
+                float(config["sigma_data"]),
+            )
+        clip = float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample") else None
+        learned = str(config.get("variance_type", "")).startswith("learned")
+        chain = chain_of(config)
+        return Convention(chain.as_path(), LENS_OF[kind], "chain", chain.steps, None, clip, learned)
+
+
+_REFUSED = {
+    "thresholding": "dynamic thresholding is not part of a field: set thresholding=False",
+    "invert_sigmas": "its times run the other way; set invert_sigmas=False",
+}
+
+
+def chain_of(config: Mapping[str, Any]) -> Chain:
+    """The chain whose β a scheduler's config names, in float64."""
+    if config.get("trained_betas") is not None:
+        chain = Chain(tuple(float(beta) for beta in config["trained_betas"]))
+    else:
+        kind, steps = config.get("beta_schedule"), int(config.get("num_train_timesteps", 1000))
+        if kind == "squaredcos_cap_v2":
+            chain = Chain.cosine(steps)
+        elif kind in _BETAS:
+            first, last = float(config["beta_start"]), float(config["beta_end"])
+            chain = _BETAS[kind](steps, first, last)
+        else:
+            name = config.get("_class_name", "the scheduler")
+            if kind is None:
+                raise Unsupported(
+                    f"{name} has no beta_schedule, sigma_data or shift; known are the schedulers "
+                    "of β chains, FlowMatch… and EDM…"
+                )
+            raise unknown(
+                f"beta_schedule of {name}", kind, [*_BETAS, "squaredcos_cap_v2"], Unsupported
+            )
+    return chain.with_zero_terminal_snr() if config.get("rescale_betas_zero_snr") else chain
+
+
+def _flow(config: Mapping[str, Any], mu: float | None) -> GaussianPath:
+    """The straight path, shifted: σ = s·t/(1 + (s − 1)·t)."""
+    shift = float(config.get("shift", config.get("flow_shift", 1.0)) or 1.0)
+    if config.get("use_dynamic_shifting"):
+        if mu is None:
+            raise InvalidArgument(
+                "use_dynamic_shifting is set, so that the shift depends on the picture's size; "
+                "pass mu, the exponent that the pipeline would"
+            )
+        shift = float(torch.tensor(mu, dtype=torch.float64).exp())
+        if config.get("time_shift_type", "exponential") == "linear":
+            shift = float(mu)
+    elif mu is not None:
+        raise InvalidArgument(f"mu is {mu!r}, and use_dynamic_shifting is off; drop mu")
+    return Flow() if shift == 1 else Flow().shifted(shift**-2)

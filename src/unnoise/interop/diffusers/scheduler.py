@@ -1,0 +1,276 @@
+"""Any solver as a diffusers scheduler: it passes a pipeline's own loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutput
+from torch import Tensor
+
+from ...errors import InvalidArgument, NonFinite, Unsupported, unknown
+from ...paths import Chain, GaussianPath, as_time, expand, grids
+from ...randomness import Streams
+from ...solvers import Noise, Solver, Times, get, grid_for
+from ..path_tree import from_tree, to_tree
+from .convention import LENS_OF, Convention
+from .handshake import Handshake, Question
+from .visits import Answers, Draws, Visit, visits
+
+
+class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
+    """A solver of unnoise where diffusers expects a scheduler.
+
+    `timesteps` lists every network pass of the solve, stages included, so that a pipeline's loop
+    of one pass a timestep is the solver's own walk, step for step.
+
+    solver: by name and options ("unipc:order=3"), or a Solver. grid: a spacing by name, or
+    {"kind": …, options}. path: a GaussianPath or its tree; by default the linear chain.
+    prediction_type: epsilon, sample, v_prediction or flow_prediction. clock, sigma_data, clip: see
+    `Convention`. data_std: the data's deviation, for `init_noise_sigma`.
+    `UnnoiseScheduler.from_config(pipeline.scheduler.config, solver=…)` takes over what another
+    scheduler's config says of the model.
+
+    Noise of stochastic solvers comes from the generator that the pipeline passes to `step`, or
+    from the Streams given to `set_timesteps`; with neither they raise. Raises Unsupported for
+    solvers whose passes depend on what the network says (adaptive, parallel), and where a pipeline
+    changes the sample between steps.
+    """
+
+    order = 1
+    _compatibles: list[str] = []  # noqa: RUF012
+
+    def __init__(
+        self,
+        solver: str | Solver = "dpmpp_2m",
+        grid: str | Mapping[str, Any] = "uniform",
+        path: GaussianPath | Mapping[str, Any] | None = None,
+        prediction_type: str = "epsilon",
+        num_train_timesteps: int = 1000,
+        clock: str = "chain",
+        sigma_data: float | None = None,
+        clip: float | None = None,
+        learned_variance: bool = False,
+        data_std: float = 1.0,
+    ) -> None:
+        if prediction_type not in LENS_OF:
+            raise unknown("prediction_type", prediction_type, LENS_OF)
+        if path is None:
+            path = Chain.linear(num_train_timesteps).as_path()
+        path = path if isinstance(path, GaussianPath) else from_tree(path)
+        self.solver = get(solver)
+        self.convention = Convention(
+            path,
+            LENS_OF[prediction_type],
+            clock,
+            num_train_timesteps,
+            sigma_data,
+            clip,
+            learned_variance,
+        )
+        if not isinstance(grid, str):
+            grid = dict(grid)
+            if "kind" not in grid:
+                raise InvalidArgument(f'grid is {grid!r}; give {{"kind": "karras", …}}')
+        self.register_to_config(
+            solver=solver if isinstance(solver, str) else None,
+            grid=grid,
+            path=to_tree(path),
+            prediction_type=prediction_type,
+            num_train_timesteps=num_train_timesteps,
+            clock=clock,
+            sigma_data=sigma_data,
+            clip=clip,
+            learned_variance=learned_variance,
+            data_std=data_std,
+        )
+        self._spacing: tuple[str, dict[str, Any]] = (
+            (grid, {})
+            if isinstance(grid, str)
+            else (grid["kind"], {k: v for k, v in grid.items() if k != "kind"})
+        )
+        self.data_std = data_std
+        self.noise: Streams | None = None
+        self.num_inference_steps: int | None = None
+        self._reset(())
+
+    @classmethod
+    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **options: Any):
+        """From this scheduler's own config, or from that of a diffusers scheduler."""
+        if config is None:
+            raise InvalidArgument("no config was given; give scheduler.config, or build one")
+        if "path" in config:
+            return super().from_config(config, return_unused_kwargs, **options)
+        said = Convention.from_config(config, options.pop("mu", None))
+        made = cls(
+            path=said.path,
+            prediction_type={lens: name for name, lens in LENS_OF.items()}[said.predicts],
+            num_train_timesteps=said.steps,
+            clock=said.clock,
+            sigma_data=said.sigma_data,
+            clip=said.clip,
+            learned_variance=said.learned_variance,
+            **options,
+        )
+        return (made, {}) if return_unused_kwargs else made
+
+    def save_config(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
+        if self.config["solver"] is None:
+            raise InvalidArgument(
+                f"{self.solver} was given as an object, which a config cannot hold; give it by "
+                "name and options, such as 'unipc:order=3'"
+            )
+        super().save_config(save_directory, push_to_hub, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:  # copies stand at the beginning of the loop
+        return {**self.__dict__, "_walk": None, "_handed": None, "_draws": None, "_index": 0}
+
+    def __len__(self) -> int:
+        return self.convention.steps
+
+    @property
+    def init_noise_sigma(self) -> float:
+        """√(σ² + α²·data_std²) where the walk starts (t = 1 before set_timesteps)."""
+        start, path = self._times[0] if self._times else 1.0, self.convention.path
+        return math.hypot(float(path.sigma(start)), float(path.alpha(start)) * self.data_std)
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: Any = None,
+        times: Tensor | Sequence[float] | None = None,
+        noise: Streams | None = None,
+    ) -> None:
+        """Plan a walk of this many steps, or down `times` in [0, 1]; noise: for stochastic ones."""
+        if times is not None:
+            if num_inference_steps is not None:
+                raise InvalidArgument("num_inference_steps and times were given; give one of them")
+            grid = grids.check(times)
+        elif num_inference_steps is None:
+            raise InvalidArgument("neither num_inference_steps nor times was given; give one")
+        else:
+            kind, options = self._spacing
+            grid = grid_for(self.convention.path, kind, num_inference_steps, **options)
+        self.noise = noise
+        self.num_inference_steps = len(grid) - 1
+        self._reset(tuple(grid.tolist()), device)
+
+    def set_begin_index(self, begin_index: int = 0) -> None:
+        """Start at this entry of `timesteps` (as image-to-image pipelines do)."""
+        begun = self._visits[begin_index : begin_index + 1]
+        if not begun or not begun[0].first:
+            raise InvalidArgument(
+                f"timestep {begin_index} of {len(self._visits)} does not begin a step of "
+                f"{self.solver}; begin at one of "
+                f"{[i for i, visit in enumerate(self._visits) if visit.first]}"
+            )
+        rest = self._times[begun[0].step :]
+        self._reset(rest, self.timesteps.device, self.timesteps[:begin_index])
+
+    def _reset(
+        self, times: tuple[float, ...], device: Any = None, before: Tensor | None = None
+    ) -> None:
+        self._times, self._index = times, 0
+        self._walk: Handshake | None = None
+        self._handed: Tensor | None = None
+        self._draws: Draws | None = None
+        self._visits: tuple[Visit, ...] = ()
+        self._skipped = 0 if before is None else len(before)
+        if times:
+            self._visits = visits(self.solver, self.convention, times)
+        asked = torch.tensor([visit.t for visit in self._visits], dtype=torch.float64)
+        numbers = self.convention.timestep(asked)
+        if bool((numbers == numbers.round()).all()):
+            numbers = numbers.long()
+        numbers = numbers.to(device or "cpu")
+        self.timesteps = numbers if before is None else torch.cat([before.to(numbers), numbers])
+
+    def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
+        """What the network is shown; x_t itself unless it is EDM-preconditioned."""
+        if self.convention.sigma_data is None:
+            return sample
+        return self.convention.scaled(sample, self.convention.time(timestep))
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """α(t)·x0 + σ(t)·ε at the times of these timesteps."""
+        times = self.convention.time(timesteps).to(original_samples.device)
+        return self.convention.path.diffuse(original_samples, noise, times)
+
+    def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """v = α·ε − σ·x0, the target of v_prediction."""
+        times, path = as_time(self.convention.time(timesteps)), self.convention.path
+        return (
+            expand(path.alpha(times), sample) * noise - expand(path.sigma(times), sample) * sample
+        )
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Any,
+        sample: Tensor,
+        eta: float = 0.0,
+        use_clipped_model_output: bool | None = None,
+        generator: Any = None,
+        return_dict: bool = True,
+    ) -> SchedulerOutput | tuple[Tensor]:
+        """Answer the solver's question at `sample`; `prev_sample` is where it asks next."""
+        if eta or use_clipped_model_output:
+            raise InvalidArgument(
+                f"eta={eta!r}, use_clipped_model_output={use_clipped_model_output!r}: the solver "
+                "decides; give it as solver='ddim:eta=…', and clip when building the scheduler"
+            )
+        visit = self._expected(timestep)
+        if self._walk is None:
+            self._begin(sample)
+        elif self._handed is None or not (
+            sample is self._handed or torch.equal(sample, self._handed)
+        ):
+            raise Unsupported(
+                "the pipeline changed the sample between two steps, which a solver with a history "
+                "cannot follow; change it in a Field (guidance) instead, and sample with unnoise"
+            )
+        walk, draws = self._walk, self._draws
+        assert walk is not None
+        assert draws is not None
+        draws.generator = generator
+        said = walk.answer(self.convention.read(model_output, sample, visit.tensor))
+        self._index += 1
+        if isinstance(said, Question):
+            self._handed = said.x
+            return SchedulerOutput(said.x) if return_dict else (said.x,)
+        self._walk, self._handed, self._index = None, None, 0
+        if not bool(torch.isfinite(said).all()):
+            raise NonFinite(
+                f"the state is not finite after the last of {len(self._visits)} passes; sample "
+                f"with {self.solver}.solve, which names the step, time and sample"
+            )
+        return SchedulerOutput(said) if return_dict else (said,)
+
+    def _expected(self, timestep: Any) -> Visit:
+        if not self._visits:
+            raise InvalidArgument("step before set_timesteps; call set_timesteps first")
+        wanted = self.timesteps[self._skipped + self._index]
+        if abs(float(timestep) - float(wanted)) > 1e-6 * (1 + abs(float(wanted))):
+            raise InvalidArgument(
+                f"step at timestep {float(timestep):g}, and pass {self._index} of "
+                f"{len(self._visits)} is at {float(wanted):g}; go through `timesteps` in order "
+                "(set_begin_index to begin later)"
+            )
+        return self._visits[self._index]
+
+    def _begin(self, sample: Tensor) -> None:
+        self._draws = draws = Draws(sample.shape[0], sample.dtype, sample.device)
+        solver, path, times = self.solver, self.convention.path, Times.of(self._times)
+        noise: Noise = draws if self.noise is None else self.noise
+        to_data = self._visits[-1].step == times.steps
+
+        def body(ask: Any) -> Tensor:
+            field = Answers(path, ask)
+            x = solver.walk(field, sample, times, noise, None).x
+            return field(x, times.tensors[-1]).x0 if to_data else x
+
+        self._walk = Handshake(body)
+        self._walk.answer()

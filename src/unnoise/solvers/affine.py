@@ -1,0 +1,42 @@
+"""Solvers of one evaluation a step without history: x₁ = a·x + b·value + ς·ξ."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from ..fields.field import Field
+from ..paths import GaussianPath
+from .solver import Noise, OnStep, Solution, Solver, Times
+
+Affine = tuple[tuple[float, float, float], ...]  # (on x, on value, deviation) of every step
+
+
+class AffineStep(Solver):
+    """Walks a plan of (on x, on the network's own value, deviation of the noise)."""
+
+    @abstractmethod
+    def plan(self, path: GaussianPath, lens: str, times: tuple[float, ...]) -> Affine:
+        """The coefficients of every step, kept by the caller's arguments."""
+
+    def walk(
+        self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
+    ) -> Solution:
+        passes, plan = 0, None
+        for k in range(times.steps):
+            prediction = field(x, times.tensors[k])
+            if plan is None:
+                lens = prediction.lens
+                plan = self.plan(field.path, lens, times.floats)
+            passes += prediction.passes
+            if on_step is not None and on_step(k, prediction) is False:
+                return Solution(x, times.floats[k], k, passes, False)
+            on_x, on_value, spread = plan[k]
+            value = prediction.value if prediction.lens == lens else prediction.through(lens)
+            x = torch.mul(x, on_x).add_(value, alpha=on_value)
+            if spread and noise is not None:
+                draw = noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
+                x.add_(draw, alpha=spread)
+        return Solution(x, times.floats[-1], times.steps, passes, True)
