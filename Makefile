@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format bench claims clean
 
 help:
 	@echo "make demo   train on real digits, sample, measure (about eight minutes on two cores, installing included)"
 	@echo "make test   run all tests"
 	@echo "make lint   format, lint, types and the order of the rooms"
 	@echo "make format rewrite the sources in the house style"
+	@echo "make claims re-measure what the literature says: docs/claims.md"
 	@echo "make bench  the measured comparisons in benchmarks/"
 
 $(READY): pyproject.toml constraints.txt
@@ -39,6 +40,9 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/import_time.py
+
+claims: $(READY)
+	$(BIN)/unnoise claims
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis

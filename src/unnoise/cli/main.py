@@ -9,7 +9,7 @@ import typer
 import typer.core
 
 from ..errors import UnnoiseError
-from . import demo, evaluate, recipes, sample, support, train
+from . import claims, demo, evaluate, likelihood, recipes, sample, support, train, tune
 
 
 class _Verbs(typer.core.TyperGroup):
@@ -35,8 +35,11 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("sample")(sample.sample)
 app.command("evaluate")(evaluate.evaluate)
+app.command("likelihood")(likelihood.likelihood)
+app.command("tune")(tune.tune)
 app.command("recipes")(recipes.recipes)
 app.command("support")(support.support)
+app.command("claims")(claims.claims)
 app.command("demo")(demo.demo)
 
 
