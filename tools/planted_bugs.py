@@ -76,7 +76,7 @@ BUGS = [
     ),
     bug(
         "multistep: corrector redoes the step from the state it corrects", MULTISTEP,
-        "_combine(base, correct,", "_combine(x, correct,", PAPERS,
+        "combine(base, correct,", "combine(x, correct,", PAPERS,
     ),
     bug(
         "score of the wrong sign", "fields/lenses.py",
@@ -108,7 +108,7 @@ BUGS = [
         "(-p.sigma(t), p.alpha(t))", "(p.sigma(t), -p.alpha(t))", "tests/fields/test_lenses.py",
     ),
     bug(
-        "DDIM: variance of η's noise", MULTISTEP,
+        "DDIM: variance of η's noise", "solvers/terms.py",
         "math.sqrt(-math.expm1(-2 * h))", "math.sqrt(-math.expm1(-h))", STOCHASTIC,
     ),
     bug(

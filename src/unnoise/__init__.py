@@ -27,7 +27,7 @@ _NAMES = {
     "train": "training",
 }
 _ROOMS = (
-    "artifacts", "data", "errors", "evaluation", "fields", "guidance", "networks", "objectives",
+    "artifacts", "claims", "data", "divergences", "errors", "evaluation", "fields", "guidance", "networks", "objectives",
     "paths", "pipelines", "randomness", "recipes", "solvers", "support", "training",
 )  # fmt: skip
 __all__ = ["__version__", *_NAMES, *_ROOMS]

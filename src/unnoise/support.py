@@ -67,6 +67,8 @@ SOLVERS: dict[str, Solver] = {
     "unipc 3": PRESETS["unipc"](order=3),
     "unipc eps": PRESETS["unipc"](lens="eps"),
     "euler_maruyama eta=0.5": PRESETS["euler_maruyama"](eta=0.5),
+    "predictor_corrector consistent": PRESETS["predictor_corrector"]("ddpm", consistent=True),
+    "annealed_langevin consistent": PRESETS["annealed_langevin"](consistent=True),
     **{f"heun {c}": RungeKutta("heun", c) for c in ("t", "log_snr", "sigma", "signal")},
     "ralston": RungeKutta("ralston", "flow"),
     "kutta3": RungeKutta("kutta3", "flow"),
@@ -95,7 +97,7 @@ def refusal(
     `solver` from `start` to `end`; None where it can."""
     return (
         lens_refusal(path, lens)
-        or solver.refusal(path, start, end)
+        or solver.objection(path, start, end)
         or objective_refusal(path, weight_name)
     )
 

@@ -2,5 +2,17 @@
 
 from .model import Model, Samples, load, sample
 from .precision import Precision, autocast, resolve
+from .tuned import TunedFile, calibrate, write_tuned
 
-__all__ = ["Model", "Precision", "Samples", "autocast", "load", "resolve", "sample"]
+__all__ = [
+    "Model",
+    "Precision",
+    "Samples",
+    "TunedFile",
+    "autocast",
+    "calibrate",
+    "load",
+    "resolve",
+    "sample",
+    "write_tuned",
+]

@@ -13,26 +13,23 @@ from torch import Tensor
 
 from ..data import DataSpec
 from ..data.dataset import MAX_BYTES
-from ..errors import ArtifactError, InvalidArgument, RecipeError, UnnoiseError, need_count, unknown
+from ..errors import ArtifactError, InvalidArgument, UnnoiseError, need_count, unknown
 from ..fields import Condition, Denoiser, Field
-from ..guidance import classifier_free
-from ..paths import grids
 from ..randomness import Streams
 from ..recipes import (
     Recipe,
-    SampleConfig,
     build_denoiser,
-    build_grid,
     build_network,
     load_recipe,
     resolved,
-    validate,
 )
-from ..solvers import Solver, get
+from ..solvers import Solver
 from ..solvers import sample as walk
 from ..solvers.solver import OnStep
 from .files import check_tensors, read_json, read_tensors, write_bytes, write_json, write_tensors
+from .plan import make_plan
 from .precision import autocast, find_device, resolve
+from .tuned import TunedFile, read_tuned, write_tuned
 
 FORMAT = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "model.json", "README.md"
@@ -61,6 +58,7 @@ class Model:
     spec: DataSpec
     training: dict[str, Any] = field(default_factory=dict)
     precision: str = "fp32"
+    tuned: dict[int, TunedFile] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
@@ -89,10 +87,11 @@ class Model:
         index or a name, or n of them; without one a class-conditional model draws the classes in
         turn (class first + i, modulo their number, for sample i). guidance: scale, 1 none. Sample
         i depends on (seed, first + i) alone, whatever the batch, up to the rounding of the
-        network's precision. grid: a name, {"kind": …, options}, or the times themselves. Raises
+        network's precision. solver "auto" and "tuned" (`unnoise tune`) bring their own grid where
+        none is given. grid: a name, {"kind": …, options}, or the times themselves. Raises
         InvalidArgument for what cannot be, before any work.
         """
-        plan = self._plan(solver, steps, grid, guidance, interval, rescale)
+        plan = make_plan(self, solver, steps, grid, guidance, interval, rescale)
         need_count("batch", batch)
         need_count("first", first, 0)
         if n is not None:
@@ -126,56 +125,6 @@ class Model:
         x = torch.cat(pieces)
         labels = None if labels is None else labels[: len(x)]
         return Samples(self.spec.restore(x), labels, passes, x, finished)
-
-    def _plan(
-        self,
-        solver: str | Solver | None,
-        steps: int | None,
-        grid: Mapping[str, Any] | Sequence[float] | Tensor | str | None,
-        guidance: float | None,
-        interval: tuple[float, float] | None,
-        rescale: float | None,
-    ) -> _Plan:
-        listed = None
-        if grid is not None and not isinstance(grid, str | Mapping):
-            listed, grid = grids.check(grid), None
-            if steps not in (None, len(listed) - 1):
-                raise InvalidArgument(
-                    f"steps is {steps}, and the grid has {len(listed)} times: leave steps out"
-                )
-            steps = len(listed) - 1
-        given: dict[str, Any] = {
-            "steps": steps, "guidance": guidance, "interval": interval, "rescale": rescale,
-            "grid": {"kind": grid} if isinstance(grid, str) else grid,
-        }  # fmt: skip
-        tree = self.recipe.sample.model_dump() | {k: v for k, v in given.items() if v is not None}
-        try:
-            config = validate(SampleConfig, tree, "sampling")
-        except RecipeError as error:
-            raise InvalidArgument(str(error)) from error
-        asked = guidance is not None and guidance != 1
-        if not self.classes and (asked or interval is not None or rescale):
-            raise InvalidArgument(
-                "guidance was asked for, and this model has no condition to be guided by; leave it "
-                "out, or train on labelled data"
-            )
-        if config.guidance == 1 and (interval is not None or rescale):
-            raise InvalidArgument(
-                "an interval or a rescale was given, and guidance is 1, so that nothing is guided; "
-                "leave it out, or give a guidance such as 1.5"
-            )
-        if self.classes and config.guidance != 1 and self.recipe.objective.drop == 0:
-            raise InvalidArgument(
-                "guidance needs the null condition, and this model was trained with "
-                "objective.drop=0; sample with guidance 1 or train with drop=0.1"
-            )
-        path = self.denoiser.path
-        chosen = get(config.solver if solver is None else solver)
-        times = build_grid(config.grid, path, config.steps) if listed is None else listed
-        reason = chosen.refusal(path, float(times[0]), float(times[-1]))
-        if reason:
-            raise InvalidArgument(f"solver {chosen} on {path}: {reason}")
-        return _Plan(chosen, times, config)
 
     def check_affordable(self, n: int) -> None:
         """Raise InvalidArgument unless n samples can be asked for and held in memory."""
@@ -235,6 +184,8 @@ class Model:
                 "training": self.training,
             },
         )
+        for each in self.tuned.values():
+            write_tuned(folder, each, digest)
         return folder
 
     @staticmethod
@@ -276,21 +227,8 @@ class Model:
         place = find_device(device)
         chosen = resolve(precision, place).name
         denoiser.eval().requires_grad_(False).to(place)
-        return Model(denoiser, recipe, spec, dict(tree["training"]), chosen)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    solver: Solver
-    grid: Tensor
-    config: SampleConfig
-
-    def guide(self, denoiser: Field) -> Field:
-        if self.config.guidance == 1:
-            return denoiser
-        return classifier_free(
-            denoiser, self.config.guidance, self.config.interval, self.config.rescale
-        )
+        tuned = read_tuned(folder, str(tree["weights_sha256"]))
+        return Model(denoiser, recipe, spec, dict(tree["training"]), chosen, tuned)
 
 
 def _nothing_there(folder: Path) -> str:

@@ -4,14 +4,15 @@ from .build import (
     build_denoiser,
     build_grid,
     build_network,
-    build_objective,
     build_path,
     build_solver,
     check,
     check_data,
     data_std,
     open_parts,
+    plan_grid,
 )
+from .build_objective import build_objective, levels_of
 from .choose import choose
 from .load import dump, load_recipe, read_tree, resolved, shipped, validate
 from .schema import Recipe, SampleConfig
@@ -31,8 +32,10 @@ __all__ = [
     "choose",
     "data_std",
     "dump",
+    "levels_of",
     "load_recipe",
     "open_parts",
+    "plan_grid",
     "read_tree",
     "resolved",
     "seconds",

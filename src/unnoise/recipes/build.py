@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RecipeError, Unsupported
+from ..errors import RecipeError, Unsupported, unknown
 from ..fields import Denoiser
-from ..objectives import Denoising, LogitNormal, LogNormal, OnChain, Times, Uniform, weight
 from ..paths import (
     EDM,
     VE,
     Chain,
-    ChainPath,
     Cosine,
+    Coupled,
     Flow,
     GaussianPath,
     SubVP,
     Trigonometric,
     VPLinear,
 )
-from ..solvers import Solver, get, grid_for
+from ..solvers import LearnedAncestral, Solver, grid_for, names, own_grid
+from .build_objective import check_coupling, check_objective
 from .schema import (
     GridConfig,
     ModelConfig,
     NetworkConfig,
-    ObjectiveConfig,
     PathConfig,
     Recipe,
     SampleConfig,
@@ -38,8 +37,8 @@ if TYPE_CHECKING:
 
 
 def build_path(config: PathConfig) -> GaussianPath:
-    """The path a recipe names, shifted and restricted as it says."""
-    options = config.model_dump(exclude={"kind", "snr_factor", "first", "last"})
+    """The path a recipe names, shifted, restricted and coupled as it says."""
+    options = config.model_dump(exclude={"kind", "snr_factor", "first", "last", "coupled"})
     if config.kind == "chain":
         chain = getattr(Chain, config.betas)(config.steps)
         path = (chain.with_zero_terminal_snr() if config.zero_terminal_snr else chain).as_path()
@@ -53,7 +52,7 @@ def build_path(config: PathConfig) -> GaussianPath:
         path = path.shifted(config.snr_factor)
     if (config.first, config.last) != (0.0, 1.0):
         path = path.restricted(config.first, config.last)
-    return path
+    return path if config.coupled is None else Coupled(path, config.coupled)
 
 
 def build_network(
@@ -66,6 +65,8 @@ def build_network(
     if spec.classes and model.conditional:
         conditions["class"] = {"kind": "class", "count": spec.classes, "null": model.null}
     options = config.model_dump(exclude={"kind"}) | {"conditions": conditions, "seed": seed}
+    if model.learned_variance:
+        options["channels_out"] = 2 * spec.shape[0]
     if config.kind == "mlp":
         return Mlp(list(spec.shape), **options)
     if len(spec.shape) < 2:
@@ -87,6 +88,7 @@ def build_denoiser(
         preconditioned=model.preconditioned,
         noise_input=model.noise_input,
         data_std=data_std(spec),
+        learned_variance=model.learned_variance,
     )
 
 
@@ -95,29 +97,25 @@ def data_std(spec: DataSpec) -> float:
     return 1.0 if spec.normalisation == "standardise" else 0.5
 
 
-def build_objective(config: ObjectiveConfig, std: float = 1.0) -> Denoising:
-    """The denoising objective a recipe describes; `std` is the data's, for the weight 'edm'."""
-    times: Times
-    if config.times.kind in ("log_normal", "logit_normal"):
-        kind = {"log_normal": LogNormal, "logit_normal": LogitNormal}[config.times.kind]
-        times = kind(**config.times.model_dump(exclude={"kind"}, exclude_none=True))
-    else:
-        times = {"uniform": Uniform, "chain": OnChain}[config.times.kind](config.times.stratified)
-    parameter = config.weight_parameter
-    if parameter is None and config.weight == "edm":
-        parameter = std
-    return Denoising(weight(config.weight, parameter), times, config.drop)
-
-
 def build_grid(config: GridConfig, path: GaussianPath, steps: int) -> Tensor:
     """The grid of times a recipe names; raises for options its kind does not have."""
     options = config.model_dump(exclude={"kind"}, exclude_none=True)
     return grid_for(path, config.kind, steps, **options)
 
 
+def plan_grid(config: SampleConfig, path: GaussianPath, solver: Solver) -> Tensor:
+    """The grid of times a section `sample` names, for the solver that walks it."""
+    if config.grid.kind != "own":
+        return build_grid(config.grid, path, config.steps)
+    options = config.grid.model_dump(exclude={"kind"}, exclude_none=True)
+    for name in options:
+        raise unknown("option of grid 'own'", name, ())
+    return own_grid(solver, path, config.steps)
+
+
 def build_solver(config: SampleConfig) -> Solver:
-    """The solver a recipe names."""
-    return get(config.solver)
+    """The solver a recipe names, by our name or by that of another program."""
+    return names.ask(config.solver).solver
 
 
 def check(recipe: Recipe) -> None:
@@ -126,12 +124,8 @@ def check(recipe: Recipe) -> None:
 
     path = build_path(recipe.path)
     require_lens(path, recipe.model.predicts)
-    times = build_objective(recipe.objective).times
-    if isinstance(times, OnChain) and not isinstance(path, ChainPath):
-        raise RecipeError(
-            f"objective.times.kind is 'chain', and the path is {path}; use uniform times, or an "
-            "unchanged path.kind=chain"
-        )
+    check_objective(recipe.objective, recipe.model, path)
+    check_coupling(recipe.objective, recipe.train.batch // recipe.train.accumulate)
     wanted = guidance_wanted(recipe.sample)
     if wanted and not recipe.model.conditional:
         raise RecipeError(
@@ -143,9 +137,14 @@ def check(recipe: Recipe) -> None:
             f"{wanted} asks for guidance, which needs the null condition, and objective.drop is "
             "0, so that it is never trained; set objective.drop=0.1, or sample.guidance=1"
         )
-    grid = build_grid(recipe.sample.grid, path, recipe.sample.steps)
     solver = build_solver(recipe.sample)
-    reason = solver.refusal(path, float(grid[0]), float(grid[-1]))
+    grid = plan_grid(recipe.sample, path, solver)
+    if isinstance(solver, LearnedAncestral) and not recipe.model.learned_variance:
+        raise RecipeError(
+            f"sample.solver {recipe.sample.solver!r} needs the model's own variance, and "
+            "model.learned_variance is false; set it true, or use ddpm"
+        )
+    reason = solver.objection(path, float(grid[0]), float(grid[-1]))
     if reason:
         raise Unsupported(f"sample.solver {recipe.sample.solver!r} on path {path}: {reason}")
 

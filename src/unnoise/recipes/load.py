@@ -12,9 +12,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..errors import RecipeError, nearest, unknown
-from .schema import Recipe
+from .schema import Recipe, brings_grid
 
 CHOICES = ("kind", "source")  # the keys that say which component a section is
+UNSAID = {"objective.kind": "denoising"}  # what a section is that does not say it
+SOLVER = ["sample", "solver"]
+KEPT = {"split", "normalisation", "drop", "coupled"}  # what does not depend on the component
 
 
 def shipped() -> dict[str, str]:
@@ -56,7 +59,7 @@ def load_recipe(which: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     parsed = [parse_override(override) for override in overrides]
     _refuse_both_lengths(parsed)
     # another kind first: it forgets the keys of the old one, and none of the other overrides
-    for parts, value in sorted(parsed, key=lambda p: p[0][-1] not in CHOICES):
+    for parts, value in sorted(parsed, key=lambda p: p[0][-1] not in CHOICES and p[0] != SOLVER):
         _apply(tree, parts, value)
     return validate(Recipe, tree, "recipe")
 
@@ -156,10 +159,11 @@ def _apply(tree: dict[str, Any], parts: list[str], value: Any) -> None:
         at = below
     last = parts[-1]
     # another kind of component brings its own keys: forget those of the old one
-    if last in CHOICES and at.get(last) not in (None, value):
-        keep = {"split", "normalisation"}
-        for old in [k for k in at if k not in keep]:
+    if last in CHOICES and at.get(last, UNSAID.get(".".join(parts))) not in (None, value):
+        for old in [k for k in at if k not in KEPT]:
             del at[old]
+    if parts == SOLVER and brings_grid(value):
+        at.pop("grid", None)
     # a length given by one measure replaces the other
     other = {"steps": "budget", "budget": "steps"}.get(last)
     if parts[:-1] == ["train"] and other and value is not None:

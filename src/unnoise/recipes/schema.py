@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from ..errors import UnnoiseError
+from ..solvers import names
+from .objectives import DenoisingObjective, ObjectiveConfig, couple
 from .section import (
     Count,
     Decay,
@@ -24,9 +29,13 @@ from .sources import Data
 
 # ── path ─────────────────────────────────────────────────────────────────────────────────────
 class PathBase(Section):
+    """coupled "gaussian": the noise may be coupled with the data, so that the field is a velocity
+    and no score, and only deterministic solvers walk it; set by the objectives that need it."""
+
     snr_factor: Positive = 1.0
     first: Share = 0.0
     last: Share = 1.0
+    coupled: Literal["gaussian"] | None = None
 
 
 class FlowPath(PathBase):
@@ -110,41 +119,7 @@ class ModelConfig(Section):
     noise_input: Literal["t", "log_snr"] = "t"
     conditional: bool = True
     null: Literal["learned", "zero"] = "learned"
-
-
-# ── objective ────────────────────────────────────────────────────────────────────────────────
-class UniformTimes(Section):
-    kind: Literal["uniform"] = "uniform"
-    stratified: bool = True
-
-
-class ChainTimes(Section):
-    kind: Literal["chain"]
-    stratified: bool = True
-
-
-class NormalTimes(Section):
-    kind: Literal["log_normal", "logit_normal"]
-    stratified: bool = True
-    mean: float | None = None
-    std: Positive | None = None
-
-
-TimesConfig = Annotated[
-    Annotated[UniformTimes | ChainTimes | NormalTimes, Field(discriminator="kind")],
-    BeforeValidator(kind_or("uniform")),
-]
-WeightName = Literal[
-    "simple", "snr", "x0", "v", "velocity", "truncated_snr", "min_snr", "edm", "sigmoid",
-    "likelihood",
-]  # fmt: skip
-
-
-class ObjectiveConfig(Section):
-    weight: WeightName = "velocity"
-    weight_parameter: float | None = None
-    times: TimesConfig = UniformTimes()
-    drop: Share = 0.1
+    learned_variance: bool = False
 
 
 # ── training ─────────────────────────────────────────────────────────────────────────────────
@@ -224,21 +199,53 @@ class TrainConfig(Section):
 
 # ── sampling, evaluation ─────────────────────────────────────────────────────────────────────
 class GridConfig(Section):
-    kind: Literal["uniform", "quadratic", "log_snr", "karras", "trailing", "leading", "linspace"]
+    """kind "own" is the grid that a solver brings with it: auto's."""
+
+    kind: Literal[
+        "own", "uniform", "quadratic", "log_snr", "karras", "polyexponential", "kl_optimal", "beta",
+        "align_your_steps", "trailing", "leading", "linspace", "simple", "normal", "sgm_uniform",
+    ]  # fmt: skip
     start: Share | None = None
     end: Share | None = None
     sigma_min: Positive | None = None
     sigma_max: Positive | None = None
     rho: Positive | None = None
+    offset: Annotated[int, Field(ge=0, strict=True)] | None = None
+    a: Positive | None = None
+    b: Positive | None = None
+    model: Literal["sd15", "sdxl", "svd"] | None = None
+
+
+def brings_grid(solver: Any) -> bool:
+    """Whether a solver is given by a name, of another program, that says its grid too."""
+    with suppress(UnnoiseError):
+        return isinstance(solver, str) and names.ask(solver).grid is not None
+    return False
 
 
 class SampleConfig(Section):
+    """A solver that has the name of another program ("DPM++ 2M Karras") becomes ours, and where
+    no grid is given it brings its own."""
+
     solver: str = "dpmpp_2m"
     steps: Steps = 10
     grid: Annotated[GridConfig, BeforeValidator(kind_or("karras"))] = GridConfig(kind="karras")
     guidance: float = 1.0
     interval: tuple[Share, Share] | None = None
     rescale: Share = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ours(cls, tree: Any) -> Any:
+        solver = tree.get("solver") if isinstance(tree, Mapping) else None
+        if not isinstance(solver, str):
+            return tree
+        with suppress(UnnoiseError):  # `check` says what is wrong with it
+            meant = names.ask(solver)
+            tree = {**tree, "solver": meant.text}
+            if meant.grid is not None and tree.get("grid") is None:
+                tree["grid"] = {"kind": meant.grid.name, **meant.grid.options}
+        return tree
 
     @field_validator("interval")
     @classmethod
@@ -264,10 +271,15 @@ class Recipe(Section):
     path: PathConfig
     network: NetworkConfig
     model: ModelConfig = ModelConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
+    objective: ObjectiveConfig = DenoisingObjective()
     train: TrainConfig
     sample: SampleConfig = SampleConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _coupled(cls, tree: Any) -> Any:
+        return couple(tree)
 
     @field_validator("name")
     @classmethod

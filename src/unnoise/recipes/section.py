@@ -38,6 +38,11 @@ def kind_or(default: str) -> Callable[[Any], Any]:
     return fill
 
 
+def named(tree: Any) -> Any:
+    """A section given by its kind alone, as one word."""
+    return {"kind": tree} if isinstance(tree, str) else tree
+
+
 def seconds(text: Any) -> float:
     """'90s', '5m', '1.5h', '2d' or a number of seconds."""
     if isinstance(text, int | float) and not isinstance(text, bool):

@@ -1,0 +1,1 @@
+"""The contest of deterministic samplers: mixtures, reference solutions, peers, ours."""

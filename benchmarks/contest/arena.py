@@ -1,0 +1,89 @@
+"""What every contestant walks: one start noise, exact reference ends, counted evaluations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from unnoise.randomness import Streams
+
+from .mixtures import Problem
+
+VP_START = 157.40723  # σ/α of the last step of DDPM's linear chain of 1000
+VE_START = 80.0
+
+
+class OverBudget(Exception):
+    """A contestant asked for one evaluation too many."""
+
+
+class Evaluations:
+    """The exact denoiser, counting how often it is asked."""
+
+    def __init__(self, problem: Problem, most: int) -> None:
+        self.problem, self.most, self.count = problem, most, 0
+
+    def __call__(self, z: Tensor, ratio: float) -> Tensor:
+        """E[x0 | z] for z = x/α at σ/α = ratio."""
+        self.count += 1
+        if self.count > self.most:
+            raise OverBudget
+        return self.problem.denoise(z, ratio)
+
+
+@dataclass
+class Arena:
+    """A problem, its start noise, and the exact ends of its trajectories."""
+
+    problem: Problem
+    count: int = 256
+    tolerance: float = 1e-10
+    ends: dict[tuple[float, float], Tensor] = field(default_factory=dict)
+
+    def start(self, ratio: float) -> Tensor:
+        """z at σ/α = ratio: the same standard noise, as large as the marginal."""
+        noise = Streams(11, range(self.count), "contest").normal(self.problem.dim).double()
+        return noise * math.hypot(ratio, self.problem.rms)
+
+    def on_the_way(self, start: float, ratio: float) -> Tensor:
+        """The exact trajectory from σ/α = start, at σ/α = ratio."""
+        if (start, ratio) not in self.ends:
+            (self.ends[start, ratio],) = self.problem.solve(
+                self.start(start), start, [ratio], self.tolerance
+            )
+        return self.ends[start, ratio]
+
+    def figures(self, z: Tensor, start: float, end: float) -> dict[str, float]:
+        """Errors ‖z − exact‖/(√d·rms): median, 90th percentile, rms, share in another mode."""
+        exact = self.on_the_way(start, end)
+        error = (z - exact).norm(dim=1) / (math.sqrt(self.problem.dim) * self.problem.rms)
+        if not bool(torch.isfinite(error).all()):
+            return {}
+        near = max(end, 1e-8)
+        mode, wanted = (self.problem.shares(s, near).argmax(1) for s in (z, exact))
+        return {
+            "median": float(error.median()),
+            "p90": float(error.quantile(0.9)),
+            "rms": float(error.square().mean().sqrt()),
+            "wrong_mode": float((mode != wanted).double().mean()),
+        }
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """walk(evaluations, arena, budget) → (z reached, σ/α it started at, σ/α it ended at)."""
+
+    name: str
+    walk: Callable[[Evaluations, Arena, int], tuple[Tensor, float, float]]
+    default: bool = False  # a peer's documented default
+
+    def run(self, arena: Arena, budget: int) -> dict[str, float]:
+        """Its figures at this budget, with the evaluations it used; {} where it cannot."""
+        asked = Evaluations(arena.problem, budget)
+        z, start, end = self.walk(asked, arena, budget)
+        figures = arena.figures(z, start, end)
+        return {**figures, "evaluations": asked.count} if figures else {}

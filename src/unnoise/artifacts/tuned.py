@@ -1,0 +1,165 @@
+"""Tuned solvers beside a model's weights: tuned/steps-N.json, strict JSON."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..errors import ArtifactError, InvalidArgument, need_count, unknown
+from ..fields import Condition, Field
+from ..randomness import Streams
+from ..recipes import SampleConfig
+from ..solvers import Calibration, Tuned, tune
+from .files import read_json, write_json
+
+if TYPE_CHECKING:
+    from ..solvers.calibration import Progress
+    from .model import Model
+
+FOLDER, FORMAT = "tuned", 1
+_KEYS = (
+    "format", "unnoise", "weights_sha256", "guidance", "interval", "rescale", "measured", "solver",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TunedFile:
+    """A tuned solver, the guidance it was tuned with, and the errors measured then."""
+
+    solver: Tuned
+    guidance: float = 1.0
+    interval: tuple[float, float] | None = None
+    rescale: float = 0.0
+    measured: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def for_guidance(self, config: SampleConfig) -> Tuned:
+        """The solver. Raises InvalidArgument where the guidance is another one."""
+        for name in ("guidance", "interval", "rescale"):
+            asked, own = getattr(config, name), getattr(self, name)
+            if asked != own:
+                raise InvalidArgument(
+                    f"{name} is {asked}, and the solver of {self.solver.steps} steps was tuned "
+                    f"with {own}; sample with that, tune again, or take solver 'auto'"
+                )
+        return self.solver
+
+
+def calibrate(
+    model: Model,
+    steps: int,
+    guidance: float | None = None,
+    starts: int = 96,
+    tries: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[TunedFile, Calibration]:
+    """Tune a solver of `steps` steps for a model, and note it in the model.
+
+    starts: how many trajectories, a third of them held out; classes in turn; their noise is that
+    of purpose "tune", which no sample has. guidance: the recipe's where not given; its interval
+    and rescale are kept. In float32, whatever the model's precision.
+    """
+    from .plan import make_plan
+
+    need_count("starts", starts, 16)
+    model.check_affordable(starts)
+    plan = make_plan(model, "auto", steps, None, guidance, None, None)
+    noise = Streams(seed, range(starts)).purpose("tune")
+    device = next(model.denoiser.parameters()).device
+    field_: Field = model.denoiser
+    if model.classes:
+        labels = (torch.arange(starts) % model.classes).to(device)
+        field_ = plan.guide(field_).given(Condition.of({"class": labels}, starts))
+    std = model.denoiser.data_std
+    x = field_.path.prior(noise, model.spec.shape, 1.0, std).to(device)
+    with torch.no_grad():
+        found = tune(field_, x, steps, std, tries=tries, progress=progress)
+    config = plan.config
+    kept = TunedFile(
+        found.solver,
+        config.guidance,
+        config.interval,
+        config.rescale,
+        {
+            "starts": starts, "seed": seed, "tries": found.tries,
+            "auto": list(found.before), "tuned": list(found.after),
+        },
+    )  # fmt: skip
+    model.tuned[steps] = kept
+    return kept, found
+
+
+def write_tuned(folder: Path, tuned: TunedFile, digest: str) -> Path:
+    """Write tuned/steps-N.json into an artifact whose weights have this SHA-256."""
+    from .. import __version__
+
+    place = folder / FOLDER
+    try:
+        place.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"{place} cannot be made: {error.strerror or error}") from error
+    path = place / f"steps-{tuned.solver.steps}.json"
+    tree = {
+        "format": FORMAT,
+        "unnoise": __version__,
+        "weights_sha256": digest,
+        "guidance": tuned.guidance,
+        "interval": None if tuned.interval is None else list(tuned.interval),
+        "rescale": tuned.rescale,
+        "measured": tuned.measured,
+        "solver": tuned.solver.to_dict(),
+    }
+    write_json(path, tree)
+    return path
+
+
+def read_tuned(folder: Path, digest: str) -> dict[int, TunedFile]:
+    """Every tuned solver of an artifact, by its steps. Raises ArtifactError naming what is wrong
+    with a file, above all one that was made for other weights."""
+    place = folder / FOLDER
+    if not place.exists():
+        return {}
+    if not place.is_dir():
+        raise ArtifactError(f"{place} is no folder; move it away")
+    files = [path for path in sorted(place.iterdir()) if not path.name.startswith(".")]
+    found = [_read(path, digest) for path in files]
+    return {tuned.solver.steps: tuned for tuned in found}
+
+
+def _read(path: Path, digest: str) -> TunedFile:
+    tree = read_json(path)
+    remedy = f"; remove it, or tune again with `unnoise tune {path.parent.parent}`"
+    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+        raise ArtifactError(f"{path} is no tuned solver of format {FORMAT}{remedy}")
+    for key in tree:
+        if key not in _KEYS:
+            raise unknown(f"key of {path}", key, _KEYS, ArtifactError)
+    missing = [key for key in _KEYS if key not in tree]
+    if missing:
+        raise ArtifactError(f"{path} lacks {', '.join(missing)}{remedy}")
+    if tree["weights_sha256"] != digest:
+        raise ArtifactError(f"{path} was tuned for other weights than this model's{remedy}")
+    interval, numbers = tree["interval"], [tree["guidance"], tree["rescale"]]
+    if interval is not None:
+        numbers += interval if isinstance(interval, list) and len(interval) == 2 else [None]
+    if not all(
+        isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers
+    ) or not isinstance(tree["measured"], dict):
+        raise ArtifactError(f"{path}: guidance, interval, rescale or measured is damaged{remedy}")
+    try:
+        solver = Tuned.from_dict(tree["solver"])
+    except InvalidArgument as error:
+        raise ArtifactError(f"{path}: {error}{remedy}") from error
+    if path.name != f"steps-{solver.steps}.json":
+        raise ArtifactError(f"{path} holds a solver of {solver.steps} steps{remedy}")
+    return TunedFile(
+        solver,
+        float(tree["guidance"]),
+        None if interval is None else (float(interval[0]), float(interval[1])),
+        float(tree["rescale"]),
+        tree["measured"],
+    )

@@ -1,0 +1,210 @@
+"""What a recipe says of its objective: one section a kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from .section import Few, Positive, Section, Share, Steps, kind_or, named
+
+
+# ── times and weights ────────────────────────────────────────────────────────────────────────
+class UniformTimes(Section):
+    kind: Literal["uniform"] = "uniform"
+    stratified: bool = True
+
+
+class ChainTimes(Section):
+    kind: Literal["chain"]
+    stratified: bool = True
+
+
+class NormalTimes(Section):
+    kind: Literal["log_normal", "logit_normal"]
+    stratified: bool = True
+    mean: float | None = None
+    std: Positive | None = None
+
+
+class LadderTimes(Section):
+    kind: Literal["ladder"]
+    stratified: bool = True
+    levels: Annotated[int, Field(ge=2, strict=True)] | None = 10
+    sigma_min: Positive | None = None
+    sigma_max: Positive | None = None
+
+
+class OneLevelTimes(Section):
+    kind: Literal["one_level"]
+    sigma: Annotated[float, Field(ge=0)] = 1.0
+
+
+TimesConfig = Annotated[
+    Annotated[
+        UniformTimes | ChainTimes | NormalTimes | LadderTimes | OneLevelTimes,
+        Field(discriminator="kind"),
+    ],
+    BeforeValidator(kind_or("uniform")),
+]
+
+
+class HistoryTimes(Section):
+    """Steps drawn in proportion to the root of their mean squared loss: see `LossHistory`."""
+
+    kind: Literal["loss_history"]
+    keep: Few = 10
+    uniform: Annotated[float, Field(gt=0, le=1)] = 0.001
+
+
+StepTimesConfig = Annotated[
+    Annotated[UniformTimes | HistoryTimes, Field(discriminator="kind")],
+    BeforeValidator(kind_or("uniform")),
+]
+WeightName = Literal[
+    "simple", "snr", "x0", "v", "velocity", "score", "truncated_snr", "min_snr", "edm", "sigmoid",
+    "likelihood",
+]  # fmt: skip
+
+
+# ── couplings ────────────────────────────────────────────────────────────────────────────────
+class IndependentCoupling(Section):
+    kind: Literal["independent"] = "independent"
+
+
+class OptimalCoupling(Section):
+    """Minibatch optimal transport, inside groups of equal classes; entropy 0: exact."""
+
+    kind: Literal["optimal"]
+    entropy: Annotated[float, Field(ge=0)] = 0.0
+
+
+CouplingConfig = Annotated[
+    Annotated[IndependentCoupling | OptimalCoupling, Field(discriminator="kind")],
+    BeforeValidator(named),
+    BeforeValidator(kind_or("independent")),
+]
+
+
+# ── kinds ────────────────────────────────────────────────────────────────────────────────────
+class DenoisingObjective(Section):
+    """Regress the model's lens: `objectives.Denoising`.
+
+    coupling optimal needs a coupled path, and puts the recipe's on one: see `couple`.
+    """
+
+    kind: Literal["denoising"] = "denoising"
+    weight: WeightName = "velocity"
+    weight_parameter: float | None = None
+    times: TimesConfig = UniformTimes()
+    drop: Share = 0.1
+    coupling: CouplingConfig = IndependentCoupling()
+
+
+class HybridObjective(Section):
+    """Denoising + scale·bound, for a learned variance: `objectives.Variational`."""
+
+    kind: Literal["hybrid"]
+    weight: WeightName = "simple"
+    weight_parameter: float | None = None
+    scale: Positive = 0.001
+    steps: Steps | None = None
+    times: StepTimesConfig = UniformTimes()
+    drop: Share = 0.1
+
+
+class VlbObjective(Section):
+    """The variational bound itself: `objectives.Variational`."""
+
+    kind: Literal["vlb"]
+    variance: Literal["learned", "posterior", "transition"] = "learned"
+    steps: Steps | None = None
+    times: StepTimesConfig = UniformTimes()
+    drop: Share = 0.1
+
+
+class ScoreMatchingObjective(Section):
+    """Match the score without a target: `objectives.score_matching`.
+
+    Keys left null are as the method's own defaults; a method has no other keys than its own.
+    """
+
+    kind: Literal["score_matching"]
+    method: Literal["implicit", "sliced", "finite_difference"] = "sliced"
+    weight: WeightName = "simple"
+    weight_parameter: float | None = None
+    times: TimesConfig = UniformTimes()
+    drop: Share = 0.1
+    projections: Few | None = None
+    distribution: Literal["rademacher", "gaussian"] | None = None
+    variance_reduced: bool | None = None
+    step: Positive | None = None
+
+    @model_validator(mode="after")
+    def _own_keys(self) -> ScoreMatchingObjective:
+        for key, methods in METHODS_WITH.items():
+            if getattr(self, key) is not None and self.method not in methods:
+                raise ValueError(
+                    f"method {self.method!r} has no {key}; take {key} out ({key}=null), or give "
+                    f"method={' or method='.join(methods)}"
+                )
+        return self
+
+
+METHODS_WITH = {
+    "projections": ("sliced", "finite_difference"),
+    "distribution": ("sliced", "finite_difference"),
+    "variance_reduced": ("sliced",),
+    "step": ("finite_difference",),
+}
+
+
+class MaximumLikelihoodObjective(Section):
+    """A continuous flow by its own likelihood: `objectives.MaximumLikelihood`.
+
+    Needs a coupled path, and puts the recipe's on one: see `couple`.
+    """
+
+    kind: Literal["maximum_likelihood"]
+    steps: Few = 8
+    tableau: Literal[
+        "euler", "heun", "midpoint", "ralston", "kutta3", "rk4", "bogacki_shampine"
+    ] = "rk4"
+    trace: Literal["exact", "hutchinson"] = "exact"
+    drop: Share = 0.1
+
+
+def asks_for_coupling(objective: Any) -> str | None:
+    """What in an objective's section, as a tree, needs a path with coupled ends; None: nothing."""
+    if not isinstance(objective, Mapping):
+        return None
+    kind, coupling = objective.get("kind", "denoising"), objective.get("coupling")
+    if kind == "maximum_likelihood":
+        return "objective.kind=maximum_likelihood"
+    chosen = coupling.get("kind") if isinstance(coupling, Mapping) else coupling
+    return "objective.coupling=optimal" if (kind, chosen) == ("denoising", "optimal") else None
+
+
+def couple(recipe: Any) -> Any:
+    """A recipe's tree with path.coupled=gaussian where its objective needs that and path.coupled
+    is not given."""
+    if not (isinstance(recipe, Mapping) and asks_for_coupling(recipe.get("objective"))):
+        return recipe
+    path = recipe.get("path")
+    if not isinstance(path, Mapping) or "coupled" in path:
+        return recipe
+    return {**recipe, "path": {**path, "coupled": "gaussian"}}
+
+
+ObjectiveConfig = Annotated[
+    Annotated[
+        DenoisingObjective
+        | HybridObjective
+        | VlbObjective
+        | ScoreMatchingObjective
+        | MaximumLikelihoodObjective,
+        Field(discriminator="kind"),
+    ],
+    BeforeValidator(kind_or("denoising")),
+]
