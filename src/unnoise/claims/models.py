@@ -28,17 +28,21 @@ COMMON = (
     "train.budget=null", "train.steps=1200", "train.reports=1",
     "network.widths=[48,96]", "network.blocks=1", "sample.guidance=1",
 )  # fmt: skip
-EPS = ("path.kind=chain", "model.predicts=eps", "sample.grid.kind=trailing", "sample.solver=ddim")
-COSINE = (*EPS, "path.betas=cosine")
-SIMPLE = ("objective.weight=simple", "objective.times.kind=chain")
+CHAIN = ("path.kind=chain", "sample.grid.kind=trailing", "sample.solver=ddim")
+EPS = ("model.predicts=eps", "objective.weight=simple", "objective.times.kind=chain")
+# the cosine chain ends at ᾱ = 2e-9, where ε, not clipped, says nothing of x0: these predict v
+V = ("model.predicts=v", "objective.weight=v", "objective.times.kind=chain")
+COSINE = (*CHAIN, "path.betas=cosine", "model.predicts=v")
 ONE_PATH = ("path.kind=cosine", "path.last=0.99", "objective.weight=v")
 MODELS: dict[str, tuple[str, ...]] = {
-    "linear chain": (*EPS, "path.betas=linear", *SIMPLE),
-    "cosine chain": (*COSINE, *SIMPLE),
+    "linear chain": (*CHAIN, "path.betas=linear", *EPS),
+    "linear chain, v": (*CHAIN, "path.betas=linear", *V),
+    "cosine chain, v": (*CHAIN, "path.betas=cosine", *V),
     "learned variance": (
         *COSINE,
         "model.learned_variance=true",
         "objective.kind=hybrid",
+        "objective.weight=v",
         "objective.times.kind=loss_history",
     ),
     "full bound": (*COSINE, "objective.kind=vlb", "objective.variance=transition"),
