@@ -77,7 +77,10 @@ class Problem:
             rtol=tolerance,
             atol=tolerance,
         )
-        found = {e: torch.from_numpy(y.copy()).reshape(z.shape) for e, y in zip(order, solved.y.T, strict=True)}
+        found = {
+            e: torch.from_numpy(y.copy()).reshape(z.shape)
+            for e, y in zip(order, solved.y.T, strict=True)
+        }
         return [found[e] for e in ends]
 
 

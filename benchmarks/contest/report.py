@@ -33,10 +33,10 @@ def is_default(name: str) -> bool:
     return name.endswith("[default]")
 
 
-def best(rows: dict[str, Row], figure: str) -> str:
-    """The peer with the lowest figure."""
+def best(rows: dict[str, Row], figure: str) -> str | None:
+    """The peer with the lowest figure, None where none was run."""
     peers = [n for n in rows if not n.startswith("unnoise") and not is_default(n)]
-    return min(peers, key=lambda name: rows[name][figure])
+    return min(peers, key=lambda name: rows[name][figure], default=None)
 
 
 def ours(rows: dict[str, Row], who: str, figure: str) -> float | None:
@@ -54,6 +54,8 @@ def cells(result: dict[str, Any]) -> list[dict[str, Any]]:
             rows = rows_of(problem, budget)
             for figure in ("median", "p90"):
                 peer = best(rows, figure)
+                if peer is None or ours(rows, "auto", figure) is None:
+                    continue
                 cell = {
                     "problem": name, "budget": budget, "figure": figure, "peer": peer,
                     "best": rows[peer][figure],

@@ -27,8 +27,9 @@ _NAMES = {
     "train": "training",
 }
 _ROOMS = (
-    "artifacts", "claims", "data", "divergences", "errors", "evaluation", "fields", "guidance", "networks", "objectives",
-    "paths", "pipelines", "randomness", "recipes", "solvers", "support", "training",
+    "artifacts", "claims", "data", "divergences", "errors", "evaluation", "fields", "guidance",
+    "networks", "objectives", "paths", "pipelines", "randomness", "recipes", "solvers", "support",
+    "training",
 )  # fmt: skip
 __all__ = ["__version__", *_NAMES, *_ROOMS]
 

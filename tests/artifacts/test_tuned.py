@@ -76,6 +76,7 @@ def test_auto_brings_its_grid_unless_one_is_given(model):
 def test_a_recipe_can_ask_for_auto():
     from tests.training.tiny import model_of, tiny
     from unnoise.errors import UnnoiseError
+    from unnoise.recipes import check
 
     asked = tiny("sample.solver=auto", "sample.grid.kind=own", "sample.steps=3")
     seen = []
@@ -84,8 +85,6 @@ def test_a_recipe_can_ask_for_auto():
     own = Auto(made.denoiser.data_std).own_grid(made.denoiser.path, 3)
     assert seen == own.tolist()[:-1]
     with pytest.raises(UnnoiseError, match="no grid of its own"):
-        from unnoise.recipes import check
-
         check(tiny("sample.grid.kind=own"))
 
 
@@ -100,7 +99,7 @@ def test_what_was_not_tuned_is_refused(tuned):
     for grid in ("karras", [1.0, 0.7, 0.5, 0.3, 0.0]):
         with pytest.raises(InvalidArgument, match="walks no other grid"):
             loaded.sample(2, solver="tuned", steps=4, grid=grid)
-    with pytest.raises(InvalidArgument, match="15 starts|starts is 15"):
+    with pytest.raises(InvalidArgument, match="starts is 15"):
         calibrate(loaded, 4, starts=15)
 
 

@@ -28,9 +28,9 @@ def starts(path, n=60, seed=0, dim=2):
 def found():
     path = EDM()
     told = []
-    made = tune(mixture_2d(path), starts(path), STEPS, RMS, tries=8,
+    made = tune(mixture_2d(path), starts(path, 120), STEPS, RMS, tries=16,
                 progress=lambda done, tries: told.append((done, tries)))  # fmt: skip
-    assert told == [(k + 1, 8) for k in range(8)]
+    assert told == [(k + 1, 16) for k in range(16)]
     return made
 
 
@@ -90,9 +90,7 @@ def test_numbers_travel(found):
     again = Tuned.from_dict(json.loads(json.dumps(found.solver.to_dict(), allow_nan=False)))
     assert again == found.solver
     path, x = EDM(), starts(EDM(), 4)
-    a, b = (
-        s.solve(mixture_2d(path), x, s.own_grid(path, STEPS)).x for s in (found.solver, again)
-    )
+    a, b = (s.solve(mixture_2d(path), x, s.own_grid(path, STEPS)).x for s in (found.solver, again))
     assert torch.equal(a, b)
 
 

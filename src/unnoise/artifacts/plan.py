@@ -11,9 +11,9 @@ from torch import Tensor
 from ..errors import InvalidArgument, RecipeError
 from ..fields import Field
 from ..guidance import classifier_free
-from ..paths import grids
+from ..paths import GaussianPath, grids
 from ..recipes import SampleConfig, plan_grid, validate
-from ..solvers import LearnedAncestral, Solver, Tuned, names
+from ..solvers import LearnedAncestral, Solver, Tuned, names, own_grid
 
 if TYPE_CHECKING:
     from .model import Model
@@ -55,8 +55,8 @@ def make_plan(
     if isinstance(solver, str) and solver != "tuned":
         meant = names.ask(solver)
         if meant.grid is not None and grid is None:
-            grid = brought = {"kind": meant.grid.name, **meant.grid.options}
-        called, solver = solver, meant.solver
+            grid, brought = {"kind": meant.grid.name, **meant.grid.options}, solver
+        solver = meant.solver
     if grid is not None and not isinstance(grid, str | Mapping):
         listed, grid = grids.check(grid), None
         if steps not in (None, len(listed) - 1):
@@ -91,18 +91,13 @@ def make_plan(
         )
     path = model.denoiser.path
     chosen = _solver(model, config, solver)
-    spacing = _text(config)
+    own = solver is not None and grid is None and chosen.own_grid(path, config.steps) is not None
     if listed is not None:
         times, spacing = listed, f"{len(listed)} given times"
-    elif solver is not None and grid is None and (own := chosen.own_grid(path, config.steps)) is not None:
-        times, spacing = own, "own"
+    elif own:
+        times, spacing = own_grid(chosen, path, config.steps), "own"
     else:
-        try:
-            times = plan_grid(config, path, chosen)
-        except InvalidArgument as error:
-            if brought is None:
-                raise
-            raise InvalidArgument(f"solver {called!r} brings a grid; give another: {error}") from error
+        times, spacing = _planned(config, path, chosen, brought), _text(config)
     if isinstance(chosen, Tuned):
         chosen.shares(path, tuple(times.tolist()))
     reason = chosen.objection(path, float(times[0]), float(times[-1]))
@@ -111,6 +106,17 @@ def make_plan(
     if reason:
         raise InvalidArgument(f"solver {chosen} on {path}: {reason}")
     return Plan(chosen, times, config, spacing)
+
+
+def _planned(
+    config: SampleConfig, path: GaussianPath, solver: Solver, brought: str | None
+) -> Tensor:
+    try:
+        return plan_grid(config, path, solver)
+    except InvalidArgument as error:
+        if brought is None:
+            raise
+        raise InvalidArgument(f"solver {brought!r} brings its grid: {error}") from error
 
 
 def _text(config: SampleConfig) -> str:

@@ -9,7 +9,7 @@ import typer
 import typer.core
 
 from ..errors import UnnoiseError
-from . import claims, demo, evaluate, likelihood, recipes, sample, support, train, tune
+from . import claims, demo, evaluate, likelihood, recipes, sample, solvers, support, train, tune
 
 
 class _Verbs(typer.core.TyperGroup):
@@ -38,6 +38,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("likelihood")(likelihood.likelihood)
 app.command("tune")(tune.tune)
 app.command("recipes")(recipes.recipes)
+app.command("solvers")(solvers.solvers)
 app.command("support")(support.support)
 app.command("claims")(claims.claims)
 app.command("demo")(demo.demo)

@@ -13,7 +13,11 @@ def sample(
     n: Annotated[int, typer.Option("--n", "-n", help="How many samples.")] = 40,
     steps: Annotated[int | None, typer.Option(help="Steps of the solver.")] = None,
     solver: Annotated[
-        str | None, typer.Option(help="Solver: dpmpp_2m, unipc, heun, ddpm, ddim, ddim:eta=0.5, …")
+        str | None,
+        typer.Option(
+            help="Solver: dpmpp_2m, unipc, ddpm, ddim:eta=0.5, … (see `unnoise solvers`), "
+            "or a name of others, such as 'DPM++ 2M Karras'."
+        ),
     ] = None,
     grid: Annotated[
         str | None, typer.Option(help="Grid of times: karras, uniform, log_snr, quadratic, …")
@@ -36,6 +40,7 @@ def sample(
     """Draw samples from a trained model."""
     from ..artifacts import load
     from ..errors import InvalidArgument, need_count
+    from ..solvers import names
     from .output import check_output, write_samples
 
     need_count("n", n)
@@ -61,4 +66,6 @@ def sample(
         batch=batch,
     )
     write_samples(loaded, made, out)
+    if solver is not None and solver != "tuned" and (note := names.ask(solver).note):
+        typer.echo(f"note: {solver}: {note}", err=True)
     typer.echo(f"{n} samples, {made.passes} network passes each: {out}")

@@ -13,6 +13,7 @@ from ..paths import (
     Chain,
     ChainPath,
     Cosine,
+    Coupled,
     Flow,
     GaussianPath,
     Restricted,
@@ -25,7 +26,8 @@ from ..paths import (
 KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        EDM, VE, Chain, ChainPath, Cosine, Flow, Restricted, Shifted, SubVP, Trigonometric, VPLinear
+        EDM, VE, Chain, ChainPath, Cosine, Coupled, Flow, Restricted, Shifted, SubVP,
+        Trigonometric, VPLinear,
     )
 }  # fmt: skip
 

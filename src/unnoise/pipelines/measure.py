@@ -11,6 +11,7 @@ import torch
 from ..artifacts import Model
 from ..artifacts.files import read_json
 from ..artifacts.model import CONFIG
+from ..artifacts.plan import make_plan
 from ..data import Dataset
 from ..errors import need_count
 from ..evaluation import Card, FeatureNet, Part, Provenance, evaluate, features_for
@@ -69,7 +70,7 @@ def measure(
             model_hash=str(read_json(folder / CONFIG)["weights_sha256"]),
             ema=str(model.training.get("ema")),
             solver=solver or sampling.solver,
-            grid=grid or _grid_text(sampling.grid.model_dump(exclude_none=True)),
+            grid=make_plan(model, solver, steps, grid, guidance, None, None).spacing,
             steps=steps or sampling.steps,
             passes=made.passes,
             guidance=sampling.guidance if guidance is None else guidance,
@@ -79,12 +80,6 @@ def measure(
             precision=model.precision,
         ),
     )
-
-
-def _grid_text(config: dict[str, Any]) -> str:
-    """karras(sigma_min=0.01, rho=5): the spacing with its options."""
-    options = ", ".join(f"{k}={v:g}" for k, v in config.items() if k != "kind")
-    return f"{config['kind']}({options})" if options else str(config["kind"])
 
 
 def _part(data: Dataset) -> Part:

@@ -26,7 +26,7 @@ from .shares import Shares
 from .tuned import Tuned, places_of, times_of
 
 Progress = Callable[[int, int], None]
-PREDICT, CORRECT, MODES, POWER = 4, 5, 5, 1.7
+PREDICT, CORRECT, MODES, POWER = 5, 6, 5, 1.7
 LOOKED_AT = ((0.4, 0.6), (0.82, 0.94))  # ranks of the errors that the search makes small
 RIDGE, ROUNDS = 1e-6, 6
 
@@ -70,7 +70,7 @@ def tune(
     times = tuple(auto.own_grid(path, steps, start, end).tolist())
     shares = auto.shares(path, times)
     places = places_of(path, shares.kappa, times)
-    walk = _Walk(field, x, auto, shares, teacher or 60 + 5 * steps, start, end)
+    walk = _Walk(field, x, auto, shares, teacher or 100 + 10 * steps, start, end)
     fitted = torch.arange(len(x)) % 3 != 2
     size = data_std * math.sqrt(x[0].numel())
 
@@ -203,7 +203,9 @@ class _Walk:
         times = times_of(self.path, kappa, places, self.start, self.end)
         history: list[Tensor] = []
         base = self.x.double() / self._scale(self.start)
-        y, predict, correct = base, [], []
+        y = base
+        predict: list[tuple[float, ...]] = []
+        correct: list[tuple[float, ...]] = []
 
         def mix(k: int, begin: int, most: int, prior: tuple[float, ...], target: float) -> Tensor:
             length = places[begin + 1] - places[begin]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..errors import InvalidArgument, unknown
 from .solver import Solver
@@ -31,10 +31,10 @@ def _value(text: str) -> object:
     return text
 
 
-def parse(text: str) -> tuple[str, dict[str, object]]:
+def parse(text: str) -> tuple[str, dict[str, Any]]:
     """("ddim", {"eta": 0.5}) of "ddim:eta=0.5"; raises InvalidArgument for what is not that."""
     solver, colon, settings = text.partition(":")
-    options: dict[str, object] = {}
+    options: dict[str, Any] = {}
     for setting in settings.split(",") if colon else ():
         name, equals, value = (part.strip() for part in setting.partition("="))
         if not (name and equals and value):

@@ -91,10 +91,10 @@ def get(name: str, peer: str | None = None, **options: Any) -> Named:
 def ask(solver: str | Solver) -> Named:
     """What a user means: one of ours with its options ("ddim:eta=0.5"), or a name of others.
 
-    Ours come first: "heun" is ours, "Heun" is A1111's. A name of others may end in that of a grid
-    ("DPM++ 2M Karras") and take a class's options ("DDIMScheduler:eta=0.5"). Raises
-    InvalidArgument naming the nearest of all for unknown names, Unsupported for what is no solver
-    here.
+    Ours come first, as they are written: "heun" is ours, "sample_heun" k-diffusion's. A name of
+    others may end in that of a grid ("DPM++ 2M Karras") and take a class's options
+    ("DDIMScheduler:eta=0.5"). Raises InvalidArgument naming the nearest of all for unknown names,
+    Unsupported for what is no solver here.
     """
     if isinstance(solver, Solver):
         return Named(solver, None)

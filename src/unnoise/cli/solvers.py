@@ -1,0 +1,81 @@
+"""`unnoise solvers`."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ..solvers.names import Row
+
+
+def solvers(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="One solver, by our name or that of another program: what it is."),
+    ] = None,
+    names: Annotated[
+        bool,
+        typer.Option("--names", help="What diffusers, k-diffusion, ComfyUI and A1111 call them."),
+    ] = False,
+) -> None:
+    """List the solvers, or the names of other programs with ours for each."""
+    from ..errors import InvalidArgument
+    from ..solvers import PRESETS
+    from ..solvers.names import GRIDS, ROWS
+
+    if name is not None:
+        if names:
+            raise InvalidArgument(f"--names lists all; ask for {name!r} or for the list, not both")
+        typer.echo(_one(name))
+        return
+    if names:
+        for row in ROWS:
+            typer.echo(f"{row.peer:11}  {_called(row):60}  {_ours(row)}")
+        typer.echo("\nGrids, which may follow a sampler's name:")
+        for key, grid in GRIDS.items():
+            said = grid if isinstance(grid, str) else _with(grid[0], grid[1])
+            typer.echo(f"  {key:42}  {'none here: ' * isinstance(grid, str)}{said}")
+        return
+    width = max(map(len, PRESETS))
+    for key, make in sorted(PRESETS.items()):
+        typer.echo(f"{key:{width}}  {_line(make)}")
+    typer.echo("\nOptions of one: unnoise solvers NAME   Names of others: unnoise solvers --names")
+
+
+def _line(make: Any) -> str:
+    return " ".join((inspect.getdoc(make) or "").split("\n\n")[0].split())
+
+
+def _with(name: str | None, options: Any) -> str:
+    settings = ",".join(f"{key}={value}" for key, value in options.items())
+    return ":".join(part for part in (name, settings) if part)
+
+
+def _called(row: Row) -> str:
+    return _with(row.name, row.options)
+
+
+def _ours(row: Row) -> str:
+    if row.solver is None:
+        return f"none here: {row.note}"
+    grid = f" on {_with(row.grid, row.grid_options)}" if row.grid else ""
+    return f"{row.text}{grid}{f'; {row.note}' if row.note else ''}"
+
+
+def _one(name: str) -> str:
+    from ..solvers import PRESETS
+    from ..solvers.names import ask
+
+    meant = ask(name)
+    ours = meant.text.partition(":")[0]
+    make = PRESETS[ours]
+    lines = [f"{ours}{inspect.signature(make).replace(return_annotation=inspect._empty)}"]
+    if meant.row is not None:
+        grid = "" if meant.grid is None else f" on {_with(meant.grid.name, meant.grid.options)}"
+        lines.insert(0, f"{name} ({meant.row.peer}) is {meant.text}{grid}")
+        if meant.note:
+            lines.insert(1, f"note: {meant.note}")
+    return "\n".join([*lines, "", inspect.getdoc(make) or ""])
