@@ -40,6 +40,7 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python benchmarks/solvers.py
 
 claims: $(READY)
 	$(BIN)/unnoise claims

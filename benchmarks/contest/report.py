@@ -126,7 +126,8 @@ Made by `python benchmarks/solvers.py`; every number is in benchmarks/results/so
 Exact denoisers of mixtures in float64. The error of a trajectory is its distance from the DOP853
 solution (tolerance 1e-10) of the same equation from the same start to the same end, divided by
 √(dimension)·rms of the data; 256 trajectories. None of these mixtures' parameters chose a default
-of ours: those were learned on random mixtures of other seeds.
+of ours: those were learned on random mixtures of other seeds (whose kinds, not whose numbers, were
+widened once after a first contest: by power-law spectra and by one dominant component).
 
 The peers run their own code, with the model told the very noise level that they assume (their
 pipelines round it to whole timesteps). VP schedulers start on the last step of DDPM's linear chain

@@ -13,7 +13,7 @@ from unnoise.fields import Gaussian
 from unnoise.paths import EDM, Chain, Flow, VPLinear, grids
 from unnoise.randomness import Streams
 from unnoise.solvers import Auto, Tuned, tune
-from unnoise.solvers.calibration import _fit
+from unnoise.solvers.calibration import _fit, _Walk
 from unnoise.solvers.shares import Shares
 
 RMS, STEPS = 1.2, 6
@@ -42,6 +42,20 @@ def test_least_squares_find_the_shares_in_spite_of_strays():
     torch.testing.assert_close(_fit(parts, wanted, 0 * true, 1.2), true, rtol=1e-4, atol=1e-5)
     wanted[:3] += 5  # a tenth went to another mode
     torch.testing.assert_close(_fit(parts, wanted, 0 * true, 1.2), true, rtol=1e-3, atol=1e-3)
+
+
+def test_the_teacher_is_known_between_its_nodes():
+    """A Gaussian's flow, x/(σ + κα) = start·√(s² + r²)/(r + κ): to h⁴ inside, h³ at its end."""
+    path, variance = EDM(), 0.5
+    field, x = Gaussian(torch.zeros(2, dtype=F64), variance, path), starts(path, 16)
+    auto = Auto(RMS)
+    shares = auto.shares(path, tuple(auto.own_grid(path, 5).tolist()))
+    walk = _Walk(field, x, auto, shares, 100, 1.0, 0.0)
+    for low, high in zip(walk.nodes[1:], walk.nodes, strict=False):
+        u = 0.3 * low + 0.7 * high
+        r = walk.kappa * u / (1 - u)
+        exact = x * math.sqrt((variance + r**2) / (variance + 80**2)) / (r + walk.kappa)
+        torch.testing.assert_close(walk.teacher(u), exact, rtol=1e-5, atol=1e-6)
 
 
 def test_a_linear_flow_is_learned_exactly():

@@ -114,7 +114,9 @@ def learned_against_fixed_variance() -> Finding:
 def bound_below_flow_when_trained() -> Finding:
     found = {
         "bound, 1,000 steps: bits/dim": bits("cosine chain, v", bound=True, variance="posterior"),
-        "probability flow (uniform dequantisation): bits/dim": bits("cosine chain, v"),
+        "probability flow, Hutchinson, uniform dequantisation: bits/dim": bits(
+            "cosine chain, v", exact=False
+        ),
     }
     bound, flow = (v.value for v in found.values())
     return Finding(
