@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import threading
 
 import pytest
 import torch
@@ -267,23 +266,18 @@ def test_what_it_refuses():
         drive(UnnoiseScheduler("ddim", path=path), field, x * torch.nan, 3)
 
 
-def walks() -> int:
-    return sum(thread.name == "unnoise walk" for thread in threading.enumerate())
-
-
 def test_a_loop_left_early_leaves_no_thread():
     path = VPLinear()
     scheduler, x = UnnoiseScheduler("dpmpp_2m", path=path), start(path)
-    before = walks()
     scheduler.set_timesteps(4)
     scheduler.step(x, scheduler.timesteps[0], x)
-    assert walks() == before + 1
     assert copy.deepcopy(scheduler)._walk is None
     thread = scheduler._walk._thread
+    assert thread.is_alive()
     del scheduler
     gc.collect()
-    thread.join(5)
-    assert walks() == before
+    thread.join(60)
+    assert not thread.is_alive()
 
 
 def test_a_coroutine_raises_what_its_body_raises():
