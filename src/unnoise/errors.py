@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST = 6000  # characters of a message: what is quoted may be of any length
+
 
 class UnnoiseError(Exception):
-    """Base of every error that unnoise raises on purpose."""
+    """Base of every error that unnoise raises on purpose; a long message loses its middle."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(shorten(a, LONGEST) if isinstance(a, str) else a for a in args))
+
+
+def shorten(text: str, most: int = 120) -> str:
+    """A text of at most `most` characters, the middle left out where it is longer."""
+    head = most * 2 // 3
+    return text if len(text) <= most else f"{text[:head]} … {text[len(text) + 3 + head - most :]}"
 
 
 class InvalidArgument(UnnoiseError, ValueError):
@@ -36,6 +47,8 @@ class NonFinite(UnnoiseError, ArithmeticError):
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
     """The known name closest to `name`, or None where nothing comes near."""
+    if len(str(name)) > 200:
+        return None
     close = get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=0.5)
     return close[0] if close else None
 
@@ -47,7 +60,7 @@ def unknown(
     allowed = sorted(str(a) for a in allowed)
     guess = nearest(str(name), allowed)
     hint = f"; did you mean {guess!r}?" if guess else ";"
-    return error(f"unknown {kind} {name!r}{hint} known: {', '.join(allowed)}")
+    return error(f"unknown {kind} {shorten(repr(name))}{hint} known: {', '.join(allowed)}")
 
 
 def need_count(name: str, value: object, least: int = 1) -> int:

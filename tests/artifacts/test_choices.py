@@ -6,7 +6,7 @@ import torch
 
 from tests.training.tiny import tiny
 from unnoise.artifacts import Model
-from unnoise.errors import InvalidArgument, Unsupported
+from unnoise.errors import InvalidArgument
 from unnoise.recipes import build_denoiser, build_objective, open_parts
 from unnoise.solvers import Multistep, get
 
@@ -69,24 +69,6 @@ def test_edm_weight_takes_the_deviation_of_the_data():
     assert build_objective(recipe.objective, 1.0).weight.parameter == 1.0
     given = tiny("objective.weight=edm", "objective.weight_parameter=0.25")
     assert build_objective(given.objective, 1.0).weight.parameter == 0.25
-
-
-def test_several_processes_are_refused():
-    from types import SimpleNamespace
-
-    from unnoise.training import Training
-
-    recipe = tiny()
-    parts = open_parts(recipe)[1]
-    denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, parts["train"].spec)
-    with pytest.raises(Unsupported, match="2 processes"):
-        Training(
-            denoiser,
-            build_objective(recipe.objective),
-            parts["train"],
-            recipe.train,
-            accelerator=SimpleNamespace(num_processes=2),
-        )
 
 
 def test_one_update_learns_something():

@@ -7,27 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import unnoise
+from tests.artifacts.edit import JSON, edit, reweigh
 from tests.training.tiny import model_of, tiny
 from unnoise.artifacts import Model
-from unnoise.artifacts.files import write_tensors
 from unnoise.errors import ArtifactError, InvalidArgument
-
-JSON = "model.json"
-
-
-def edit(folder, change):
-    """Change the JSON of an artifact in place."""
-    tree = json.loads((folder / JSON).read_text())
-    change(tree)
-    (folder / JSON).write_text(json.dumps(tree))
-
-
-def reweigh(folder, change):
-    """Change the weights of an artifact and its hash with them."""
-    tensors = load_file(folder / "model.safetensors")
-    change(tensors)
-    digest = write_tensors(folder / "model.safetensors", tensors)
-    edit(folder, lambda tree: tree.update(weights_sha256=digest))
 
 
 def test_what_is_loaded_is_what_was_saved(model, saved):
@@ -69,8 +52,11 @@ def test_saving_twice_replaces(model, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda t: t.update(formt=1), "unknown key of model.json 'formt'; did you mean 'format'"),
-        (lambda t: t.update(format=2), "format 2.*upgrade"),
+        (
+            lambda t: t.update(formt=1),
+            r"unknown key of .*model\.json 'formt'; did you mean 'format'",
+        ),
+        (lambda t: t.update(format=3), "format 3.*upgrade"),
         (lambda t: t.pop("format"), "format None"),
         (lambda t: t.pop("weights_sha256"), "lacks weights_sha256"),
         (lambda t: t.update(weights_sha256="0" * 64), "SHA-256 differs"),
@@ -113,7 +99,7 @@ def test_a_flipped_byte_or_a_lost_end_of_the_weights_is_seen(folder, where):
     bad[where] ^= 1
     for content in (bytes(bad), good[:where], b""):
         path.write_bytes(content)
-        with pytest.raises(ArtifactError, match="SHA-256 differs"):
+        with pytest.raises(ArtifactError, match=r"SHA-256 differs|no sound safetensors"):
             Model.load(folder)
     path.unlink()
     with pytest.raises(ArtifactError, match="cannot be read"):

@@ -113,7 +113,7 @@ def change(file, **values):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"format": 2}, "no tuned solver of format 1"),
+        ({"format": 2}, "has format 2, written by a newer unnoise"),
         ({"weights_sha256": "0" * 64}, "tuned for other weights"),
         ({"surprise": 1}, "unknown key of"),
         ({"guidance": "a"}, "is damaged"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..recipes import dump
+from ..recipes import dump, resolved
+from .formats import digest
 
 if TYPE_CHECKING:
     from .model import Model
 
 
-def model_card(model: Model, digest: str) -> str:
+def model_card(model: Model) -> str:
     """README.md of an artifact."""
     spec, training = model.spec, model.training
     parameters = sum(p.numel() for p in model.denoiser.network.parameters())
@@ -24,10 +25,13 @@ def model_card(model: Model, digest: str) -> str:
         "data's licence": spec.licence,
         "data's source": spec.source,
         "data's fingerprint": f"`{spec.fingerprint}`",
-        "weights' SHA-256": f"`{digest}`",
-        **{k.replace("_", " "): str(v) for k, v in training.items()},
+        "weights": _weights(model),
+        "weights' SHA-256": f"`{model.weights_sha256}`",
+        "recipe's SHA-256": f"`{digest(resolved(model.recipe))}`",
+        "made with": str(model.origin or "not recorded"),
+        **{k.replace("_", " "): str(v) for k, v in training.items() if k != "ema"},
     }
-    table = "\n".join(f"| {k} | {v} |" for k, v in rows.items())
+    table = "\n".join(f"| {k} | {_cell(v)} |" for k, v in rows.items())
     ask = ' condition={"class": 0},' if model.classes else ""
     return f"""# {model.recipe.name}
 
@@ -44,9 +48,18 @@ model = unnoise.load("this/folder")
 values = unnoise.sample(model, n=16,{ask} seed=0)
 ```
 
-The weights are the float32 moving average (EMA) of the trained ones. `card.md`, where present,
-holds the measured quality. Made by this recipe:
+`card.md`, where present, holds the measured quality. Made by this recipe:
 
 ```yaml
 {dump(model.recipe)}```
 """
+
+
+def _weights(model: Model) -> str:
+    if model.ema is None:
+        return "float32; which average of the trained ones is not recorded"
+    return f"float32 moving average (EMA) of the trained ones, {model.ema}"
+
+
+def _cell(value: str) -> str:
+    return " ".join(value.replace("|", "\\|").split())

@@ -6,15 +6,17 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..bounded import MOST_TEXT, opened, read_bytes
 from ..data.spec import strict_json
-from ..errors import ArtifactError, DataError
+from ..errors import ArtifactError, DataError, UnnoiseError
+from .header import Entry, read_header
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -42,12 +44,23 @@ def write_json(path: Path, tree: Any) -> None:
     write_bytes(path, (text + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """Strict JSON: no NaN, no key twice. Raises ArtifactError."""
+def read_json(path: Path, most: int = MOST_TEXT, sha256: str | None = None) -> Any:
+    """Strict JSON: no NaN, no key twice, at most `most` bytes, checking the hash where one is
+    known. Raises ArtifactError."""
+    return strict_file(path, ArtifactError, most, sha256)
+
+
+def strict_file(
+    path: Path, error: type[UnnoiseError], most: int = MOST_TEXT, sha256: str | None = None
+) -> Any:
+    """`read_json`, raising `error`."""
+    content = read_bytes(path, error, most)
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise error(f"{path} is damaged: its SHA-256 differs from the one that is noted")
     try:
-        return strict_json(path.read_text("utf-8"), str(path))
-    except (OSError, UnicodeDecodeError, DataError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}") from error
+        return strict_json(content.decode("utf-8"), str(path))
+    except (UnicodeDecodeError, DataError) as fault:
+        raise error(f"{path} cannot be read: {fault}") from fault
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -59,15 +72,32 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """Read safetensors, checking the hash first where one is known. Raises ArtifactError."""
+def read_tensors(
+    path: Path,
+    sha256: str | None = None,
+    agree: Callable[[dict[str, Entry]], None] | None = None,
+) -> dict[str, Tensor]:
+    """Read safetensors whose header is sound, checking the hash where one is known.
+
+    agree: called with what the header lists before memory is taken for any of it, to raise where
+    that is not what should be there. Raises ArtifactError.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from error
+    with opened(path, ArtifactError) as (file, size):
+        try:
+            entries = read_header(file, size)
+        except ValueError as error:
+            raise ArtifactError(
+                f"{path} is no sound safetensors file: {error}; copy it again, or train again"
+            ) from error
+        if agree is not None:
+            agree(entries)
+        elif size > _memory():
+            raise ArtifactError(f"{path} holds {size:,} bytes, more than this machine's memory")
+        file.seek(0)
+        content = file.read(size + 1)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise ArtifactError(
             f"{path} is not the file that was written (its SHA-256 differs): it is damaged or was "
@@ -79,25 +109,49 @@ def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
         raise ArtifactError(f"{path} is no sound safetensors file: {error}") from error
 
 
+def _memory() -> int:
+    """Bytes of memory of this machine."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 2**40
+
+
+def check_entries(module: torch.nn.Module, entries: Mapping[str, Entry], where: str) -> None:
+    """Raise ArtifactError unless a file lists a module's state in names, shapes and dtypes; the
+    module may be on the meta device."""
+    state = module.state_dict()
+    for what, names in (
+        ("lacks", state.keys() - entries.keys()),
+        ("has unknown", entries.keys() - state.keys()),
+    ):
+        if names:
+            raise ArtifactError(f"{where} {what} {len(names)} tensors, such as {min(names)!r:.90}")
+    for name, entry in entries.items():
+        if entry.shape != tuple(state[name].shape):
+            raise ArtifactError(
+                f"{where}: tensor {name!r} is {entry.shape}, the network's is "
+                f"{tuple(state[name].shape)}"
+            )
+        if entry.dtype != state[name].dtype:
+            raise ArtifactError(
+                f"{where}: tensor {name!r} is {entry.dtype}, the network's is {state[name].dtype}"
+            )
+
+
+def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Raise ArtifactError where a tensor holds NaN or infinity."""
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(torch.isfinite(_wide(value)).all()):
+            raise ArtifactError(f"{where}: tensor {name!r} holds NaN or infinity")
+
+
+def _wide(value: Tensor) -> Tensor:
+    return value.float() if value.dtype.itemsize == 1 else value
+
+
 def check_tensors(module: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """Raise ArtifactError unless tensors are a module's state in names, shapes and dtypes, and
     finite; the module may be on the meta device."""
-    state = module.state_dict()
-    for what, names in (
-        ("lacks", state.keys() - tensors.keys()),
-        ("has unknown", tensors.keys() - state.keys()),
-    ):
-        if names:
-            raise ArtifactError(f"{where} {what} {len(names)} tensors, such as {min(names)!r}")
-    for name, value in tensors.items():
-        if value.shape != state[name].shape:
-            raise ArtifactError(
-                f"{where}: tensor {name!r} is {tuple(value.shape)}, the network's is "
-                f"{tuple(state[name].shape)}"
-            )
-        if value.dtype != state[name].dtype:
-            raise ArtifactError(
-                f"{where}: tensor {name!r} is {value.dtype}, the network's is {state[name].dtype}"
-            )
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ArtifactError(f"{where}: tensor {name!r} holds NaN or infinity")
+    check_entries(module, {k: Entry(v.dtype, tuple(v.shape)) for k, v in tensors.items()}, where)
+    check_finite(tensors, where)

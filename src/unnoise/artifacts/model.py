@@ -13,27 +13,20 @@ from torch import Tensor
 
 from ..data import DataSpec
 from ..data.dataset import MAX_BYTES
-from ..errors import ArtifactError, InvalidArgument, UnnoiseError, need_count, unknown
+from ..errors import InvalidArgument, need_count, unknown
 from ..fields import Condition, Denoiser, Field
 from ..randomness import Streams
-from ..recipes import (
-    Recipe,
-    build_denoiser,
-    build_network,
-    load_recipe,
-    resolved,
-)
+from ..recipes import Recipe
 from ..solvers import Solver
 from ..solvers import sample as walk
 from ..solvers.solver import OnStep
-from .files import check_tensors, read_json, read_tensors, write_bytes, write_json, write_tensors
+from .origin import Origin
 from .plan import make_plan
-from .precision import autocast, find_device, resolve
-from .tuned import TunedFile, read_tuned, write_tuned
+from .precision import autocast
+from .tuned import TunedFile
 
-FORMAT = 1
 WEIGHTS, CONFIG, CARD = "model.safetensors", "model.json", "README.md"
-_KEYS = ("format", "unnoise", "recipe", "data", "weights_sha256", "training")
+_TOLD = ("updates", "samples_seen", "seconds")  # of the training, in one line
 
 
 @dataclass(frozen=True)
@@ -49,9 +42,14 @@ class Samples:
     finished: bool = True
 
 
-@dataclass
+@dataclass(repr=False)
 class Model:
-    """A denoiser with what travels with it: its recipe, its data's description, its history."""
+    """A denoiser with what travels with it: its recipe, its data's description, its history.
+
+    training: a summary of the training, plain values. precision: what it runs in here. tuned:
+    solvers by their steps. origin: where it was made, None before it is saved. weights_sha256: of
+    the file of its weights, "" before.
+    """
 
     denoiser: Denoiser
     recipe: Recipe
@@ -59,6 +57,14 @@ class Model:
     training: dict[str, Any] = field(default_factory=dict)
     precision: str = "fp32"
     tuned: dict[int, TunedFile] = field(default_factory=dict)
+    origin: Origin | None = None
+    weights_sha256: str = ""
+
+    @property
+    def ema(self) -> str | None:
+        """Which average of the trained weights these are; None where nothing was noted."""
+        noted = self.training.get("ema")
+        return None if noted is None else str(noted)
 
     @property
     def classes(self) -> int:
@@ -161,87 +167,35 @@ class Model:
         return (first % self.classes + torch.arange(16 if n is None else n)) % self.classes
 
     def save(self, folder: str | Path) -> Path:
-        """Write the artifact: weights, then the card, then the JSON that names their hash."""
-        from .card import model_card
+        """Write the artifact: weights, JSON, card and tuned solvers take the old ones' places as
+        one, so that a crash at any moment leaves all of the old or all of the new. Raises
+        ArtifactError."""
+        from .write import write_model
 
-        folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ArtifactError(f"{folder} cannot be made: {error.strerror or error}") from error
-        digest = write_tensors(folder / WEIGHTS, self.denoiser.network.state_dict())
-        write_bytes(folder / CARD, model_card(self, digest).encode())
-        from .. import __version__
-
-        write_json(
-            folder / CONFIG,
-            {
-                "format": FORMAT,
-                "unnoise": __version__,
-                "recipe": resolved(self.recipe),
-                "data": self.spec.to_dict(),
-                "weights_sha256": digest,
-                "training": self.training,
-            },
-        )
-        for each in self.tuned.values():
-            write_tuned(folder, each, digest)
-        return folder
+        return write_model(self, Path(folder).expanduser())
 
     @staticmethod
     def load(folder: str | Path, precision: str = "auto", device: str = "auto") -> Model:
         """Read an artifact; runs no code from it. Raises ArtifactError naming what is wrong."""
-        folder = Path(folder).expanduser()
-        if not (folder / CONFIG).is_file():
-            raise ArtifactError(_nothing_there(folder))
-        tree = read_json(folder / CONFIG)
-        if not isinstance(tree, dict):
-            raise ArtifactError(f"{folder / CONFIG} is not an object; it is no model of unnoise")
-        if tree.get("format") != FORMAT:
-            raise ArtifactError(
-                f"{folder / CONFIG} has format {tree.get('format')!r}; this release reads format "
-                f"{FORMAT}: upgrade unnoise, or write the model again"
-            )
-        for key in tree:
-            if key not in _KEYS:
-                raise unknown(f"key of {CONFIG}", key, _KEYS, ArtifactError)
-        missing = [key for key in _KEYS if key not in tree]
-        if missing:
-            raise ArtifactError(f"{folder / CONFIG} lacks {', '.join(missing)}")
-        for key in ("recipe", "data", "training"):
-            if not isinstance(tree[key], dict):
-                raise ArtifactError(f"{folder / CONFIG}: {key} is no object of keys")
-        tensors = read_tensors(folder / WEIGHTS, str(tree["weights_sha256"]))
-        try:
-            recipe = load_recipe(tree["recipe"])
-            spec = DataSpec.from_dict(tree["data"])
-            with torch.device("meta"):  # what the file must hold, before memory is taken for it
-                plan = build_network(recipe.network, recipe.model, spec, 0)
-            check_tensors(plan, tensors, str(folder / WEIGHTS))
-            denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec)
-        except ArtifactError:
-            raise
-        except (UnnoiseError, RecursionError) as error:
-            raise ArtifactError(f"{folder / CONFIG}: {error}") from error
-        denoiser.network.load_state_dict(tensors)
-        place = find_device(device)
-        chosen = resolve(precision, place).name
-        denoiser.eval().requires_grad_(False).to(place)
-        tuned = read_tuned(folder, str(tree["weights_sha256"]))
-        return Model(denoiser, recipe, spec, dict(tree["training"]), chosen, tuned)
+        from .read import read_model
 
+        return read_model(Path(folder).expanduser(), precision, device)
 
-def _nothing_there(folder: Path) -> str:
-    if not folder.exists():
-        return f"there is no model at {folder}; give the folder of a run, such as runs/demo"
-    if not folder.is_dir():
-        return f"{folder} is a file; give the folder of a run, such as runs/demo"
-    if (folder / "checkpoints").is_dir():
-        return (
-            f"{folder} has checkpoints but no finished model; finish it with "
-            f"`unnoise train --resume --out {folder}`"
-        )
-    return f"{folder} holds no {CONFIG}; give the folder of a run, such as runs/demo"
+    def __repr__(self) -> str:
+        count = sum(p.numel() for p in self.denoiser.network.parameters())
+        classes = f"{self.classes} classes" if self.classes else "no condition"
+        facts = [
+            f"{self.recipe.network.kind} of {count:,} parameters",
+            f"predicts {self.denoiser.predicts} on {self.denoiser.path}",
+            f"{self.spec.name}: {self.spec.modality} {self.spec.shape}, {classes}",
+            f"weights: {self.ema or 'no average'}, sha256 {self.weights_sha256[:12] or 'unsaved'}",
+            f"made with {self.origin or 'this program'}",
+        ]
+        if self.training:
+            facts.insert(3, ", ".join(f"{k} {v}" for k, v in self.training.items() if k in _TOLD))
+        if self.tuned:
+            facts.append(f"tuned for {', '.join(map(str, sorted(self.tuned)))} steps")
+        return "\n  ".join([f"Model {self.recipe.name!r}", *filter(None, facts)])
 
 
 def load(folder: str | Path, precision: str = "auto", device: str = "auto") -> Model:

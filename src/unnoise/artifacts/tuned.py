@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,15 @@ from ..randomness import Streams
 from ..recipes import SampleConfig
 from ..solvers import Calibration, Tuned, tune
 from .files import read_json, write_json
+from .formats import migrate
+from .layout import at, settle
 
 if TYPE_CHECKING:
     from ..solvers.calibration import Progress
     from .model import Model
 
 FOLDER, FORMAT = "tuned", 1
+MOST_FILES, MOST_TEXT = 256, 2**16  # a thousand steps take half of that
 _KEYS = (
     "format", "unnoise", "weights_sha256", "guidance", "interval", "rescale", "measured", "solver",
 )  # fmt: skip
@@ -99,6 +103,7 @@ def write_tuned(folder: Path, tuned: TunedFile, digest: str) -> Path:
 
     place = folder / FOLDER
     try:
+        settle(folder)
         place.mkdir(exist_ok=True)
     except OSError as error:
         raise ArtifactError(f"{place} cannot be made: {error.strerror or error}") from error
@@ -120,21 +125,25 @@ def write_tuned(folder: Path, tuned: TunedFile, digest: str) -> Path:
 def read_tuned(folder: Path, digest: str) -> dict[int, TunedFile]:
     """Every tuned solver of an artifact, by its steps. Raises ArtifactError naming what is wrong
     with a file, above all one that was made for other weights."""
-    place = folder / FOLDER
-    if not place.exists():
+    place = at(folder, FOLDER)
+    if not os.path.lexists(place):
         return {}
     if not place.is_dir():
         raise ArtifactError(f"{place} is no folder; move it away")
-    files = [path for path in sorted(place.iterdir()) if not path.name.startswith(".")]
+    files = []
+    for path in place.iterdir():
+        if not path.name.startswith("."):
+            files.append(path)
+        if len(files) > MOST_FILES:
+            raise ArtifactError(f"{place} holds more than {MOST_FILES} files; move the others away")
+    files.sort()
     found = [_read(path, digest) for path in files]
     return {tuned.solver.steps: tuned for tuned in found}
 
 
 def _read(path: Path, digest: str) -> TunedFile:
-    tree = read_json(path)
     remedy = f"; remove it, or tune again with `unnoise tune {path.parent.parent}`"
-    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
-        raise ArtifactError(f"{path} is no tuned solver of format {FORMAT}{remedy}")
+    tree = migrate(read_json(path, MOST_TEXT), {}, FORMAT, f"the tuned solver {path}")
     for key in tree:
         if key not in _KEYS:
             raise unknown(f"key of {path}", key, _KEYS, ArtifactError)
@@ -143,6 +152,8 @@ def _read(path: Path, digest: str) -> TunedFile:
         raise ArtifactError(f"{path} lacks {', '.join(missing)}{remedy}")
     if tree["weights_sha256"] != digest:
         raise ArtifactError(f"{path} was tuned for other weights than this model's{remedy}")
+    if not isinstance(tree["unnoise"], str):
+        raise ArtifactError(f"{path}: unnoise is no version{remedy}")
     interval, numbers = tree["interval"], [tree["guidance"], tree["rescale"]]
     if interval is not None:
         numbers += interval if isinstance(interval, list) and len(interval) == 2 else [None]

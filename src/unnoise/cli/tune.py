@@ -27,8 +27,6 @@ def tune(
     from tqdm import tqdm
 
     from ..artifacts import calibrate, load, write_tuned
-    from ..artifacts.files import read_json
-    from ..artifacts.model import CONFIG
     from ..errors import need_count
     from .output import check_folder, program
 
@@ -43,7 +41,7 @@ def tune(
 
     kept, found = calibrate(loaded, steps, guidance, starts, tries, seed, progress)
     bar.close()
-    path = write_tuned(model, kept, str(read_json(model / CONFIG)["weights_sha256"]))
+    path = write_tuned(model, kept, loaded.weights_sha256)
     for name, (median, ninety) in (("auto", found.before), ("tuned", found.after)):
         typer.echo(f"{name:6}error of the median start {median:.3g}, of the 90th % {ninety:.3g}")
     if found.before == found.after:

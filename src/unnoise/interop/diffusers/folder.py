@@ -15,7 +15,8 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import Tensor
 
 from ...artifacts import Model
-from ...artifacts.files import check_tensors, read_json, read_tensors
+from ...artifacts.files import read_json
+from ...artifacts.read import read_denoiser
 from ...data import DataSpec
 from ...errors import ArtifactError, UnnoiseError, Unsupported
 from ...fields import Condition, Denoiser
@@ -149,7 +150,6 @@ def load(folder: str | Path) -> Model:
     if not config.is_file():
         raise ArtifactError(f"{folder} holds no unet/config.json; give a diffusers folder")
     tree = read_json(config)
-    tensors = read_tensors(folder / "unet" / WEIGHTS)
     if not isinstance(tree, dict):
         raise ArtifactError(f"{config} is not an object; it is no model of diffusers")
     if tree.get("_class_name") != UnnoiseUNet.__name__:
@@ -162,12 +162,9 @@ def load(folder: str | Path) -> Model:
             raise ArtifactError(f"{config} lacks {key}; it was not written by unnoise")
     try:
         recipe, spec = load_recipe(tree["recipe"]), DataSpec.from_dict(tree["data"])
-        denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec)
     except UnnoiseError as error:
         raise ArtifactError(f"{config}: {error}") from error
-    prefix = "denoiser.network."
-    tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    check_tensors(denoiser.network, tensors, str(folder / "unet" / WEIGHTS))
-    denoiser.network.load_state_dict(tensors)
+    weights = folder / "unet" / WEIGHTS
+    denoiser = read_denoiser(recipe, spec, weights, str(config), prefix="denoiser.network.")
     denoiser.eval().requires_grad_(False)
     return Model(denoiser, recipe, spec, dict(tree.get("training") or {}))

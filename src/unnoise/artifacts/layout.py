@@ -1,0 +1,98 @@
+"""Several files that change as one.
+
+An artifact is model.safetensors, model.json, README.md and tuned/ in one folder. New ones are
+written and synced in `.next.part`; renaming that to `.next` is the moment from which on they are
+the artifact. Then each takes its place, by renames. A reader looks for a file in `.next` first, so
+that it finds all of the old ones or all of the new ones at any moment, also after a crash; the
+next save finishes what a crash left.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import ArtifactError
+
+NEXT, PART, BEFORE = ".next", ".next.part", ".before"
+
+
+def at(folder: Path, name: str) -> Path:
+    """Where a file of an artifact lies."""
+    after = folder / NEXT / name
+    return after if os.path.lexists(after) else folder / name
+
+
+def replace(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a folder, and its contents take the place of those of their names.
+
+    Raises ArtifactError where that cannot be done; the folder then holds what it held before.
+    """
+    part = folder / PART
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"{folder} cannot be made: {error.strerror or error}") from error
+    try:
+        settle(folder)
+        _remove(part)
+        part.mkdir()
+        write(part)
+        for inner in (*filter(Path.is_dir, part.iterdir()), part):
+            sync(inner)
+        part.rename(folder / NEXT)
+    except OSError as error:
+        _remove(part)
+        raise ArtifactError(
+            f"{folder} cannot be written: {error.strerror or error}; what was there is untouched"
+        ) from error
+    except BaseException:
+        _remove(part)
+        raise
+    try:
+        sync(folder)
+        settle(folder)
+    except OSError as error:
+        raise ArtifactError(
+            f"{folder} is written, and its files cannot take their places: "
+            f"{error.strerror or error}; it can be read as it is (they lie in {NEXT})"
+        ) from error
+
+
+def settle(folder: Path) -> None:
+    """Finish a replacement that was cut short after its files were complete."""
+    after = folder / NEXT
+    if not after.is_dir():
+        return
+    for new in sorted(after.iterdir()):
+        place = folder / new.name
+        if new.is_dir():
+            _remove(folder / BEFORE)
+            if os.path.lexists(place):
+                place.rename(folder / BEFORE)
+            new.rename(place)
+            if not any(place.iterdir()):
+                place.rmdir()
+        else:
+            new.replace(place)
+    _remove(folder / BEFORE)
+    after.rmdir()
+    sync(folder)
+
+
+def sync(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

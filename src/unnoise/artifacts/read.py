@@ -1,0 +1,171 @@
+"""A model from its folder: nothing in it is run, and nothing is believed unchecked."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..data import DataSpec
+from ..data.dataset import MAX_BYTES
+from ..errors import ArtifactError, UnnoiseError, unknown
+from ..fields import Denoiser
+from ..recipes import Recipe, build_denoiser, build_network, build_solver, load_recipe
+from .files import check_entries, check_finite, read_json, read_tensors
+from .formats import MODEL, MODEL_STEPS, digest, migrate
+from .header import Entry
+from .layout import at
+from .origin import Origin
+from .precision import find_device, resolve
+from .tuned import read_tuned
+
+if TYPE_CHECKING:
+    from .model import Model
+
+KEYS = (
+    "format", "unnoise", "recipe", "recipe_sha256", "data", "weights_sha256", "ema", "training",
+    "provenance", "sha256",
+)  # fmt: skip
+_OLDER = {1: ("format", "unnoise", "recipe", "data", "weights_sha256", "training")}
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def read_model(folder: Path, precision: str, device: str) -> Model:
+    """Read an artifact. Raises ArtifactError naming what is wrong, InvalidArgument for a precision
+    or a device that cannot be."""
+    from .model import CONFIG, WEIGHTS, Model
+
+    try:
+        place = at(folder, CONFIG)
+        if not place.exists():
+            raise ArtifactError(_nothing_there(folder))
+    except OSError as error:  # a name that is too long, a folder without permission
+        raise ArtifactError(f"{folder} cannot be read: {error.strerror or error}") from error
+    tree = read_tree(place)
+    weights = at(folder, WEIGHTS)
+    try:
+        recipe, spec = load_recipe(tree["recipe"]), DataSpec.from_dict(tree["data"])
+        build_solver(recipe.sample)
+    except (UnnoiseError, RecursionError) as error:
+        raise ArtifactError(f"{place}: {error}") from error
+    origin = Origin.from_dict(tree["provenance"], str(place))
+    denoiser = read_denoiser(recipe, spec, weights, str(place), tree["weights_sha256"])
+    on = find_device(device)
+    chosen = resolve(precision, on).name
+    denoiser.eval().requires_grad_(False).to(on)
+    sha256 = tree["weights_sha256"]
+    tuned = read_tuned(folder, sha256)
+    return Model(denoiser, recipe, spec, dict(tree["training"]), chosen, tuned, origin, sha256)
+
+
+def read_tree(place: Path) -> dict[str, Any]:
+    """model.json of any format, as one of the newest, its keys checked. Raises ArtifactError."""
+    given = read_json(place)
+    if (
+        isinstance(given, dict)
+        and type(found := given.get("format")) is int
+        and 1 <= found <= MODEL
+    ):
+        _check_keys(given, _OLDER.get(found, KEYS), place)
+    tree = migrate(given, MODEL_STEPS, MODEL, str(place))
+    if tree["sha256"] != digest({k: v for k, v in tree.items() if k != "sha256"}):
+        raise ArtifactError(
+            f"{place} was changed after it was written (its SHA-256 differs): copy it again; to "
+            "change it on purpose, load the model, change the object, and save it"
+        )
+    if tree["ema"] != tree["training"].get("ema"):
+        raise ArtifactError(f"{place}: ema is {tree['ema']!r:.80}, and training says another")
+    if tree["recipe_sha256"] != digest(tree["recipe"]):
+        raise ArtifactError(f"{place}: recipe is not the one whose SHA-256 is written beside it")
+    return tree
+
+
+def _check_keys(tree: dict[str, Any], keys: tuple[str, ...], place: Path) -> None:
+    for key in tree:
+        if key not in keys:
+            raise unknown(f"key of {place}", key, keys, ArtifactError)
+    if missing := [key for key in keys if key not in tree]:
+        raise ArtifactError(f"{place} lacks {', '.join(missing)}")
+    for key in ("recipe", "data", "training"):
+        if not isinstance(tree[key], dict):
+            raise ArtifactError(f"{place}: {key} is no object of keys")
+    for key in ("weights_sha256", "unnoise", "ema"):
+        value = tree.get(key)
+        if not isinstance(value, str) and not (key == "ema" and value is None):
+            raise ArtifactError(f"{place}: {key} is {value!r:.80}; it must be a text")
+    if not _SHA256.fullmatch(tree["weights_sha256"]):
+        raise ArtifactError(f"{place}: weights_sha256 is no SHA-256 of 64 hexadecimal digits")
+
+
+def read_denoiser(
+    recipe: Recipe,
+    spec: DataSpec,
+    weights: Path,
+    where: str,
+    sha256: str | None = None,
+    prefix: str = "",
+) -> Denoiser:
+    """The denoiser of a recipe with the weights of a file, whose header must list exactly the
+    network's tensors, after `prefix`, before memory is taken for any. Raises ArtifactError."""
+
+    def bare(tensors: dict[str, Any]) -> dict[str, Any]:
+        return {name.removeprefix(prefix): value for name, value in tensors.items()}
+
+    def agree(entries: dict[str, Entry]) -> None:
+        if least_tensors(recipe) > len(entries):
+            raise ArtifactError(
+                f"{weights} lacks tensors: it holds {len(entries)}, and the network of {where} has "
+                f"at least {least_tensors(recipe)}"
+            )
+        with torch.device("meta"):
+            plan = build_network(recipe.network, recipe.model, spec, 0)
+        check_entries(plan, bare(entries), str(weights))
+
+    try:
+        _check_size(spec, where)
+        tensors = bare(read_tensors(weights, sha256, agree))
+        check_finite(tensors, str(weights))
+        denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec)
+    except ArtifactError:
+        raise
+    except (UnnoiseError, RuntimeError, ValueError, OverflowError) as error:
+        raise ArtifactError(f"{where}: {error}") from error
+    denoiser.network.load_state_dict(tensors)
+    return denoiser
+
+
+def least_tensors(recipe: Recipe) -> int:
+    """Six for each block of the network: a bound that costs nothing to compute."""
+    network = recipe.network
+    if network.kind == "mlp":
+        return 6 * network.depth
+    if network.kind != "unet":
+        return 0  # nothing is known of its tensors before it is built
+    blocks = network.blocks
+    return 6 * (sum(blocks) if isinstance(blocks, list) else blocks * len(network.widths))
+
+
+def _check_size(spec: DataSpec, where: str) -> None:
+    if 4 * math.prod(spec.shape) > MAX_BYTES:
+        raise ArtifactError(
+            f"{where}: one sample of shape {spec.shape} takes {4 * math.prod(spec.shape):,} bytes; "
+            f"at most {MAX_BYTES:,} can be made"
+        )
+
+
+def _nothing_there(folder: Path) -> str:
+    from .model import CONFIG
+
+    if not folder.exists():
+        return f"there is no model at {folder}; give the folder of a run, such as runs/demo"
+    if not folder.is_dir():
+        return f"{folder} is a file; give the folder of a run, such as runs/demo"
+    if (folder / "checkpoints").is_dir():
+        return (
+            f"{folder} has checkpoints but no finished model; finish it with "
+            f"`unnoise train --resume --out {folder}`"
+        )
+    return f"{folder} holds no {CONFIG}; give the folder of a run, such as runs/demo"
