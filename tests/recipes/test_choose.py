@@ -135,3 +135,10 @@ def test_unknown_options_of_the_data_name_the_nearest(tmp_path):
     folder = pictures(tmp_path / "p", 4)
     with pytest.raises((InvalidArgument, RecipeError), match="labelled"):
         choose(str(folder), overrides=["data.labeled=false"])
+
+
+def test_a_size_given_twice_is_refused(tmp_path):
+    folder = str(pictures(tmp_path / "p", 4))
+    with pytest.raises(InvalidArgument, match=r"size=8 and data\.size=6"):
+        choose(folder, size=8, overrides=["data.size=6"])
+    assert choose(folder, size=8, overrides=["data.size=8"]).data.size == 8

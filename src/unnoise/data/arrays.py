@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import math
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from ..errors import DataError, InvalidArgument
 from .dataset import MAX_BYTES, Dataset
+from .faults import STRICT, Faults
+from .found import Found, refuse_bytes
 from .labels import encode_labels
 from .layout import LAYOUTS, channel_meaning, channels_first, guess_layout
+from .numpy_files import map_npy, read_npy, read_npz
+from .rows import Rows
 from .spec import Range
+from .stores import files_key
 
 KEYS = ("x", "y", "labels", "class_names")
-_DAMAGE = (OSError, ValueError, EOFError, OverflowError)
 
 
 def open_arrays(
@@ -34,45 +36,130 @@ def open_arrays(
     channels: str | None = None,
     name: str | None = None,
     licence: str = "not stated",
+    stream: bool | None = None,
 ) -> Dataset:
     """Read a .npy file, or a .npz file with `x` and optionally `y` (or `labels`), `class_names`.
 
-    path: the file. labels: a .npy file of labels for a .npy file of values. The rest is as in
-    `from_arrays`. Raises DataError for a file that is missing, damaged, holds pickled objects or
-    keys of other names, and for everything that `from_arrays` refuses.
+    path: the file. labels: a .npy file of labels for a .npy file of values. stream: leave the
+    values of a .npy file there and read them when they are needed; by default where they take
+    more than MAX_BYTES. The rest is as in `from_arrays`. Raises DataError for a file that is
+    missing, damaged, holds pickled objects or keys of other names, and for everything that
+    `from_arrays` refuses.
     """
     path = Path(path)
+    options: dict[str, Any] = {
+        "layout": layout,
+        "value_range": value_range,
+        "normalisation": normalisation,
+        "class_names": class_names,
+        "channels": channels,
+        "name": name or path.stem,
+        "licence": licence,
+        "source": f"file {path.name}",
+    }
+    if path.suffix == ".npy" and (stream or (path.is_file() and path.stat().st_size > MAX_BYTES)):
+        return find_arrays(map_npy(path), _labels_of(labels), path, **options).dataset(stream)
+    if stream:
+        raise InvalidArgument(f"stream is true and {path} is no .npy file; save it as one")
+    x, y, names = read_arrays(path, labels)
+    return from_arrays(x, y, **options | {"class_names": names or class_names})
+
+
+def scan_arrays(path: str | Path, faults: Faults = STRICT, **options: Any) -> Found:
+    """The rows of a .npy or .npz file before they are checked; options as in `open_arrays`."""
+    path, labels = Path(path), options.pop("labels", None)
+    mapped = path.suffix == ".npy"
+    x, y, names = (map_npy(path), _labels_of(labels), None) if mapped else read_arrays(path, labels)
+    described: dict[str, Any] = {
+        "layout": None,
+        "channels": None,
+        "name": path.stem,
+        "source": f"file {path.name}",
+    }
+    described |= {key: value for key, value in options.items() if value is not None}
+    return find_arrays(x, y, path, **described | ({"class_names": names} if names else {}))
+
+
+def read_arrays(
+    path: Path, labels: str | Path | None = None
+) -> tuple[np.ndarray, np.ndarray | None, Sequence[str] | None]:
+    """Values, labels and class names of a .npy or .npz file, as they are there."""
     if path.suffix == ".npz":
         if labels is not None:
             raise InvalidArgument(f"labels={str(labels)!r} beside {path}; put them in it as 'y'")
-        found = read_npz(path)
-        for key in found:
-            if key not in KEYS:
-                raise DataError(
-                    f"{path} holds {', '.join(map(repr, found))}; keep values as 'x', labels as "
-                    f"'y', names as 'class_names' and nothing else ({key!r} is not known)"
-                )
+        found = read_npz(path, KEYS)
         if "x" not in found or ("y" in found and "labels" in found):
             raise DataError(
                 f"{path} holds {list(found)}; it needs 'x', and one of 'y' and 'labels'"
             )
-        x, y = found["x"], found.get("y", found.get("labels"))
-        class_names = found["class_names"].tolist() if "class_names" in found else class_names
-    elif path.suffix == ".npy":
-        x, y = read_npy(path), None if labels is None else read_npy(Path(labels))
-    else:
-        raise DataError(f"{path} is neither .npy nor .npz; save arrays with numpy.save or savez")
-    return from_arrays(
-        x,
-        y,
-        layout=layout,
-        value_range=value_range,
-        normalisation=normalisation,
-        class_names=class_names,
-        channels=channels,
-        name=name or path.stem,
-        licence=licence,
-        source=f"file {path.name}",
+        names = found["class_names"].tolist() if "class_names" in found else None
+        return found["x"], found.get("y", found.get("labels")), names
+    if path.suffix == ".npy":
+        return read_npy(path), _labels_of(labels), None
+    raise DataError(f"{path} is neither .npy nor .npz; save arrays with numpy.save or savez")
+
+
+def _labels_of(labels: str | Path | None) -> np.ndarray | None:
+    return None if labels is None else read_npy(Path(labels))
+
+
+class ArrayRows(Rows):
+    """Rows of an array in `layout`, of a .npy file that is mapped or of one in memory."""
+
+    def __init__(self, x: np.ndarray, layout: str, path: Path) -> None:
+        self.x, self.layout, self.path = x, layout, path
+        self.shape = channels_first(x[:1], layout).shape[1:]
+        self.dtype = torch.uint8 if x.dtype == np.uint8 else torch.float32
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A mapped file is opened again where this is unpickled, not copied."""
+        return self.__dict__ | {"x": None if isinstance(self.x, np.memmap) else self.x}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.x is None:
+            self.x = map_npy(self.path)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def read(self, indices: Int64[Tensor, " m"]) -> Tensor:
+        piece = np.asarray(self.x[indices.numpy()])
+        with np.errstate(over="ignore"):
+            kind = np.uint8 if piece.dtype == np.uint8 else np.float32
+            return torch.from_numpy(np.array(channels_first(piece, self.layout), kind, order="C"))
+
+    def place(self, index: int) -> str:
+        return f"{self.path} row {index}"
+
+    def key(self) -> str | None:
+        return f"{files_key([self.path])} {self.layout}"
+
+
+def find_arrays(
+    x: np.ndarray,
+    y: np.ndarray | None,
+    path: Path,
+    *,
+    layout: str | None,
+    name: str,
+    channels: str | None,
+    **options: Any,
+) -> Found:
+    """Rows of an array with what describes them; refuses kinds, shapes and labels, not values."""
+    layout, modality = _readable(x, name, layout)
+    if y is not None:
+        _one_each(x, y, name)
+    rows = ArrayRows(x, layout, path)
+    return Found(
+        rows,
+        None if y is None else y.tolist(),
+        name=name,
+        modality=modality,
+        channels=channels or channel_meaning(modality, rows.shape[0]),
+        label_place=lambda i: f"label {i} of {name!r}",
+        stored=str(x.dtype),
+        **options,
     )
 
 
@@ -99,27 +186,13 @@ def from_arrays(
     the range, fewer than two samples, and labels that do not fit.
     """
     x, y = _array(x), None if y is None else _array(y)
-    if x.dtype.kind not in "uif":
-        raise DataError(
-            f"values of {name!r} are {x.dtype}; give uint8 or floats (a mask: x.astype('uint8'))"
-        )
-    if x.ndim < 2 or 0 in x.shape:
-        raise DataError(
-            f"values of {name!r} have shape {x.shape}; give samples along the first axis and "
-            "no empty axis, one number a sample as (N, 1)"
-        )
-    layout = layout or guess_layout(x.shape, x.dtype.kind in "ui")
+    layout, modality = _readable(x, name, layout)
     values = _values(channels_first(x, layout), name)
-    modality = LAYOUTS[layout]
     if value_range is None and values.dtype != torch.uint8 and modality in ("image", "volume"):
-        _refuse_bytes(values, x.dtype, name)
+        refuse_bytes(float(values.min()), float(values.max()), str(x.dtype), name)
     indices, names = None, None
     if y is not None:
-        if y.shape != x.shape[:1]:
-            raise DataError(
-                f"labels of {name!r} have shape {y.shape}; give one for each of the {len(x)} "
-                "samples (take the argmax of one-hot rows)"
-            )
+        _one_each(x, y, name)
         indices, names = encode_labels(y, class_names, lambda i: f"label {i} of {name!r}")
     elif class_names is not None:
         raise InvalidArgument(
@@ -137,69 +210,6 @@ def from_arrays(
         value_range=value_range,
         normalisation=normalisation,
     )
-
-
-def read_npy(path: Path) -> np.ndarray:
-    """A .npy file in memory, its declared size checked against the file first; never pickle."""
-    try:
-        with path.open("rb") as stream:
-            size = path.stat().st_size
-            _bounded(size, path)
-            _check_header(stream, size)
-            stream.seek(0)
-            return np.lib.format.read_array(stream, allow_pickle=False)
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}; check the path") from None
-    except _DAMAGE as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(_unreadable(path, error)) from error
-
-
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a .npz file, refused before unpacking when too large; never pickle."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _bounded(sum(member.file_size for member in archive.infolist()), path)
-            for member in archive.infolist():
-                with archive.open(member) as stream:
-                    _check_header(stream, member.file_size)
-        with np.load(path, allow_pickle=False) as found:
-            return {key: found[key] for key in found.files}
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}; check the path") from None
-    except (*_DAMAGE, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(_unreadable(path, error)) from error
-
-
-def _check_header(stream: Any, total: int) -> None:
-    """Refuse an array whose header declares another number of bytes than it has."""
-    version = np.lib.format.read_magic(stream)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in read:
-        raise ValueError(f"its format version is {version}")
-    shape, _, dtype = read[version](stream)
-    if not dtype.hasobject and math.prod(shape) * dtype.itemsize != total - stream.tell():
-        raise ValueError(f"an array declares shape {shape} of {dtype} and has another size")
-
-
-def _bounded(size: int, path: Path) -> None:
-    if size > MAX_BYTES:
-        raise DataError(
-            f"{path} holds {size / 2**30:.1f} GiB; at most {MAX_BYTES / 2**30:.0f} fit in memory "
-            "here, so give a part of it"
-        )
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    if "allow_pickle" in str(error) or "pickle" in str(error):
-        return f"{path} holds pickled objects, which are never read; save plain numbers instead"
-    return f"{path} cannot be read: {error}; save it again with numpy.save or numpy.savez"
 
 
 def _array(x: Any) -> np.ndarray:
@@ -224,14 +234,25 @@ def _values(x: np.ndarray, name: str) -> Tensor:
     return torch.from_numpy(values)
 
 
-def _refuse_bytes(values: Tensor, dtype: np.dtype[Any], name: str) -> None:
-    low, high = float(values.min()), float(values.max())
-    whole = dtype.kind in "ui"
-    if not whole and not (low >= 0 and high > 2):
-        return
-    kind = str(dtype) if whole else "floats"
-    as_bytes = "pass x.astype('uint8'), or " if low >= 0 and high <= 255 else ""
-    raise DataError(
-        f"{name!r} is made of {kind} from {low:g} to {high:g}, a range no picture is known by; "
-        f"{as_bytes}declare it, as value_range=({low:g}, {high:g})"
-    )
+def _readable(x: np.ndarray, name: str, layout: str | None) -> tuple[str, str]:
+    """The layout and the modality of an array; raises DataError for what is no data."""
+    if x.dtype.kind not in "uif":
+        raise DataError(
+            f"values of {name!r} are {x.dtype}; give uint8 or floats (a mask: x.astype('uint8'))"
+        )
+    if x.ndim < 2 or 0 in x.shape:
+        raise DataError(
+            f"values of {name!r} have shape {x.shape}; give samples along the first axis and "
+            "no empty axis, one number a sample as (N, 1)"
+        )
+    layout = layout or guess_layout(x.shape, x.dtype.kind in "ui")
+    channels_first(x[:1], layout)
+    return layout, LAYOUTS[layout]
+
+
+def _one_each(x: np.ndarray, y: np.ndarray, name: str) -> None:
+    if y.shape != x.shape[:1]:
+        raise DataError(
+            f"labels of {name!r} have shape {y.shape}; give one for each of the {len(x)} "
+            "samples (take the argmax of one-hot rows)"
+        )

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from .arrays import read_npz
-from .dataset import fingerprint
+from .measure import fingerprint
+from .numpy_files import read_npz
 
 
 def cache_dir() -> Path:
@@ -39,13 +39,17 @@ def cached(name: str, expected: str) -> tuple[Tensor, Tensor] | None:
 
 def keep(name: str, values: Tensor, labels: Tensor) -> Path:
     """Write values and labels to the cache, whole or not at all; raises DataError if it cannot."""
-    path = cache_dir() / f"{name}.npz"
+    return write_arrays(cache_dir() / f"{name}.npz", x=values.numpy(), y=labels.numpy())
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> Path:
+    """Write arrays to a .npz in the cache, whole or not at all; raises DataError if it cannot."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as stream:
             temporary = stream.name
-            np.savez(stream, x=values.numpy(), y=labels.numpy())
+            np.savez(stream, **arrays)  # type: ignore[arg-type]
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)

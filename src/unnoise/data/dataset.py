@@ -1,9 +1,8 @@
-"""A data set held in memory: raw values, labels and their description."""
+"""A data set: raw values, in memory or in their files, labels and their description."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -11,33 +10,45 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from ..errors import DataError, InvalidArgument, unknown
+from ..errors import DataError, InvalidArgument, need_count, unknown
+from .measure import Measured, fingerprint, scale
+from .measure import measure as measure_rows
+from .order import Blocks, order, permutation
 from .parts import divide
+from .ranges import ends, inside, pair, scale_of
+from .rows import Chosen, Kept, Rows
 from .spec import DTYPES, NORMALISATIONS, DataSpec, Range
 
-MAX_BYTES = 8 * 2**30  # of raw values; more is refused before it is read
+MAX_BYTES = 4 * 2**30  # of raw values held in memory; more are left in their files
+KEPT_BYTES = 2**26  # of a held-out part of data in files: smaller ones are read once and kept
 
 
 class Dataset:
     """Raw values with their labels, and a `DataSpec` that says how to read them.
 
-    values: (n, *event), uint8 or float32 as `spec.dtype` says. labels: (n,) int64 in
-    0…classes−1, or None exactly when the spec has no class names. notes: what the source left out
-    or changed, in plain words. Raises DataError where they do not fit together.
+    values: (n, *event), uint8 or float32 as `spec.dtype` says; a Tensor in memory, or `Rows` that
+    are read when asked for. labels: (n,) int64 in 0…classes−1, or None exactly when the spec has
+    no class names. notes: what the source left out or changed, in plain words. blocks: which
+    samples lie together in shards. measured, identity: of values in files, what was found of them
+    and the fingerprint. Raises DataError where they do not fit together.
     """
 
-    __slots__ = ("labels", "notes", "spec", "values")
+    __slots__ = ("_identity", "_measured", "_values", "blocks", "labels", "notes", "spec")
 
     def __init__(
         self,
-        values: Tensor,
+        values: Tensor | Rows,
         labels: Tensor | None,
         spec: DataSpec,
         notes: Sequence[str] = (),
+        blocks: Blocks | None = None,
+        measured: Measured | None = None,
+        identity: str | None = None,
     ) -> None:
-        if values.dtype != DTYPES[spec.dtype] or tuple(values.shape[1:]) != spec.shape:
+        event = tuple(values.shape[1:]) if isinstance(values, Tensor) else tuple(values.shape)
+        if values.dtype != DTYPES[spec.dtype] or event != spec.shape:
             raise DataError(
-                f"values are {values.dtype} of shape {tuple(values.shape)}; {spec.name!r} is "
+                f"values are {values.dtype} of shape {event} a sample; {spec.name!r} is "
                 f"described as {spec.dtype} events of shape {spec.shape}"
             )
         if len(values) == 0:
@@ -45,7 +56,7 @@ class Dataset:
         if (labels is None) != (spec.class_names is None):
             raise DataError(f"{spec.name!r} must have labels and class names, or neither")
         if labels is not None:
-            if labels.dtype != torch.int64 or labels.shape != values.shape[:1]:
+            if labels.dtype != torch.int64 or labels.shape != (len(values),):
                 raise DataError(
                     f"labels are {labels.dtype} of shape {tuple(labels.shape)}; give "
                     f"{len(values)} of int64, one a sample"
@@ -57,12 +68,13 @@ class Dataset:
                     f"label {int(labels[row])} of sample {row} is out of range; "
                     f"{spec.name!r} has classes 0 to {spec.classes - 1}"
                 )
-        self.values, self.labels, self.spec, self.notes = values, labels, spec, tuple(notes)
+        self._values, self.labels, self.spec, self.notes = values, labels, spec, tuple(notes)
+        self.blocks, self._measured, self._identity = blocks, measured, identity
 
     @classmethod
     def of(
         cls,
-        values: Tensor,
+        values: Tensor | Rows,
         labels: Tensor | None,
         *,
         name: str,
@@ -74,8 +86,12 @@ class Dataset:
         value_range: Range | None = None,
         normalisation: str = "standardise",
         notes: Sequence[str] = (),
+        blocks: Blocks | None = None,
+        measured: Measured | None = None,
     ) -> Dataset:
         """Describe values by measuring them. value_range None: 0…255 for uint8, else measured.
+
+        measured: of `Rows`, where they have been measured already.
 
         Raises DataError for fewer than two samples, values outside a declared range, or values
         that are all the same; InvalidArgument for an unknown normalisation.
@@ -91,18 +107,30 @@ class Dataset:
         if value_range is None and values.dtype == torch.uint8:
             value_range = (0.0, 255.0)
         if value_range is not None:
-            value_range = _pair(value_range)
-        low, high = float(values.min()), float(values.max())
+            value_range = pair(value_range)
+        if isinstance(values, Rows):
+            measured = measured or measure_rows(values, labels)
+            assert measured is not None
+            low, high, identity = measured.low, measured.high, measured.fingerprint
+        else:
+            low, high = float(values.min()), float(values.max())
+            measured, identity = None, None  # of shards below: the same wherever the values are
         if low == high:
             raise DataError(f"every value of {name!r} is {low:g}; there is nothing to learn")
         if value_range is None:
             value_range = (low, high)
-        _inside(values, value_range, low, high)
-        mean, std = _scale(values, normalisation, value_range)
+        inside(values, value_range, low, high)
+        if measured is None:
+            assert isinstance(values, Tensor)
+            mean, std = scale_of(values, normalisation, value_range)
+            whole = fingerprint(values, labels)
+        else:
+            mean, std = ends(value_range) if normalisation == "range" else measured.scale()
+            whole = measured.fingerprint
         spec = DataSpec(
             name=name,
             modality=modality,
-            shape=tuple(values.shape[1:]),
+            shape=tuple(values.shape[1:] if isinstance(values, Tensor) else values.shape),
             dtype="uint8" if values.dtype == torch.uint8 else "float32",
             value_range=value_range,
             range_declared=declared,
@@ -113,12 +141,42 @@ class Dataset:
             class_names=None if class_names is None else tuple(class_names),
             licence=licence,
             source=source,
-            fingerprint=fingerprint(values, labels),
+            fingerprint=whole,
         )
-        return cls(values, labels, spec, notes)
+        if isinstance(values, Rows):
+            blocks = values.blocks
+        elif blocks is not None:
+            identity = whole
+        return cls(values, labels, spec, notes, blocks, measured, identity)
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self._values)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the values stay in their files."""
+        return isinstance(self._values, Rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all raw values, wherever they are."""
+        return self._values.nbytes
+
+    @property
+    def values(self) -> Tensor:
+        """All raw values, (n, *event); of values in files a new copy every time.
+
+        Raises DataError above MAX_BYTES: use `batch`, or `sample(n)`.
+        """
+        if not isinstance(self._values, Rows):
+            return self._values
+        if self._values.nbytes > MAX_BYTES:
+            raise DataError(
+                f"the {len(self)} samples of {self.spec.name!r} take {self.nbytes / 2**30:.1f} GiB "
+                f"and at most {MAX_BYTES / 2**30:.0f} are held in memory; read them by "
+                "batch(indices), or take some by sample(n)"
+            )
+        return self._values.whole()
 
     def __repr__(self) -> str:
         return f"Dataset({self.spec.name!r}, n={len(self)}, shape={self.spec.shape})"
@@ -128,15 +186,39 @@ class Dataset:
     ) -> tuple[Float32[Tensor, batch * event], Int64[Tensor, " batch"] | None]:
         """Normalised values and labels of some samples; raises InvalidArgument outside 0…n−1."""
         rows = self._rows(indices)
-        return self.spec.normalise(self.values[rows]), (
+        return self.spec.normalise(self._read(rows)), (
             None if self.labels is None else self.labels[rows]
         )
+
+    def raw(self, indices: Tensor | Sequence[int]) -> Tensor:
+        """Raw values of some samples, wherever they are; raises InvalidArgument outside 0…n−1."""
+        return self._read(self._rows(indices))
+
+    def order(self, seed: int, counter: int, size: int) -> Int64[Tensor, " size"]:
+        """Which samples stand at positions counter … counter + size − 1 of the training stream.
+
+        See `order.order`: a pure function of (seed, counter, size), every epoch each sample once;
+        the same whether the values are in memory or in files.
+        """
+        return order(seed, len(self), counter, size, self.blocks)
 
     def subset(self, indices: Tensor | Sequence[int]) -> Dataset:
         """Some of the samples, under the same description."""
         rows = self._rows(indices)
+        return self._subset(rows, self.spec)
+
+    def sample(self, n: int, seed: int = 0) -> Dataset:
+        """At most n of the samples, in memory: drawn without replacement, in the order held here.
+
+        What needs all values at once (nearest neighbours, statistics) takes this of values in
+        files. seed: fixes which. n at least the number of samples gives all of them.
+        """
+        need_count("n", n)
+        rows = torch.arange(len(self))
+        if n < len(self):
+            rows = permutation(seed, 0, len(self), "data sample")[:n].sort().values
         labels = None if self.labels is None else self.labels[rows]
-        return Dataset(self.values[rows], labels, self.spec, self.notes)
+        return Dataset(self._read(rows), labels, self.spec, self.notes)
 
     def split(
         self, sizes: Mapping[str, int | None], seed: int, stratified: bool | None = None
@@ -156,11 +238,19 @@ class Dataset:
             )
         by = None if stratified is False else self.labels
         rows = divide(len(self), sizes, seed, by)
-        training = self.values[next(iter(rows.values()))]
-        mean, std = _scale(training, self.spec.normalisation, self.spec.value_range)
+        first = next(iter(rows))
+        mean, std = self.spec.mean, self.spec.std
+        if self.spec.normalisation == "standardise":
+            if self._measured is not None:
+                mean, std = self._measured.scale(rows[first])
+            else:
+                mean, std = scale(self._read(rows[first]))
         spec = replace(self.spec, mean=mean, std=std)
-        whole = Dataset(self.values, self.labels, spec, self.notes)
-        return {part: whole.subset(chosen) for part, chosen in rows.items()}
+        parts = {part: self._subset(chosen, spec) for part, chosen in rows.items()}
+        for part, data in parts.items():
+            if part != first and data.nbytes <= KEPT_BYTES and isinstance(data._values, Rows):
+                data._values = Kept(data._values)
+        return parts
 
     def class_counts(self) -> dict[str, int]:
         """Class name → number of samples, in the order of the classes."""
@@ -170,8 +260,30 @@ class Dataset:
         return dict(zip(self.spec.class_names, counts, strict=True))
 
     def fingerprint(self) -> str:
-        """SHA-256 of the samples held here (of a part: not that of the whole data set)."""
+        """SHA-256 of the samples held here (of a part: not that of the whole data set).
+
+        Of values in files or shards, a part's is that of the whole and of the indices it takes.
+        """
+        if self._identity is not None:
+            return self._identity
         return fingerprint(self.values, self.labels)
+
+    def _read(self, rows: Int64[Tensor, " m"]) -> Tensor:
+        return self._values.read(rows) if isinstance(self._values, Rows) else self._values[rows]
+
+    def _subset(self, rows: Int64[Tensor, " m"], spec: DataSpec) -> Dataset:
+        labels = None if self.labels is None else self.labels[rows]
+        blocks = None if self.blocks is None else self.blocks.chosen(rows)
+        identity = None
+        if self._identity is not None:
+            digest = hashlib.sha256(f"part of {self._identity};".encode())
+            digest.update(rows.numpy().astype("<i8").tobytes())
+            identity = digest.hexdigest()
+        if not isinstance(self._values, Rows):
+            return Dataset(self._values[rows], labels, spec, self.notes, blocks, identity=identity)
+        assert self._measured is not None
+        values, measured = Chosen(self._values, rows), self._measured.chosen(rows)
+        return Dataset(values, labels, spec, self.notes, blocks, measured, identity)
 
     def _rows(self, indices: Tensor | Sequence[int]) -> Tensor:
         rows = torch.as_tensor(indices)
@@ -186,66 +298,3 @@ class Dataset:
                 f"indices reach from {low} to {high}; {self.spec.name!r} has 0 to {len(self) - 1}"
             )
         return rows.to(torch.int64)
-
-
-def fingerprint(values: Tensor, labels: Tensor | None) -> str:
-    """SHA-256 over dtype, shape and little-endian bytes of the values and the labels."""
-    digest = hashlib.sha256()
-    for part in (values, labels):
-        if part is None:
-            digest.update(b"none;")
-            continue
-        array = part.detach().cpu().contiguous().numpy()
-        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        digest.update(f"{array.dtype.name}{array.shape};".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
-
-
-def _pair(value_range: Range) -> tuple[float, float]:
-    try:
-        low, high = (float(edge) for edge in value_range)
-        sound = math.isfinite(low) and math.isfinite(high) and low < high
-    except (TypeError, ValueError):
-        sound = False
-    if not sound:
-        raise InvalidArgument(
-            f"value_range is {value_range!r}; give two finite numbers, the lower one first"
-        )
-    return low, high
-
-
-def _scale(
-    values: Tensor, normalisation: str, value_range: tuple[float, float]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std that normalise; a channel that never changes gets std 1 and so becomes 0."""
-    low, high = value_range
-    if normalisation == "range":
-        return ((low + high) / 2,), ((high - low) / 2,)
-    mean, std = [], []
-    for channel in range(values.shape[1]):
-        column = values[:, channel]
-        if values.dtype == torch.uint8:
-            count = torch.bincount(column.flatten().to(torch.int32), minlength=256).double()
-            level = torch.arange(256, dtype=torch.float64)
-            centre = (count @ level) / count.sum()
-            spread = ((count @ (level - centre) ** 2) / count.sum()).sqrt()
-        else:
-            wide = column.double()
-            centre, spread = wide.mean(), wide.std(correction=0)
-        still = bool(column.min() == column.max())
-        mean.append(float(centre))
-        std.append(1.0 if still else float(spread))
-    return tuple(mean), tuple(std)
-
-
-def _inside(values: Tensor, value_range: tuple[float, float], low: float, high: float) -> None:
-    least, most = torch.tensor(value_range, dtype=torch.float32).tolist()
-    if least <= low and high <= most:
-        return
-    wrong = ((values < least) | (values > most)).flatten()
-    at = tuple(int(i) for i in torch.unravel_index(wrong.int().argmax(), values.shape))
-    raise DataError(
-        f"value {float(values[at]):g} at {list(at)} lies outside the declared value_range "
-        f"{tuple(value_range)}; values reach from {low:g} to {high:g}, declare that range or clip"
-    )

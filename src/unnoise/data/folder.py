@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from ..errors import DataError, InvalidArgument, unknown
-from .dataset import MAX_BYTES, Dataset
-from .labels import encode_labels
+from ..errors import DataError
+from .dataset import Dataset
+from .faults import STRICT, Faults
+from .found import Found, one_mode, one_size, size_notes
 from .metadata import FILE_NAME, read_metadata
-from .pictures import EXTENSIONS, MODES, Header, read_header, read_picture
+from .pictures import EXTENSIONS, Header
+from .stores import Files, Pictures, read_headers
 
 _PART_NAMES = {"train", "training", "test", "val", "valid", "validation"}
 
@@ -25,7 +26,7 @@ class FolderScan:
 
     files: relative to the folder, sorted (as listed where there is metadata). found: a label a
     file, or None. places: where each label is written. headers: size and colour of each picture.
-    notes: what was left out.
+    notes: what was left out, and left_out, file by file.
     """
 
     folder: Path
@@ -34,6 +35,7 @@ class FolderScan:
     places: tuple[str, ...]
     headers: tuple[Header, ...]
     notes: tuple[str, ...] = field(default=())
+    left_out: tuple[str, ...] = field(default=())
 
     @property
     def sizes(self) -> Counter[tuple[int, int]]:
@@ -43,16 +45,19 @@ class FolderScan:
     @property
     def mode(self) -> str:
         """L where every picture is grey (1, L, LA, 16-bit), RGB otherwise; a palette is colour."""
-        return "L" if all(header.grey for header in self.headers) else "RGB"
+        return one_mode("auto", self.headers)
 
 
-def scan_folder(path: str | Path, *, labelled: bool = True) -> FolderScan:
+def scan_folder(path: str | Path, *, labelled: bool = True, faults: Faults = STRICT) -> FolderScan:
     """Look through a folder of pictures.
 
     With metadata.jsonl, the pictures and labels are those it lists. Without, the first level of
     sub-folders are the classes, or all pictures lie in the folder itself and have no labels.
     Hidden files (`._x.jpg`, `.DS_Store`, `__MACOSX`) and files that are not pictures are left
-    out and noted. labelled=False: every picture in the folder and below, without labels.
+    out and noted. labelled=False: every picture in the folder and below, without labels. Links to
+    pictures, and at the first level to folders, are the user's own: followed, and noted where they
+    lead out. Names in metadata.jsonl never lead out, not by a link either. faults: where a check
+    collects what is wrong.
 
     Raises DataError for a folder that is absent or has no pictures, pictures beside class folders
     or not listed, sub-folders named as parts (train, test, …), and any picture whose header is
@@ -62,7 +67,8 @@ def scan_folder(path: str | Path, *, labelled: bool = True) -> FolderScan:
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}; check the path")
     notes: list[str] = []
-    files = _pictures(folder, notes)
+    left_out: list[str] = []
+    files = _pictures(folder, notes, left_out)
     if not files:
         raise DataError(
             f"{folder} holds no pictures; put some in it or in class sub-folders "
@@ -71,11 +77,14 @@ def scan_folder(path: str | Path, *, labelled: bool = True) -> FolderScan:
     found: list[int | str] | None = None
     places: list[str] = []
     if labelled and (folder / FILE_NAME).exists():
-        files, found, places = _listed(folder, files, notes)
+        files, found, places = _listed(folder, files, notes, faults)
     elif labelled and any("/" in name for name in files):
-        found = _class_folders(folder, files, notes)
+        files, found = _class_folders(folder, files, notes, faults)
         places = [f"the folder of {name}" for name in files]
-    headers = [read_header(folder / name) for name in files]
+    good, headers = read_headers(Files(folder, files), faults)
+    files = [files[i] for i in good]
+    found = None if found is None else [found[i] for i in good]
+    places = [places[i] for i in good] if places else places
     moving = [name for name, h in zip(files, headers, strict=True) if h.frames > 1]
     if moving:
         notes.append(f"{len(moving)} moving or many-page file(s) (first: {moving[0]}): first frame")
@@ -86,6 +95,7 @@ def scan_folder(path: str | Path, *, labelled: bool = True) -> FolderScan:
         tuple(places),
         tuple(headers),
         tuple(notes),
+        tuple(left_out),
     )
 
 
@@ -99,54 +109,65 @@ def open_folder(
     class_names: Sequence[str] | None = None,
     name: str | None = None,
     licence: str = "not stated",
+    stream: bool | None = None,
 ) -> Dataset:
     """Decode a folder of pictures into bytes, (n, 1 or 3, height, width).
 
     path: the folder, read as `scan_folder` says. size: a side or (height, width) to which every
     picture is centre-cropped and resampled; needed where sizes differ. mode: L, RGB, or auto
     (`FolderScan.mode`). Each kind of file is treated as `read_picture` says. class_names: order
-    of the classes. Raises DataError for what `scan_folder` refuses, damaged pictures, differing
-    sizes without `size`, and labels that do not fit.
+    of the classes. stream: decode each picture when it is needed, every time; by default where
+    all take more than MAX_BYTES. Raises DataError for what `scan_folder` refuses, damaged
+    pictures, differing sizes without `size`, and labels that do not fit.
     """
-    if mode not in ("auto", *MODES):
-        raise unknown("mode", mode, ("auto", *MODES))
-    target = _target(size)
-    scan = scan_folder(path, labelled=labelled)
-    labels, names = None, None
-    if scan.found is not None:
-        labels, names = encode_labels(scan.found, class_names, lambda i: f"{scan.places[i]}: label")
-    elif class_names is not None:
-        raise InvalidArgument(f"class_names were given, but the pictures of {path} have no labels")
-    notes = list(scan.notes)
-    target = _one_size(scan) if target is None else target
-    smaller = sum(h < target[0] or w < target[1] for h, w in scan.sizes.elements())
-    if smaller:
-        notes.append(f"{smaller} picture(s) smaller than {target[0]} × {target[1]} were enlarged")
-    mode = scan.mode if mode == "auto" else mode
-    shape = (len(scan.files), MODES[mode], *target)
-    if torch.Size(shape).numel() > MAX_BYTES:
-        raise DataError(
-            f"{path} decodes to {torch.Size(shape).numel() / 2**30:.1f} GiB and at most "
-            f"{MAX_BYTES / 2**30:.0f} are held in memory; pass a smaller size="
-        )
-    values = torch.empty(shape, dtype=torch.uint8)
-    for row, file in enumerate(_progress(scan.files)):
-        values[row] = torch.from_numpy(read_picture(scan.folder / file, mode, target).copy())
-    return Dataset.of(
-        values,
-        labels,
-        name=name or scan.folder.resolve().name or "pictures",
+    found = find_folder(
+        path,
+        size=size,
+        mode=mode,
+        labelled=labelled,
+        normalisation=normalisation,
+        class_names=class_names,
+        name=name,
+        licence=licence,
+    )
+    return found.dataset(stream)
+
+
+def find_folder(
+    path: str | Path,
+    faults: Faults = STRICT,
+    *,
+    size: int | tuple[int, int] | None = None,
+    mode: str = "auto",
+    labelled: bool = True,
+    **options: Any,
+) -> Found:
+    """The pictures of a folder before they are decoded; options are those of `open_folder`."""
+    one_mode(mode, ())
+    if size is not None:
+        one_size(size, (), str(path))
+    scan = scan_folder(path, labelled=labelled, faults=faults)
+    if not scan.headers:
+        raise DataError(f"no picture of {path} is sound")
+    mode = one_mode(mode, scan.headers)
+    target = one_size(size, scan.headers, str(scan.folder), faults)
+    name = options.pop("name", None) or scan.folder.resolve().name or "pictures"
+    return Found(
+        Pictures(Files(scan.folder, scan.files), mode, target),
+        scan.found,
+        name=name,
         modality="image",
         channels=mode,
-        class_names=names,
-        licence=licence,
         source=f"folder {scan.folder.resolve().name}",
-        normalisation=normalisation,
-        notes=notes,
+        label_place=lambda i: f"{scan.places[i]}: label",
+        notes=[*scan.notes, *size_notes(target, scan.headers)],
+        headers=list(scan.headers),
+        left_out=scan.left_out,
+        **options,
     )
 
 
-def _pictures(folder: Path, notes: list[str]) -> list[str]:
+def _pictures(folder: Path, notes: list[str], left_out: list[str]) -> list[str]:
     """Relative paths of the pictures, sorted; the others are noted."""
     pictures, hidden, others = [], [], []
 
@@ -167,10 +188,19 @@ def _pictures(folder: Path, notes: list[str]) -> list[str]:
                     pictures.append(relative)
                 elif relative != FILE_NAME:
                     others.append(relative)
+    root = folder.resolve()
+    out = [
+        name
+        for name in [p.name for p in linked] + [n for n in pictures if (folder / n).is_symlink()]
+        if not (folder / name).resolve().is_relative_to(root)
+    ]
+    if out:
+        notes.append(f"{len(out)} link(s) out of the folder were followed (first: {min(out)})")
     if hidden:
         notes.append(f"{len(hidden)} hidden file(s) left out (first: {min(hidden)})")
     if others:
         notes.append(f"{len(others)} file(s) that are not pictures left out (first: {min(others)})")
+    left_out += sorted(hidden) + sorted(others)
     return sorted(pictures)
 
 
@@ -179,14 +209,17 @@ def _hidden(name: str) -> bool:
 
 
 def _listed(
-    folder: Path, files: list[str], notes: list[str]
+    folder: Path, files: list[str], notes: list[str], faults: Faults
 ) -> tuple[list[str], list[int | str] | None, list[str]]:
-    entries, unused = read_metadata(folder)
+    entries, unused, lines = read_metadata(folder, faults)
     if unused:
         notes.append(f"columns of {FILE_NAME} that are not used: {', '.join(unused)}")
     listed = [entry.file_name for entry in entries]
-    extra = sorted(set(files) - set(listed))
-    if extra:
+    extra = sorted(set(files) - set(lines))
+    if extra and not faults.strict:
+        for name in extra:
+            faults.add("not listed", f"{folder / name} is not listed in {FILE_NAME}")
+    elif extra:
         raise DataError(
             f"{folder / FILE_NAME} does not list {len(extra)} of the pictures (first: {extra[0]}); "
             "list them or move them away"
@@ -196,13 +229,17 @@ def _listed(
     return listed, found or None, places
 
 
-def _class_folders(folder: Path, files: list[str], notes: list[str]) -> list[int | str]:
+def _class_folders(
+    folder: Path, files: list[str], notes: list[str], faults: Faults
+) -> tuple[list[str], list[int | str]]:
     loose = [name for name in files if "/" not in name]
     if loose:
-        raise DataError(
+        faults.add(
+            "without class",
             f"{folder} has pictures of its own (first: {loose[0]}) beside sub-folders with "
-            "pictures; move them into a class folder, or pass labelled=False"
+            "pictures; move them into a class folder, or pass labelled=False",
         )
+        files = [name for name in files if "/" in name]
     classes = [name.split("/", 1)[0] for name in files]
     parts = sorted(set(classes))
     if {name.lower() for name in parts} <= _PART_NAMES:
@@ -214,31 +251,4 @@ def _class_folders(folder: Path, files: list[str], notes: list[str]) -> list[int
     empty = sorted(present - set(classes))
     if empty:
         notes.append(f"sub-folder(s) without pictures, no classes: {', '.join(empty)}")
-    return list(classes)
-
-
-def _target(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
-    sound = all(isinstance(s, int) and not isinstance(s, bool) and s >= 1 for s in sides)
-    if len(sides) != 2 or not sound:
-        raise InvalidArgument(f"size is {size!r}; give one side or (height, width), 1 or more")
-    return sides[0], sides[1]
-
-
-def _one_size(scan: FolderScan) -> tuple[int, int]:
-    if len(scan.sizes) == 1:
-        return scan.headers[0].size
-    some = [f"{h} × {w} ({count})" for (h, w), count in scan.sizes.most_common(5)]
-    more = f" and {len(scan.sizes) - 5} more" if len(scan.sizes) > 5 else ""
-    raise DataError(
-        f"the pictures of {scan.folder} differ in size (height × width): {', '.join(some)}{more}; "
-        "pass size=, such as size=64, to crop and resample them to one"
-    )
-
-
-def _progress(files: tuple[str, ...]) -> Iterable[str]:
-    from tqdm import tqdm
-
-    return tqdm(files, desc="reading pictures", unit="", disable=None, leave=False, delay=1)
+    return files, list(classes)

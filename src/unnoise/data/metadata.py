@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
+from .faults import STRICT, Faults
 from .spec import strict_json
 
 FILE_NAME = "metadata.jsonl"
@@ -21,8 +22,10 @@ class Entry:
     line: int
 
 
-def read_metadata(folder: Path) -> tuple[list[Entry], list[str]]:
-    """Entries in the order of the file, and the names of the columns that are not used.
+def read_metadata(
+    folder: Path, faults: Faults = STRICT
+) -> tuple[list[Entry], list[str], dict[str, int]]:
+    """Entries in the order of the file, the columns that are not used, and file → its line.
 
     Each line needs `file_name`, a path inside the folder, and may have `label` or `class`; either
     all lines have a label or none. Raises DataError naming the file and the line when it cannot
@@ -40,25 +43,34 @@ def read_metadata(folder: Path) -> tuple[list[Entry], list[str]]:
         if not content.strip():
             continue
         place = f"{path} line {line}"
-        item = strict_json(content, place)
-        if not isinstance(item, dict):
-            raise DataError(f"{place} is not an object; write {{'file_name': …, 'label': …}}")
-        name = _file_name(item.get("file_name"), folder, place)
-        if name in seen:
-            raise DataError(f"{place} names {name!r}, as line {seen[name]} does; keep one of them")
-        seen[name] = line
-        entries.append(Entry(name, _label(item, place), line))
+        try:
+            item = strict_json(content, place)
+            if not isinstance(item, dict):
+                raise DataError(f"{place} is not an object; write {{'file_name': …, 'label': …}}")
+            name = _file_name(item.get("file_name"), folder, place)
+            if name in seen:
+                raise DataError(
+                    f"{place} names {name!r}, as line {seen[name]} does; keep one of them"
+                )
+            seen[name] = line
+            entry = Entry(name, _label(item, place), line)
+        except DataError as error:
+            faults.add("metadata", error)
+            continue
+        entries.append(entry)
         unused |= dict.fromkeys(key for key in item if key not in ("file_name", *_LABELS))
-    if not entries:
+    if not entries and not faults.found:
         raise DataError(f"{path} names no files; write one JSON object a line or remove it")
-    first = entries[0]
-    for entry in entries:
+    for entry in list(entries):
+        first = entries[0]
         if type(entry.label) is not type(first.label):
-            raise DataError(
+            faults.add(
+                "metadata",
                 f"{path} line {entry.line} has label {entry.label!r} and line {first.line} has "
-                f"{first.label!r}; give all lines a name, all a number, or none a label"
+                f"{first.label!r}; give all lines a name, all a number, or none a label",
             )
-    return entries, list(unused)
+            entries.remove(entry)
+    return entries, list(unused), seen
 
 
 def _file_name(name: object, folder: Path, place: str) -> str:

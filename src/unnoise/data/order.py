@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, Integer
 from torch import Tensor
 
 from ..errors import need_count
 from ..randomness import Streams
+
+WINDOW_BYTES = 2**28  # of stored data, among which samples of shards are mixed
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """Which samples lie together in storage that is dear to open, and how large each lump is.
+
+    of: the block of every sample, (n,). sizes: bytes of each block as stored.
+    """
+
+    of: Integer[Tensor, " n"]
+    sizes: tuple[int, ...]
+
+    def chosen(self, rows: Int64[Tensor, " m"]) -> Blocks:
+        """The blocks of some of the samples."""
+        return Blocks(self.of[rows], self.sizes)
 
 
 @lru_cache(maxsize=4)
@@ -20,7 +38,29 @@ def permutation(seed: int, epoch: int, n: int, purpose: str = "data order") -> I
     return torch.argsort(keys, stable=True)
 
 
-def order(seed: int, n: int, counter: int, size: int) -> Int64[Tensor, " size"]:
+@lru_cache(maxsize=4)
+def block_permutation(seed: int, epoch: int, blocks: Blocks) -> Int64[Tensor, " n"]:
+    """`permutation`, with the samples of a window of blocks brought together.
+
+    The blocks come in an order drawn for the epoch; windows are consecutive ones of at most
+    WINDOW_BYTES (or a single larger block). Where one window holds all, this is `permutation`.
+    """
+    mixed = permutation(seed, epoch, len(blocks.of))
+    present, inside = torch.unique(blocks.of, return_inverse=True)
+    window = torch.empty(len(present), dtype=torch.int64)
+    at, held = 0, 0
+    for block in permutation(seed, epoch, len(present), "data blocks").tolist():
+        size = blocks.sizes[int(present[block])]
+        if held and held + size > WINDOW_BYTES:
+            at, held = at + 1, 0
+        window[block] = at
+        held += size
+    return mixed[torch.argsort(window[inside[mixed]], stable=True)]
+
+
+def order(
+    seed: int, n: int, counter: int, size: int, blocks: Blocks | None = None
+) -> Int64[Tensor, " size"]:
     """Which samples stand at positions counter … counter + size − 1 of the training stream.
 
     Position p is place p mod n of the permutation of epoch p // n, so every epoch visits each
@@ -29,7 +69,8 @@ def order(seed: int, n: int, counter: int, size: int) -> Int64[Tensor, " size"]:
     counter + r·size and advances by k·size.
 
     seed: of the run. n: samples in the data set. counter: samples seen so far. size: how many
-    are wanted. Raises InvalidArgument for n or size below 1 or a negative counter.
+    are wanted. blocks: of data in shards, whose permutation is `block_permutation`. Raises
+    InvalidArgument for n or size below 1 or a negative counter.
     """
     need_count("n", n)
     need_count("counter", counter, 0)
@@ -37,7 +78,11 @@ def order(seed: int, n: int, counter: int, size: int) -> Int64[Tensor, " size"]:
     pieces = []
     while size > 0:
         epoch, place = divmod(counter, n)
-        piece = permutation(seed, epoch, n)[place : place + size]
+        if blocks is None:
+            whole = permutation(seed, epoch, n)
+        else:
+            whole = block_permutation(seed, epoch, blocks)
+        piece = whole[place : place + size]
         pieces.append(piece)
         counter, size = counter + len(piece), size - len(piece)
     return torch.cat(pieces)

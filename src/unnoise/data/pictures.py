@@ -1,7 +1,8 @@
-"""One picture file made into an array of bytes, by a stated rule for every kind of file."""
+"""One picture made into an array of bytes, by a stated rule for every kind of file."""
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,52 +26,66 @@ MAX_PIXELS = 89_478_485  # 256 MiB at 3 bytes a pixel
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _GREY = ("1", "L", "LA", "I")
 _ORIENTATION = 0x0112
+MAX_SCANS = (
+    100  # of a progressive JPEG, each a walk over the picture; 20 of the largest, real ones have 10
+)
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture says of itself: (height, width) upright, whether it is grey, its frames."""
+    """What a picture says of itself: (height, width) upright, whether it is grey, its frames.
+
+    mode: as Pillow names it (L, RGB, P, CMYK, I;16, …).
+    """
 
     size: tuple[int, int]
     grey: bool
     frames: int
+    mode: str = ""
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path | bytes, name: str | None = None) -> Header:
     """Look at a picture without decoding it.
 
-    Raises DataError, naming the file, when it is no picture or has more than MAX_PIXELS pixels.
+    path: the file, or its bytes with the `name` to call it in messages. Raises DataError, naming
+    it, when it is no picture or has more than MAX_PIXELS pixels.
     """
-    with _opened(path) as picture:
+    with _opened(path, name or str(path)) as picture:
         width, height = picture.size
+        if picture.format == "TIFF":  # Pillow says the size upright, of others as stored
+            width, height = (int(picture.tag_v2[tag]) for tag in (256, 257))
         if picture.getexif().get(_ORIENTATION) in (5, 6, 7, 8):
             width, height = height, width
         frames = 1 if picture.format in ("JPEG", "MPO") else getattr(picture, "n_frames", 1)
-        return Header((height, width), _is_grey(picture), frames)
+        return Header((height, width), _is_grey(picture), frames, picture.mode)
 
 
 def read_picture(
-    path: Path, mode: str, size: tuple[int, int] | None = None
+    path: Path | bytes, mode: str, size: tuple[int, int] | None = None, name: str | None = None
 ) -> UInt8[np.ndarray, "channels height width"]:
     """Decode a picture into bytes of `mode`, L or RGB.
 
     In this order: the first frame is taken; it is turned upright as its EXIF orientation says;
-    16-bit grey is divided by 257 and rounded; a palette is looked up; anything transparent is
-    laid over white; CMYK, YCbCr, LAB and HSV become RGB by Pillow's conversion, without a colour
-    profile; colour becomes grey by ITU-R 601 luma where L is asked for. With `size` (height,
-    width) the largest centred part of that shape is kept and resampled bicubically; large JPEGs
-    are decoded at a fraction of their size that is still at least twice the one asked for.
+    16-bit grey is divided by 257 and rounded, of 16-bit colour and of 16-bit grey with alpha the
+    high byte is taken (as Pillow reads them); a palette is looked up; anything transparent is laid
+    over white; CMYK (in JPEGs inverted, as Adobe stores it), YCbCr, LAB and HSV become RGB by
+    Pillow's conversion; colour profiles (ICC) and gamma are not applied; colour becomes grey by
+    ITU-R 601 luma where L is asked for. With `size` (height, width) the largest centred part of
+    that shape is kept and resampled bicubically; large JPEGs are decoded at a fraction of their
+    size that is still at least twice the one asked for. path: the file, or its bytes with the
+    `name` to call it in messages.
 
     Raises DataError, naming the file, when it is damaged, too large, or holds floats or whole
     numbers beyond 16 bits, which have no known range.
     """
     from PIL import Image, ImageOps
 
-    with _opened(path) as picture:
+    name = name or str(path)
+    with _opened(path, name) as picture:
         if size is not None:
             picture.draft(None, (2 * max(size), 2 * max(size)))
         picture.load()
-        flat = _flat(ImageOps.exif_transpose(picture), path).convert(mode)
+        flat = _flat(ImageOps.exif_transpose(picture), name).convert(mode)
         if size is not None and (flat.height, flat.width) != size:
             flat = ImageOps.fit(flat, (size[1], size[0]), Image.Resampling.BICUBIC)
         array = np.asarray(flat)
@@ -78,32 +93,48 @@ def read_picture(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path | bytes, name: str) -> Iterator[Any]:
     from PIL import Image
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as picture:
+            if isinstance(path, Path) and path.exists() and not path.is_file():
+                raise DataError(f"{name} is no plain file, so no picture; move it away")
+            source = io.BytesIO(path) if isinstance(path, bytes) else path
+            with Image.open(source, formats=_FORMATS) as picture:
                 pixels = picture.width * picture.height
                 if pixels > MAX_PIXELS:
-                    raise DataError(_too_large(path, f"{picture.width} × {picture.height}"))
+                    raise DataError(_too_large(name, f"{picture.width} × {picture.height}"))
+                if picture.format in ("JPEG", "MPO") and picture.info.get("progressive"):
+                    _few_scans(path, pixels, name)
                 yield picture
     except (DataError, MemoryError):
         raise
     except FileNotFoundError:
-        raise DataError(f"there is no file {path}; check the path") from None
+        raise DataError(f"there is no file {name}; check the path") from None
     except Image.DecompressionBombError as error:
-        raise DataError(_too_large(path, "far too many")) from error
+        raise DataError(_too_large(name, "far too many")) from error
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ValueError, …
         raise DataError(
-            f"{path} is not a sound picture: {error}; replace it or move it away"
+            f"{name} is not a sound picture: {error}; replace it or move it away"
         ) from error
 
 
-def _too_large(path: Path, pixels: str) -> str:
+def _few_scans(path: Path | bytes, pixels: int, name: str) -> None:
+    content = path if isinstance(path, bytes) else path.read_bytes()
+    scans = content.count(b"\xff\xda")
+    most = min(MAX_SCANS, 20 * MAX_PIXELS // max(1, pixels))
+    if scans > most:
+        raise DataError(
+            f"{name} is a JPEG of {scans} scans, more than the {most} that are decoded here; "
+            "save it again"
+        )
+
+
+def _too_large(name: str, pixels: str) -> str:
     return (
-        f"{path} declares {pixels} pixels, more than the {MAX_PIXELS:,} that are decoded here; "
+        f"{name} declares {pixels} pixels, more than the {MAX_PIXELS:,} that are decoded here; "
         "make it smaller or move it away"
     )
 
@@ -112,17 +143,17 @@ def _is_grey(picture: Image) -> bool:
     return picture.mode in _GREY or picture.mode.startswith("I;16")
 
 
-def _flat(picture: Image, path: Path) -> Image:
+def _flat(picture: Image, name: str) -> Image:
     """The picture without depth beyond 8 bits and without transparency, in L or RGB."""
     from PIL import Image
 
     if picture.mode == "F":
-        raise DataError(f"{path} holds floats, whose range is not known; give them as a .npy file")
+        raise DataError(f"{name} holds floats, whose range is not known; give them as a .npy file")
     if picture.mode == "I" or picture.mode.startswith("I;16"):
         deep = np.asarray(picture).astype(np.int64)
         if deep.min() < 0 or deep.max() > 65535:
             raise DataError(
-                f"{path} holds numbers from {deep.min()} to {deep.max()}, more than 16 bits; give "
+                f"{name} holds numbers from {deep.min()} to {deep.max()}, more than 16 bits; give "
                 "them as a .npy file with value_range"
             )
         clear = picture.info.get("transparency")

@@ -19,6 +19,7 @@ NORMALISATIONS = ("standardise", "range")
 DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
 Range = tuple[float | int, float | int]
 _CHANNELS = {"L": 1, "RGB": 3}
+_LEAST, _MOST = 1.2e-38, 3.4e38  # what float32, in which values are restored, can hold
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,13 @@ class DataSpec:
         if len(self.shape) != axes or any(size < 1 for size in self.shape):
             _refuse("shape", self.shape, f"{axes} sizes of at least 1 for {self.modality} data")
         low, high = self.value_range
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        if not (_held(low) and _held(high) and low < high):
             _refuse("value_range", self.value_range, "two finite numbers, the lower one first")
         for key in ("mean", "std"):
             numbers = getattr(self, key)
-            if len(numbers) not in (1, self.shape[0]) or not all(map(math.isfinite, numbers)):
+            if len(numbers) not in (1, self.shape[0]) or not all(map(_held, numbers)):
                 _refuse(key, numbers, f"1 or {self.shape[0]} finite numbers, one a channel")
-        if min(self.std) <= 0:
+        if min(self.std) < _LEAST:
             _refuse("std", self.std, "numbers above 0")
         if _CHANNELS.get(self.channels, self.shape[0]) != self.shape[0]:
             _refuse("channels", self.channels, f"a meaning for {self.shape[0]} channels")
@@ -182,7 +183,10 @@ class DataSpec:
 
 
 def strict_json(text: str, what: str) -> Any:
-    """Parse JSON, refusing keys given twice and NaN; raises DataError that names `what`."""
+    """Parse JSON, refusing keys given twice, NaN, numbers beyond 64 bits and half characters.
+
+    Raises DataError that names `what`.
+    """
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -195,10 +199,31 @@ def strict_json(text: str, what: str) -> Any:
     def constant(word: str) -> NoReturn:
         raise ValueError(f"{word} is not a JSON number")
 
+    def real(word: str) -> float:
+        return value if math.isfinite(value := float(word)) else constant(word[:40])
+
+    def whole(word: str) -> int:
+        if len(word) > 20 or not -(2**63) <= (value := int(word)) < 2**64:
+            raise ValueError(f"{word[:40]} does not fit 64 bits")
+        return value
+
     try:
-        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        tree = json.loads(
+            text,
+            object_pairs_hook=pairs,
+            parse_constant=constant,
+            parse_float=real,
+            parse_int=whole,
+        )
+        if "\\ud" in text.lower():  # one half of a pair of surrogates can be written nowhere
+            json.dumps(tree, ensure_ascii=False).encode()
+        return tree
     except (ValueError, RecursionError) as error:
         raise DataError(f"{what} is not sound JSON: {error}") from error
+
+
+def _held(number: float) -> bool:
+    return abs(number) <= _MOST
 
 
 def _refuse(key: str, value: object, wanted: str) -> NoReturn:

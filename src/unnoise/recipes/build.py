@@ -179,8 +179,13 @@ def open_parts(recipe: Recipe) -> tuple[Dataset, dict[str, Dataset]]:
 
     options = recipe.data.model_dump(exclude={"source", "split"}, exclude_none=True)
     data = load_data(recipe.data.source, **options)
+    return data, parts_of(recipe, data)
+
+
+def parts_of(recipe: Recipe, data: Dataset) -> dict[str, Dataset]:
+    """The parts into which a recipe divides data that are open already."""
     split: Split = recipe.data.split
     # parts with a fixed size first would change the division: the order here is part of the split
     sizes: dict[str, int | None] = {"train": split.train}
     sizes |= {n: k for n, k in (("validation", split.validation), ("test", split.test)) if k}
-    return data, data.split(sizes, split.seed)
+    return data.split(sizes, split.seed)

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data import detect, load_data
+from ..data import Dataset, detect, load_data
 from ..errors import InvalidArgument
 from .load import load_recipe, parse_override, shipped
 from .schema import Recipe
+
+SHARDED = ("parquet", "webdataset")
 
 
 def choose(
@@ -19,7 +21,7 @@ def choose(
     size: int | None = None,
     overrides: Sequence[str] = (),
 ) -> Recipe:
-    """A recipe for a built-in data set, a folder of pictures or an array file.
+    """A recipe for a built-in data set, a folder of pictures, an array file or shards.
 
     A built-in one with a shipped recipe of its name gets that. Otherwise the network is a U-Net
     for signals, pictures and volumes (larger ones are cut into patches first) and an MLP for
@@ -27,17 +29,37 @@ def choose(
     more. `size` resizes pictures. Overrides are those of `load_recipe`; data.layout=NCL and the
     like already count when the data are read. Raises DataError where the data cannot be read.
     """
+    return choose_for(what, budget, size, overrides)[0]
+
+
+def choose_for(
+    what: str,
+    budget: str | float | None = None,
+    size: int | None = None,
+    overrides: Sequence[str] = (),
+) -> tuple[Recipe, Dataset | None]:
+    """`choose`, with the data where they had to be opened."""
     source, path = detect(what)
     overrides = list(overrides) + ([] if budget is None else [f"train.budget={budget}"])
     if path is None and source in shipped() and size is None:
-        return load_recipe(source, overrides)
+        return load_recipe(source, overrides), None
     options: dict[str, Any] = {} if path is None else {"path": str(Path(path).resolve())}
     for keys, value in map(parse_override, overrides):
+        if path is not None and keys in (["data", "path"], ["data", "source"]):
+            raise InvalidArgument(
+                f"{'.'.join(keys)}={value} was given beside the data {what}; give one of them"
+            )
         if len(keys) == 2 and keys[0] == "data" and keys[1] not in ("source", "split", "path"):
             options[keys[1]] = value
     if size is not None:
-        if source != "folder":
-            raise InvalidArgument(f"size={size} is for folders of pictures; {what} is {source!r}")
+        if source not in ("folder", *SHARDED):
+            raise InvalidArgument(
+                f"size={size} is for folders of pictures and for shards; {what} is {source!r}"
+            )
+        if options.get("size", size) != size:
+            raise InvalidArgument(
+                f"size={size} and data.size={options['size']} were given; give one of them"
+            )
         options["size"] = size
     data = load_data(source, **options)
     held = min(500, max(20, len(data) // 10)) if len(data) >= 80 else 0
@@ -55,9 +77,9 @@ def choose(
             "patch": patch,
         }
     labelled = bool(spec.classes)
-    return load_recipe(
+    chosen = load_recipe(
         {
-            "name": source if path is None else Path(path).resolve().name or source,
+            "name": source if path is None else _name(source, path, spec.name),
             "about": f"chosen for {len(data)} {spec.modality} samples of shape {spec.shape}",
             "data": {
                 "source": source,
@@ -73,3 +95,9 @@ def choose(
         },
         overrides,
     )
+    return chosen, data
+
+
+def _name(source: str, path: Path, of_data: str) -> str:
+    """The name of the folder or file; of shards, whose path may be a pattern, that of the data."""
+    return of_data if source in SHARDED else Path(path).resolve().name or source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import resources
@@ -11,10 +12,12 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ..errors import RecipeError, nearest, unknown
+from ..bounded import check_tree, read_text
+from ..errors import RecipeError, nearest, shorten, unknown
 from .schema import Recipe, brings_grid
 
 CHOICES = ("kind", "source")  # the keys that say which component a section is
+MOST_YAML, MOST_FAULTS = 96 * 2**10, 20  # bytes read of a file; faults told at once
 UNSAID = {"objective.kind": "denoising"}  # what a section is that does not say it
 SOLVER = ["sample", "solver"]
 KEPT = {"split", "normalisation", "drop", "coupled"}  # what does not depend on the component
@@ -38,12 +41,9 @@ def read_tree(which: str | Path) -> dict[str, Any]:
             f"{path} is a folder, not a recipe; to train on what is in it, give it as --data {path}"
         )
     if path.suffix in (".yaml", ".yml") or path.is_file():
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise RecipeError(f"there is no recipe file {path}; shipped: {', '.join(shipped())}")
-        try:
-            return _parse(path.read_text("utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"recipe {path} cannot be read: {error}") from error
+        return _parse(read_text(path, RecipeError, MOST_YAML), str(path))
     if str(which) not in shipped():
         raise unknown("recipe", str(which), shipped(), RecipeError)
     return _parse((resources.files(__package__) / f"{which}.yaml").read_text("utf-8"), str(which))
@@ -55,7 +55,7 @@ def load_recipe(which: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     Raises RecipeError for what cannot be read, unknown keys (naming the nearest), and values that
     are not allowed.
     """
-    tree = _copy(which) if isinstance(which, Mapping) else read_tree(which)
+    tree = _checked(which) if isinstance(which, Mapping) else read_tree(which)
     parsed = [parse_override(override) for override in overrides]
     _refuse_both_lengths(parsed)
     # another kind first: it forgets the keys of the old one, and none of the other overrides
@@ -69,9 +69,13 @@ def validate(kind: type[BaseModel], tree: Any, what: str) -> Any:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(
-            "\n".join(f"{what}: {_explain(kind, problem)}" for problem in error.errors())
-        ) from error
+        problems = error.errors(include_url=False)
+        said = [f"{what}: {_explain(kind, problem)}" for problem in problems[:MOST_FAULTS]]
+        if len(problems) > MOST_FAULTS:
+            said.append(f"{what}: and {len(problems) - MOST_FAULTS} more faults")
+        raise RecipeError("\n".join(said)) from error
+    except RecursionError as error:
+        raise RecipeError(f"{what} is nested too deeply") from error
 
 
 def dump(recipe: Recipe) -> str:
@@ -111,9 +115,11 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 def _yaml(text: str, where: str) -> Any:
     try:
-        return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        tree = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise RecipeError(f"{where} is not sound YAML: {error}") from error
+    check_tree(tree, where, RecipeError)
+    return tree
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
@@ -121,6 +127,14 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise RecipeError(f"{where} holds {type(tree).__name__}; a recipe is a tree of keys")
     return tree
+
+
+def _checked(tree: Mapping[str, Any]) -> dict[str, Any]:
+    check_tree(tree, "the recipe", RecipeError)
+    try:
+        return _copy(tree)
+    except RecursionError as error:
+        raise RecipeError("the recipe is nested too deeply") from error
 
 
 def _copy(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,7 +197,7 @@ def _explain(kind: type[BaseModel], problem: Any) -> str:
         known = _keys_at(kind, place[:-1])
         guess = nearest(place[-1], known)
         hint = f"; did you mean {guess!r}?" if guess else ""
-        return f"unknown key {where!r}{hint}; known there: {', '.join(known)}"
+        return f"unknown key {shorten(repr(where))}{hint}; known there: {', '.join(known)}"
     if problem["type"] == "missing":
         return f"{where} is missing; give it"
     if problem["type"] in ("union_tag_invalid", "literal_error"):
@@ -192,12 +206,19 @@ def _explain(kind: type[BaseModel], problem: Any) -> str:
         tag = context.get("tag", given)
         guess = nearest(str(tag), [a.strip() for a in allowed.replace(" or ", ",").split(",")])
         hint = f"; did you mean {guess!r}?" if guess else ""
-        return f"{where} is {tag!r}{hint}; known: {allowed}"
+        return f"{where} is {_shown(tag)}{hint}; known: {allowed}"
     if problem["type"] == "union_tag_not_found":
         return f"{where} needs the key {problem['ctx']['discriminator']}, which says what it is"
     message = str(problem["msg"]).removeprefix("Value error, ")
-    shown = repr(given) if not isinstance(given, Mapping) else "the section"
+    shown = "the section" if isinstance(given, Mapping) else _shown(given)
     return f"{where} is {shown}: {message}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return shorten(repr(value))
+    except RecursionError:
+        return f"a {type(value).__name__} of many levels"
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:

@@ -98,6 +98,9 @@ class UNetConfig(Section):
         levels = len(self.widths)
         if isinstance(self.blocks, list) and len(self.blocks) != levels:
             raise ValueError(f"blocks {self.blocks} for {levels} widths; give one each, or one")
+        down = sum(self.blocks) if isinstance(self.blocks, list) else levels * self.blocks
+        if down > 512:
+            raise ValueError(f"blocks {self.blocks} for {levels} widths are {down}; at most 512")
         if any(level >= levels for level in self.attention):
             raise ValueError(f"attention {self.attention}; the levels are 0 to {levels - 1}")
         return self
@@ -156,8 +159,27 @@ class ConstantEma(Section):
     warmup: Annotated[float, Field(ge=1)] = 10.0
 
 
+class GuardConfig(Section):
+    """What to do when numbers go wrong: see `training.Guard`.
+
+    skips: so many updates in a row that are skipped, or whose loss is `explosion` times too large,
+    take the run back to its last good checkpoint, with all rates × `lower`; at most `rollbacks`
+    times, then it ends.
+    """
+
+    skips: Count = 10
+    rollbacks: Annotated[int, Field(ge=0, le=100, strict=True)] = 2
+    lower: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    explosion: Annotated[float, Field(ge=10, allow_inf_nan=False)] = 100.0
+
+
 class TrainConfig(Section):
-    """How long and how: give `steps` (updates) or `budget` (wall-clock time), not both."""
+    """How long and how: give `steps` (updates) or `budget` (wall-clock time), not both.
+
+    batch: of the whole update, whatever the number of processes and `accumulate`d parts that share
+    it. checkpoint: seconds between two; the newest `keep` stay, and so does one every `keep_every`
+    updates. workers: processes that make batches ahead; they change nothing in the result.
+    """
 
     steps: Count | None = None
     budget: Annotated[float | None, BeforeValidator(lambda b: b if b is None else seconds(b))] = (
@@ -180,7 +202,10 @@ class TrainConfig(Section):
     reports: Count = 8
     checkpoint: Annotated[float, BeforeValidator(seconds)] = 300.0
     keep: Count = 2
+    keep_every: Count | None = None
+    workers: Annotated[int, Field(ge=0, le=256, strict=True)] = 0
     seed: Seed = 0
+    guard: GuardConfig = GuardConfig()
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainConfig:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..errors import InvalidArgument
 
@@ -24,9 +24,25 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Section(BaseModel):
-    """A part of a recipe: unknown keys are refused, values are not changed afterwards."""
+    """A part of a recipe: unknown keys are refused, truth is no number, values are not changed
+    afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth(cls, tree: Any) -> Any:
+        for key in tree.keys() & cls.model_fields.keys() if isinstance(tree, Mapping) else ():
+            value = tree[key]
+            given = value if isinstance(value, list | tuple) else (value,)
+            truths = any(isinstance(v, bool) for v in given)
+            if truths and not _takes_truth(cls.model_fields[key].annotation):
+                raise ValueError(f"{key} is {value!r:.40}; true and false mean nothing there")
+        return tree
+
+
+def _takes_truth(annotation: Any) -> bool:
+    return annotation in (bool, Any) or any(map(_takes_truth, get_args(annotation)))
 
 
 def kind_or(default: str) -> Callable[[Any], Any]:

@@ -34,6 +34,7 @@ class ArraysData(DataBase):
     channels: str | None = None
     name: str | None = None
     licence: str = "not stated"
+    stream: bool | None = None
 
 
 class FolderData(DataBase):
@@ -45,6 +46,24 @@ class FolderData(DataBase):
     class_names: list[str] | None = None
     name: str | None = None
     licence: str = "not stated"
+    stream: bool | None = None
+
+
+class ShardData(FolderData):
+    """Pictures or numbers in shards; path: one, a folder of them, or a pattern."""
+
+    column: str | None = None
+    label: str | None = None
+    layout: str | None = None
+    value_range: tuple[float, float] | None = None
+
+
+class ParquetData(ShardData):
+    source: Literal["parquet"]  # type: ignore[assignment]
+
+
+class WebdatasetData(ShardData):
+    source: Literal["webdataset"]  # type: ignore[assignment]
 
 
 class DigitsData(DataBase):
@@ -65,6 +84,6 @@ class FashionData(DataBase):
 
 
 Data = Annotated[
-    ArraysData | FolderData | DigitsData | Mnist5kData | FashionData,
+    ArraysData | FolderData | ParquetData | WebdatasetData | DigitsData | Mnist5kData | FashionData,
     Field(discriminator="source"),
 ]

@@ -1,0 +1,86 @@
+"""What training would do with data: the recipe it would choose, what that means, the refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..data import load_data
+from ..errors import UnnoiseError
+from .build import build_denoiser, check, check_data, parts_of
+from .choose import choose_for
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """refusal: why training would not begin; None where it would, and then the rest is said.
+
+    train, validation, test: samples of each part. shape, channels, normalisation: of one sample
+    as the network sees it. streamed: whether values stay in their files. data_bytes: of all raw
+    values; model_bytes: weights, their gradients, the optimizer's state and the average in float32.
+    """
+
+    refusal: str | None = None
+    train: int = 0
+    validation: int = 0
+    test: int = 0
+    shape: tuple[int, ...] = ()
+    channels: str = ""
+    normalisation: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    streamed: bool = False
+    data_bytes: int = 0
+    network: str = ""
+    parameters: int = 0
+    model_bytes: int = 0
+    batch: int = 0
+    budget: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def outlook(
+    what: str,
+    budget: str | float | None = None,
+    size: int | None = None,
+    overrides: Sequence[str] = (),
+) -> Outlook:
+    """What `unnoise train --data WHAT` would do, found by doing all of it but the training.
+
+    The arguments are those of `choose`. Raises nothing of unnoise's own: it is the refusal.
+    """
+    try:
+        recipe, data = choose_for(what, budget, size, overrides)
+        check(recipe)
+        if data is None:
+            options = recipe.data.model_dump(exclude={"source", "split"}, exclude_none=True)
+            data = load_data(recipe.data.source, **options)
+        parts = parts_of(recipe, data)
+        spec = parts["train"].spec
+        check_data(recipe, spec)
+        model = build_denoiser(recipe.path, recipe.network, recipe.model, spec)
+    except UnnoiseError as error:
+        return Outlook(refusal=str(error))
+    count = sum(p.numel() for p in model.network.parameters())
+    train = recipe.train
+    return Outlook(
+        train=len(parts["train"]),
+        validation=len(parts.get("validation", ())),
+        test=len(parts.get("test", ())),
+        shape=spec.shape,
+        channels=spec.channels,
+        normalisation=spec.normalisation,
+        mean=spec.mean,
+        std=spec.std,
+        streamed=data.streamed,
+        data_bytes=data.nbytes,
+        network=recipe.network.kind,
+        parameters=count,
+        model_bytes=5 * 4 * count,
+        batch=train.batch,
+        budget=f"{train.steps} updates" if train.steps is not None else f"{train.budget:g} s",
+    )
