@@ -25,7 +25,7 @@ class At(Times):
     def __init__(self, t):
         object.__setattr__(self, "t", t)
 
-    def sample(self, path, noise):
+    def sample(self, path, noise, *place):
         return self.t
 
     def quantile(self, path, u):

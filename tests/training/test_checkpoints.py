@@ -1,10 +1,11 @@
+import hashlib
 import json
 import shutil
 
 import pytest
 import torch
 
-from tests.training.tiny import run_steps, tiny, training_of
+from tests.training.tiny import assert_same, everything, run_steps, tiny, training_of
 from unnoise.errors import ArtifactError
 from unnoise.training import Checkpoints, checkpoints
 
@@ -89,6 +90,54 @@ def test_a_stale_latest_does_not_matter(tmp_path, states):
     assert Checkpoints(tmp_path).load()[0]["step"] == 3
 
 
+@pytest.mark.parametrize("content", ["step-00000001\n", "step-00000009\n", "\xff\0", None])
+def test_a_latest_that_is_stale_is_said(content, tmp_path, states):
+    save_all(tmp_path, states[:3])
+    latest = tmp_path / "checkpoints" / "latest"
+    latest.unlink()
+    if content is not None:
+        latest.write_text(content, encoding="latin-1")
+    kept = Checkpoints(tmp_path)
+    assert (kept.load()[0]["step"], kept.loaded) == (3, "step-00000003")
+    assert len(kept.notes) == 1
+    assert "`latest`" in kept.notes[0]
+    assert "going on from step-00000003" in kept.notes[0]
+    fresh = Checkpoints(tmp_path)
+    fresh.save(states[3], {})
+    fresh.load()
+    assert fresh.notes == []
+
+
+def test_a_latest_that_names_a_damaged_one_is_harmless(tmp_path, states):
+    save_all(tmp_path, states[:2])
+    flip(tmp_path / "checkpoints" / "step-00000002" / "ema.safetensors")
+    assert (tmp_path / "checkpoints" / "latest").read_text() == "step-00000002\n"
+    assert Checkpoints(tmp_path).load()[0]["step"] == 1
+
+
+def test_every_nth_is_kept_beside_the_newest(tmp_path, states):
+    kept = Checkpoints(tmp_path, keep=2, keep_every=4)
+    for step in (1, 3, 4, 5, 6, 8, 9, 10, 11):
+        kept.save(states[0] | {"step": step}, {})
+    assert [int(name[5:]) for name in kept.names()] == [4, 8, 10, 11]
+    kept.save(states[0] | {"step": 12}, {})
+    assert [int(name[5:]) for name in kept.names()] == [4, 8, 11, 12]
+
+
+def test_what_is_removed_is_never_half_a_checkpoint(tmp_path, states, monkeypatch):
+    kept = save_all(tmp_path, states[:2], keep=2)
+    seen = []
+
+    def look(folder, **options):
+        seen.append(folder.name)
+        if folder.name.endswith(".gone"):
+            assert kept.names() == ["step-00000002", "step-00000003"]
+
+    monkeypatch.setattr(checkpoints.shutil, "rmtree", look)
+    Checkpoints(tmp_path, 2).save(states[2], {})
+    assert ".step-00000001.gone" in seen
+
+
 def test_none_that_is_sound_is_said_with_every_reason(tmp_path, states):
     with pytest.raises(ArtifactError, match="there is none"):
         Checkpoints(tmp_path).load()
@@ -161,6 +210,18 @@ def test_the_same_step_saved_again_is_never_lost_in_between(tmp_path, states):
     assert Checkpoints(tmp_path).load()[1] == {"n": "again"}
 
 
+def test_a_reader_beside_the_run_moves_nothing_under_its_hands(tmp_path, states):
+    """Between the two renames of a save the old one stands aside: putting it back would make the
+    second rename, and so the run, fail."""
+    save_all(tmp_path, states[:2])
+    folder = tmp_path / "checkpoints"
+    (folder / "step-00000002").rename(folder / ".step-00000002.old")
+    reader = Checkpoints(tmp_path, read_only=True)
+    assert reader.load()[0]["step"] == 1
+    assert (folder / ".step-00000002.old").is_dir()
+    assert Checkpoints(tmp_path).load()[0]["step"] == 2
+
+
 def test_an_exception_between_the_renames_keeps_the_old_one(tmp_path, states, monkeypatch):
     kept = save_all(tmp_path, states[:1], keep=1)
     rename = type(tmp_path).rename
@@ -178,18 +239,39 @@ def test_an_exception_between_the_renames_keeps_the_old_one(tmp_path, states, mo
 
 
 def test_another_format_is_passed_over(tmp_path, states):
-    import hashlib
-
     save_all(tmp_path, states[:2])
     folder = tmp_path / "checkpoints" / "step-00000002"
     tree = json.loads((folder / "state.json").read_text())
-    (folder / "state.json").write_text(json.dumps(tree | {"format": 2}))
+    (folder / "state.json").write_text(json.dumps(tree | {"format": 9}))
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["state.json"] = hashlib.sha256((folder / "state.json").read_bytes()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps(manifest))
     kept = Checkpoints(tmp_path)
     assert kept.load()[0]["step"] == 1
     assert "another format" in kept.notes[0]
+
+
+def test_a_checkpoint_of_format_1_is_gone_on_with(tmp_path):
+    """As releases before the guard wrote it: no "guard", format 1."""
+    straight = training_of(tiny("train.steps=9"))
+    run_steps(straight, 2)
+    Checkpoints(tmp_path).save(straight.state(), {})
+    folder = tmp_path / "checkpoints" / "step-00000002"
+    tree = json.loads((folder / "state.json").read_text())
+    assert tree.pop("guard") is not None
+    assert tree.pop("format") == checkpoints.FORMAT == 2
+    (folder / "state.json").write_text(json.dumps({"format": 1, **tree}))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["state.json"] = hashlib.sha256((folder / "state.json").read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    kept = Checkpoints(tmp_path)
+    state, _ = kept.load()
+    assert (state["step"], state["guard"], kept.notes) == (2, {}, [])
+    old = training_of(tiny("train.steps=9"))
+    old.load_state(state)
+    run_steps(straight, 2)
+    run_steps(old, 2)
+    assert_same(everything(old), everything(straight))
 
 
 def test_nothing_but_safetensors_and_json_is_written(tmp_path, states):

@@ -3,11 +3,18 @@ import itertools
 import pytest
 import torch
 
-from tests.training.tiny import assert_same, everything, parts_of, run_steps, tiny, training_of
+from tests.training.tiny import (
+    assert_same,
+    check_resume,
+    everything,
+    parts_of,
+    run_steps,
+    tiny,
+    training_of,
+)
 from unnoise.data import order
 from unnoise.errors import DataError
 from unnoise.randomness import Streams
-from unnoise.training import Checkpoints
 
 EXACT = [
     ["train.optimizer.kind=muon"],
@@ -20,43 +27,27 @@ EXACT = [
 def test_resuming_through_the_disk_is_the_uninterrupted_run(overrides, tmp_path):
     # 64 of 1,597 a step: the pause falls inside an epoch, the 30 steps end inside another
     recipe = tiny("train.steps=30", "train.batch=64", *overrides)
-    straight = training_of(recipe)
-    losses = run_steps(straight, 30)
-
-    first = training_of(recipe)
-    early = run_steps(first, 13)
-    Checkpoints(tmp_path).save(first.state(), recipe.model_dump(mode="json"))
-    run_steps(first, 3)  # what comes after the save must not matter
-    second = training_of(recipe)
-    state, saved = Checkpoints(tmp_path).load()
-    assert saved == recipe.model_dump(mode="json")
-    second.load_state(state)
-    middle = run_steps(second, 4)
-    Checkpoints(tmp_path).save(second.state(), saved)
-    third = training_of(recipe)  # a second interruption
-    third.load_state(Checkpoints(tmp_path).load()[0])
-    late = run_steps(third, 13)
-
-    assert early + middle + late == losses
-    assert_same(everything(third), everything(straight))
-    assert (third.step, third.seen, third.ema.updates) == (30, 1920, 30)
-    rates = [
-        [g["lr"] for p in t.optimizers.parts for g in p.param_groups] for t in (third, straight)
-    ]
-    assert rates[0] == rates[1]
-    assert third.progress == 1
-    assert list(third.updates()) == []
+    _, resumed = check_resume(lambda: training_of(recipe), tmp_path, 30, 13, 17)
+    assert (resumed.step, resumed.seen, resumed.ema.updates) == (30, 1920, 30)
+    assert resumed.progress == 1
+    assert list(resumed.updates()) == []
 
 
-def test_accumulated_parts_are_one_batch():
-    plain = ["train.steps=6", "objective.times.stratified=false", "train.optimizer.kind=adamw"]
-    whole = training_of(tiny(*plain))
-    parts = training_of(tiny(*plain, "train.accumulate=2"))
+@pytest.mark.parametrize("stratified", ["true", "false"])
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_accumulated_parts_are_one_batch(stratified, accumulate):
+    plain = [
+        "train.steps=6", f"objective.times.stratified={stratified}", "train.optimizer.kind=adamw",
+    ]  # fmt: skip
+    whole = training_of(tiny(*plain), double=True)
+    parts = training_of(tiny(*plain, f"train.accumulate={accumulate}"), double=True)
     for a, b in zip(whole.updates(), parts.updates(), strict=True):
-        torch.testing.assert_close(a.per_sample, b.per_sample, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(a.gradient_norm, b.gradient_norm, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(a.per_sample, b.per_sample, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(a.gradient_norm, b.gradient_norm, rtol=1e-9, atol=1e-9)
         assert torch.equal(a.t, b.t)
         assert (a.seen, a.rate) == (b.seen, b.rate)
+    for one, other in zip(everything(whole).values(), everything(parts).values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
 
 
 def test_the_loss_falls_below_that_of_a_predictor_that_knows_nothing():

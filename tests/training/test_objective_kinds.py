@@ -8,11 +8,9 @@ import torch
 
 import unnoise
 from tests.training.test_run import go
-from tests.training.tiny import assert_same, everything, parts_of, run_steps, tiny, training_of
+from tests.training.tiny import check_resume, run_steps, tiny, training_of, with_levels
 from unnoise.errors import InvalidArgument
 from unnoise.paths import Coupled, Flow
-from unnoise.recipes import build_objective, levels_of
-from unnoise.training import Checkpoints
 
 SMALL = ["network={kind: mlp, width: 16, depth: 1}", "train.batch=8", "train.accumulate=2"]
 FLOW = ["objective.kind=maximum_likelihood", "objective.steps=2", "objective.tableau=midpoint"]
@@ -31,27 +29,10 @@ def recipe_of(kind, *overrides):
     return tiny(*SMALL, *KINDS[kind], "train.steps=4", *overrides)
 
 
-def started(recipe):
-    training = training_of(recipe)
-    levels = levels_of(parts_of(recipe)["train"].spec)
-    training.objective = build_objective(recipe.objective, levels=levels)
-    return training
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_resuming_through_the_disk_is_the_uninterrupted_run(kind, tmp_path):
     recipe = recipe_of(kind)
-    straight = started(recipe)
-    losses = run_steps(straight, 4)
-    assert len(set(losses)) == 4
-    first = started(recipe)
-    early = run_steps(first, 2)
-    Checkpoints(tmp_path).save(first.state(), recipe.model_dump(mode="json"))
-    run_steps(first, 1)
-    second = started(recipe)
-    second.load_state(Checkpoints(tmp_path).load()[0])
-    assert early + run_steps(second, 2) == losses
-    assert_same(everything(second), everything(straight))
+    check_resume(lambda: with_levels(recipe), tmp_path, 4, 2)
 
 
 @pytest.mark.parametrize("kind", ["sliced", "entropic", "flow"])
@@ -75,7 +56,7 @@ def test_a_whole_run_and_its_artifact(kind, tmp_path):
 def test_held_out_data_keep_their_condition_and_have_no_trivial_loss():
     for kind in KINDS:
         recipe = recipe_of(kind, "objective.drop=1")
-        training = started(recipe)
+        training = with_levels(recipe)
         assert training.objective.drop == 1
         assert training.objective.held_out().drop == 0
         assert training.trivial_loss(torch.ones(3)) is None
@@ -84,12 +65,12 @@ def test_held_out_data_keep_their_condition_and_have_no_trivial_loss():
 def test_unets_are_differentiated_twice():
     for kind in ("sliced", "flow"):
         recipe = tiny(*KINDS[kind], "network.widths=[8]", "train.batch=4", "train.steps=2")
-        assert all(np.isfinite(run_steps(started(recipe), 2)))
+        assert all(np.isfinite(run_steps(with_levels(recipe), 2)))
 
 
 def test_discrete_data_are_spread_over_their_steps():
     recipe = recipe_of("flow", "objective.drop=0")
-    training, bare = started(recipe), training_of(recipe)
+    training, bare = with_levels(recipe), training_of(recipe)
     batch, noise = training.batch(0, 8)
     u = noise.purpose("dequantise").uniform(*batch.x0.shape[1:])
     low_high = torch.tensor([0, 1], dtype=torch.uint8).reshape(2, 1, 1, 1)

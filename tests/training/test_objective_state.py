@@ -4,10 +4,16 @@ import pytest
 import torch
 
 from tests.training.test_run import go, lines
-from tests.training.tiny import assert_same, everything, parts_of, run_steps, tiny, training_of
+from tests.training.tiny import (
+    check_resume,
+    parts_of,
+    run_steps,
+    tiny,
+    training_of,
+    with_levels,
+)
 from unnoise.errors import DataError
 from unnoise.objectives import LossHistory
-from unnoise.recipes import build_objective, levels_of
 from unnoise.training import Checkpoints, Training
 
 LEARNED = [
@@ -27,34 +33,18 @@ def recipe_of(kind, *overrides):
     return tiny(*LEARNED, *KINDS[kind], "train.steps=14", *overrides)
 
 
-def with_levels(recipe):
-    training = training_of(recipe)
-    levels = levels_of(parts_of(recipe)["train"].spec)
-    training.objective = build_objective(recipe.objective, levels=levels)
-    return training
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_resuming_through_the_disk_is_the_uninterrupted_run(kind, tmp_path):
     recipe = recipe_of(kind)
-    straight = with_levels(recipe)
-    losses = run_steps(straight, 14)
-    first = with_levels(recipe)
-    early = run_steps(first, 8)
-    Checkpoints(tmp_path).save(first.state(), recipe.model_dump(mode="json"))
+    straight, resumed = check_resume(lambda: with_levels(recipe), tmp_path, 14, 8)
     kept = Checkpoints(tmp_path).names()
     files = {p.name for p in (tmp_path / "checkpoints" / kept[0]).iterdir()}
     assert ("objective.safetensors" in files) == ("history" in kind)
-    run_steps(first, 2)
-    second = with_levels(recipe)
-    second.load_state(Checkpoints(tmp_path).load()[0])
-    assert early + run_steps(second, 6) == losses
-    assert_same(everything(second), everything(straight))
     if "history" in kind:
         assert isinstance(straight.objective.times, LossHistory)
         assert straight.objective.times.warm
         for name, value in straight.objective.state().items():
-            assert torch.equal(value, second.objective.state()[name])
+            assert torch.equal(value, resumed.objective.state()[name])
 
 
 def test_a_history_of_another_length_is_refused():

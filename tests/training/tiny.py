@@ -1,12 +1,19 @@
 """The smallest real run: scikit-learn's digits, a few thousand weights, a few updates."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
 
 from unnoise.artifacts import Model
-from unnoise.recipes import build_denoiser, build_objective, load_recipe, open_parts
-from unnoise.training import Training
+from unnoise.recipes import (
+    build_denoiser,
+    build_objective,
+    levels_of,
+    load_recipe,
+    open_parts,
+)
+from unnoise.training import Checkpoints, Training
 
 TREE = {
     "name": "tiny",
@@ -43,19 +50,33 @@ class _frozen(dict):
         return hash(tuple(sorted(self.items())))
 
 
-def training_of(recipe, seed=0):
-    """A fresh Training of a recipe."""
+def training_of(recipe, levels=None, double=False):
+    """A fresh Training of a recipe; `double` in float64, where rounding hides nothing."""
     parts = parts_of(recipe)
     denoiser = build_denoiser(
         recipe.path, recipe.network, recipe.model, parts["train"].spec, recipe.train.seed
     )
-    return Training(
-        denoiser,
-        build_objective(recipe.objective),
+    training = Training(
+        denoiser.double() if double else denoiser,
+        build_objective(recipe.objective, levels=levels),
         parts["train"],
         recipe.train,
         recipe.model.conditional,
     )
+    if double:
+        batch = training.batch
+
+        def wide(counter, size):
+            found, noise = batch(counter, size)
+            return replace(found, x0=found.x0.double()), noise
+
+        training.batch = wide
+    return training
+
+
+def with_levels(recipe):
+    """A fresh Training whose objective knows the levels of discrete data."""
+    return training_of(recipe, levels_of(parts_of(recipe)["train"].spec))
 
 
 def model_of(recipe, size=0.05):
@@ -75,6 +96,30 @@ def run_steps(training, count):
     return [float(next(updates).loss) for _ in range(count)]
 
 
+def check_resume(make, folder, updates, *pauses):
+    """Stop at each of `pauses`, save, do some more that must not matter, go on in a new Training:
+    losses and every tensor must be those of a run that never stopped. (straight, resumed)."""
+    straight = make()
+    losses = run_steps(straight, updates)
+    training, said = make(), []
+    for pause in pauses:
+        said += run_steps(training, pause - training.step)
+        Checkpoints(folder).save(training.state(), {"pause": pause})
+        if training.step < updates:
+            run_steps(training, 1)
+        training = make()
+        state, saved = Checkpoints(folder).load()
+        assert saved == {"pause": pause}
+        training.load_state(state)
+    said += run_steps(training, updates - training.step)
+    assert said == losses
+    assert_same(everything(training), everything(straight))
+    for name in ("step", "seen", "progress"):
+        assert getattr(training, name) == getattr(straight, name)
+    assert training.ema.updates == straight.ema.updates
+    return straight, training
+
+
 def everything(training):
     """Every tensor that a resumed run must have again, by name."""
     state = training.state()
@@ -84,7 +129,9 @@ def everything(training):
         for key, slots in part["state"].items():
             for name, value in slots.items():
                 out[f"optimizer.{i}.{key}.{name}"] = torch.as_tensor(value).clone()
-    return out
+        for key, group in enumerate(part["param_groups"]):
+            out[f"rate.{i}.{key}"] = torch.tensor(group["lr"], dtype=torch.float64)
+    return out | {f"objective.{k}": v.clone() for k, v in state["objective"].items()}
 
 
 def assert_same(a, b):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +21,8 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Train on this (a folder of pictures, .npy, .npz, or a name); a recipe "
-            "is chosen and printed."
+            help="Train on this (a folder of pictures, .npy, .npz, parquet or tar shards, or a "
+            "name; see `unnoise data check`); a recipe is chosen and printed."
         ),
     ] = None,
     size: Annotated[
@@ -39,6 +40,7 @@ def train(
     from ..training.run import train as run
     from .output import program
 
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that a launcher started
     overrides = list(overrides or [])
     if recipe is not None and "=" in recipe:  # only overrides were given
         overrides.insert(0, recipe)
@@ -51,7 +53,7 @@ def train(
         raise RecipeError("--size goes with --data; with a recipe write data.size=…")
     if data is not None:
         resolved = choose(data, size=size, overrides=overrides)
-        if not quiet:
+        if not quiet and first:
             typer.echo(f"# the recipe chosen for {data}:\n{dump(resolved)}")
     elif recipe is not None:
         resolved = load_recipe(recipe, overrides)
@@ -64,5 +66,6 @@ def train(
         )
     out = out or Path("runs") / resolved.name
     run(resolved, out, resume, quiet)
-    typer.echo(f"model: {out}")
-    typer.echo(f"next: {program()} sample {out} --n 40 --out samples.png")
+    if first:
+        typer.echo(f"model: {out}")
+        typer.echo(f"next: {program()} sample {out} --n 40 --out samples.png")

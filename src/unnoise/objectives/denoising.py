@@ -21,12 +21,21 @@ class Batch:
     """Data to learn from: x0 (batch, *event), and what each sample is conditioned on.
 
     source: x1 (batch, *event), the other end of the path where it is not fresh noise: the partners
-    of x0, or samples of another data set for a coupling to rearrange.
+    of x0, or samples of another data set for a coupling to rearrange. start, whole: where this is
+    a part of a larger batch, the position of its first sample there and that batch's size; None
+    for a batch that is whole.
     """
 
     x0: Tensor
     condition: Condition | None = None
     source: Tensor | None = None
+    start: int = 0
+    whole: int | None = None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """(start, whole): which part of which batch this is."""
+        return self.start, len(self.x0) if self.whole is None else self.whole
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,7 @@ class Denoising:
 
     def __call__(self, model: Field, batch: Batch, noise: Streams) -> Loss:
         x0, path = batch.x0, model.path
-        t = self.times.sample(path, noise.purpose("times")).to(x0.device)
+        t = self.times.sample(path, noise.purpose("times"), *batch.place).to(x0.device)
         if self.weight.name == "likelihood" and not path.independent:
             raise Unsupported(
                 f"the likelihood weight on {path}: with coupled ends it bounds nothing; use weight "
@@ -109,9 +118,12 @@ def draw_source(batch: Batch, path: GaussianPath, coupling: Coupling, noise: Str
     own source, rearranged by `coupling`.
 
     Rows are exchanged between samples of equal conditions only: otherwise the source given a
-    condition would no longer be what sampling starts from. Raises Unsupported where the path
-    promises independent noise and gets something else, or where conditions are not whole numbers;
-    InvalidArgument where the path starts from data and the batch has none.
+    condition would no longer be what sampling starts from. Of a batch that processes or
+    accumulation take in parts, rows are exchanged inside a part: fewer of them straighten less.
+
+    Raises Unsupported where the path promises independent noise and gets something else, or where
+    conditions are not whole numbers; InvalidArgument where the path starts from data and the batch
+    has none.
     """
     x0, source = batch.x0, batch.source
     if path.independent and (source is not None or coupling.rearranges):

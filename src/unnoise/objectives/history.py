@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -60,8 +62,13 @@ class LossHistory:
         return index + 1, 1 / (count * chance[index])
 
     def note(self, steps: Tensor, losses: Tensor) -> None:
-        """Take in the unweighted losses (batch,) of steps (batch,) of 1..T, row by row."""
+        """Take in the unweighted losses (batch,) of steps (batch,) of 1..T, row by row.
+
+        Those that are not finite are left out: they would make every later draw impossible.
+        """
         for step, loss in zip(steps.tolist(), losses.detach().double().tolist(), strict=True):
+            if not math.isfinite(loss):
+                continue
             self.losses[step - 1, int(self.counts[step - 1]) % self.keep] = loss
             self.counts[step - 1] += 1
 

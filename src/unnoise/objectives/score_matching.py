@@ -53,7 +53,7 @@ class ScoreMatching(ABC):
 
     def __call__(self, model: Field, batch: Batch, noise: Streams) -> Loss:
         x0, path = batch.x0, model.path
-        t = self.times.sample(path, noise.purpose("times")).to(x0.device)
+        t = self.times.sample(path, noise.purpose("times"), *batch.place).to(x0.device)
         eps = draw_source(batch, path, Independent(), noise)
         condition = drop_some(batch.condition, self.drop, noise)
 

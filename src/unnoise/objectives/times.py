@@ -19,16 +19,24 @@ class Times(ABC):
     """A distribution of times in (0, 1]; `OneLevel(0)` alone is at t = 0.
 
     With `stratified`, sample i of a batch of B draws its uniform from [i/B, (i+1)/B): the same
-    distribution, with less variance of the batch's mean loss.
+    distribution, with less variance of the batch's mean loss. B is the whole batch, also where
+    processes or accumulation take it in parts.
     """
 
     stratified: bool = False
 
-    def sample(self, path: GaussianPath, noise: Streams) -> Tensor:
-        """One time a sample: (batch,) float64."""
+    def sample(
+        self, path: GaussianPath, noise: Streams, start: int = 0, whole: int | None = None
+    ) -> Tensor:
+        """One time a sample: (batch,) float64.
+
+        Samples that are a part of a batch of `whole`, from its position `start` on, take their
+        strata of the whole batch: see `Batch.place`.
+        """
         u = noise.uniform().double()
         if self.stratified:
-            u = (torch.arange(len(u), dtype=torch.float64) + u) / len(u)
+            strata = torch.arange(start, start + len(u), dtype=torch.float64)
+            u = (strata + u) / (len(u) if whole is None else whole)
         return self.quantile(path, 1 - u)  # u in (0, 1]: t = 0 is never drawn
 
     @abstractmethod

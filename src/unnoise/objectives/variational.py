@@ -69,7 +69,7 @@ class Variational:
         if isinstance(self.times, LossHistory):
             term, share = self.times.draw(terms, noise.purpose("times"))
         else:
-            u = self.times.sample(path, noise.purpose("times"))
+            u = self.times.sample(path, noise.purpose("times"), *batch.place)
             term, share = (u * terms).ceil().clamp(min=1).long(), torch.ones_like(u)
         n = term + steps.first - 2
         t = steps.t[n].to(x0.device)

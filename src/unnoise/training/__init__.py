@@ -2,6 +2,8 @@
 
 from .checkpoints import Checkpoints
 from .ema import Ema
+from .guard import Fault, Guard
+from .log import read_log
 from .loop import Training, Update
 from .muon import Muon
 from .optimizers import Optimizers, build_optimizers, rate_at
@@ -10,6 +12,8 @@ from .run import Interrupted, train
 __all__ = [
     "Checkpoints",
     "Ema",
+    "Fault",
+    "Guard",
     "Interrupted",
     "Muon",
     "Optimizers",
@@ -17,5 +21,6 @@ __all__ = [
     "Update",
     "build_optimizers",
     "rate_at",
+    "read_log",
     "train",
 ]

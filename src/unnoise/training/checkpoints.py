@@ -2,9 +2,10 @@
 
 checkpoints/step-00000100/  weights, ema, optimizer.safetensors, objective.safetensors where the
                             objective has a state; state.json; manifest.json (last)
-checkpoints/latest          the name of the newest complete one
+checkpoints/latest          the name of the newest complete one, for people: readers look themselves
 Written beside, synced, then renamed; a reader verifies the manifest's hashes and walks back to the
-newest sound one.
+newest sound one, and says so. What is removed is renamed first. Names with a dot are unfinished
+business of a save that was cut short; the next save clears them away.
 """
 
 from __future__ import annotations
@@ -13,34 +14,54 @@ import hashlib
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ..artifacts.files import read_json, read_tensors, write_bytes, write_json, write_tensors
+from ..artifacts.files import (
+    check_finite,
+    read_json,
+    read_tensors,
+    write_bytes,
+    write_json,
+    write_tensors,
+)
 from ..errors import ArtifactError
 
-FORMAT = 1
+FORMAT = 2  # 1 had no state of the guard
+_NUMBERS = ("step", "seen", "elapsed", "ema_updates", "data")
+_KINDS: dict[str, Any] = {
+    "step": int, "seen": int, "elapsed": int | float, "ema_updates": int, "data": str,
+    "guard": dict, "optimizers": list, "recipe": dict,
+}  # fmt: skip
 _NAME = re.compile(r"step-(\d{8,})")
 
 
 class Checkpoints:
-    """The checkpoints of one run folder; the newest `keep` are kept.
+    """The checkpoints of one run folder: the newest `keep` stay, and those of every
+    `keep_every`th update.
 
-    Those that `load` passed over as damaged go with the next save.
+    Those that `load` passed over as damaged go with the next save. notes: what `load` found amiss;
+    loaded: the name of what it gave. read_only: nothing is touched, for readers beside the run.
     """
 
-    def __init__(self, run: Path, keep: int = 2) -> None:
-        self.folder, self.keep = run / "checkpoints", keep
+    def __init__(
+        self, run: Path, keep: int = 2, keep_every: int | None = None, read_only: bool = False
+    ) -> None:
+        self.folder, self.keep, self.keep_every = run / "checkpoints", keep, keep_every
+        self.read_only = read_only
         self.notes: list[str] = []
+        self.loaded: str | None = None
         self._damaged: list[str] = []
 
     def names(self) -> list[str]:
         """Complete-looking checkpoints, oldest first."""
         if not self.folder.is_dir():
             return []
-        for aside in self.folder.glob(".step-*.old"):  # a save of the same step was cut short
+        # a save of the same step was cut short
+        for aside in () if self.read_only else self.folder.glob(".step-*.old"):
             if not (at := self.folder / aside.name[1:-4]).exists():
                 aside.rename(at)
         return sorted(
@@ -56,8 +77,10 @@ class Checkpoints:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             before = self.names()
-            for left in self.folder.glob(".step-*.part"):
+            for left in self.folder.glob(".step-*"):
                 shutil.rmtree(left, ignore_errors=True)
+            for left in self.folder.glob(".latest.*"):
+                left.unlink()
             beside.mkdir()
             optimizer, plain = _flatten(state["optimizers"])
             parts = {"weights": state["weights"], "ema": state["ema"], "optimizer": optimizer}
@@ -67,7 +90,7 @@ class Checkpoints:
                 f"{part}.safetensors": write_tensors(beside / f"{part}.safetensors", tensors)
                 for part, tensors in parts.items()
             }
-            numbers = {k: state[k] for k in ("step", "seen", "elapsed", "ema_updates", "data")}
+            numbers = {k: state[k] for k in _NUMBERS} | {"guard": state.get("guard") or {}}
             write_json(
                 beside / "state.json",
                 {"format": FORMAT, **numbers, "optimizers": plain, "recipe": recipe},
@@ -92,11 +115,27 @@ class Checkpoints:
             raise
         shutil.rmtree(aside, ignore_errors=True)
         sound = [other for other in before if other not in (name, *self._damaged)]
-        for old in [*self._damaged, *sound[: max(0, len(sound) + 1 - self.keep)]]:
+        older = sound[: max(0, len(sound) + 1 - self.keep)]
+        if self.keep_every is not None:
+            older = [other for other in older if int(other[5:]) % self.keep_every]
+        for old in [*self._damaged, *older]:
             if old != name:
-                shutil.rmtree(self.folder / old, ignore_errors=True)
+                self._remove(old)
         self._damaged.clear()
         return final
+
+    def forget(self, after: int) -> None:
+        """Remove the checkpoints of later updates than `after`."""
+        for name in self.names():
+            if int(name[5:]) > after:
+                self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        """Under another name first, so that what is half gone is not taken for a checkpoint."""
+        gone = self.folder / f".{name}.gone"
+        with suppress(OSError):
+            (self.folder / name).rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def load(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """(state, recipe) of the newest sound checkpoint; says in `notes` what it passed over.
@@ -112,11 +151,24 @@ class Checkpoints:
                 problems.append(f"{name} was passed over: {error}")
                 passed.append(name)
                 continue
-            self.notes += problems
-            self._damaged = passed
+            self.notes += [*problems, *self._stale(name, passed)]
+            self._damaged, self.loaded = passed, name
             return found
         detail = "; ".join(problems) or "there is none"
         raise ArtifactError(f"no sound checkpoint in {self.folder}: {detail}")
+
+    def read(self, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(state, recipe) of one checkpoint; raises ArtifactError where it is not sound."""
+        return _read(self.folder / name)
+
+    def _stale(self, name: str, passed: list[str]) -> list[str]:
+        try:
+            said = (self.folder / "latest").read_text("utf-8", errors="replace").strip()
+        except OSError:
+            return [f"`latest` is missing; going on from {name}, the newest sound checkpoint"]
+        if said in (name, *passed):
+            return []
+        return [f"`latest` says {said[:40]!r}; going on from {name}, the newest sound checkpoint"]
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -130,13 +182,29 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if name.endswith(".safetensors")
     }
     path = folder / "state.json"
-    tree = read_json(path)
-    if hashlib.sha256(path.read_bytes()).hexdigest() != hashes["state.json"]:
-        raise ArtifactError(f"{path} is damaged: its SHA-256 differs from the manifest's")
-    if tree.pop("format", None) != FORMAT:
-        raise ArtifactError(f"{path} has another format; this release reads {FORMAT}")
+    tree = read_json(path, sha256=str(hashes["state.json"]))
+    found = tree.pop("format", None) if isinstance(tree, dict) else None
+    if type(found) is not int or found not in range(1, FORMAT + 1):
+        raise ArtifactError(
+            f"{path} has another format, {found!r}; this release reads 1 to {FORMAT}: go on with "
+            "the release that wrote it, or a newer one"
+        )
+    if found == 1:
+        tree["guard"] = {}
+    if lacking := {*_NUMBERS, "guard", "optimizers", "recipe"} - tree.keys():
+        raise ArtifactError(f"{path} lacks {sorted(lacking)}")
+    for key, kind in _KINDS.items():
+        if not isinstance(tree[key], kind) or isinstance(tree[key], bool):
+            raise ArtifactError(f"{path}: {key} is {tree[key]!r:.80}, which it cannot be")
+    if negative := [key for key in ("step", "seen", "elapsed", "ema_updates") if tree[key] < 0]:
+        raise ArtifactError(f"{path}: {negative[0]} is {tree[negative[0]]}, below 0")
     recipe = tree.pop("recipe")
-    tree["optimizers"] = _unflatten(parts["optimizer"], tree["optimizers"])
+    for part in ("weights", "ema"):
+        check_finite(parts[part], str(folder / f"{part}.safetensors"))
+    try:
+        tree["optimizers"] = _unflatten(parts["optimizer"], tree["optimizers"])
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ArtifactError(f"{path}: the state of the optimizers is damaged ({error})") from error
     kept = {"weights": parts["weights"], "ema": parts["ema"]}
     return tree | kept | {"objective": parts.get("objective", {})}, recipe
 
@@ -165,6 +233,10 @@ def _unflatten(tensors: dict[str, Tensor], plain: list[Any]) -> list[dict[str, A
             index, key, slot = name.split(".", 2)
             if int(index) == part:
                 state.setdefault(int(key), {})[slot] = value
+        if numbers.keys() != {"state", "param_groups"} or not isinstance(
+            numbers["param_groups"], list
+        ):
+            raise ValueError(f"part {part} has not exactly state and param_groups")
         groups = [
             {k: tuple(v) if k == "betas" else v for k, v in group.items()}
             for group in numbers["param_groups"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,7 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import ArtifactError
+
 BINS = 10
+FILE = "log.jsonl"
 
 
 class ByLevel:
@@ -41,20 +46,30 @@ class ByLevel:
 class Log:
     """log.jsonl and TensorBoard files in a run folder, and progress on standard error.
 
+    run: the folder, None for a process that writes nothing. resumed_at: the step of the checkpoint
+    that the run goes on from, None for a new log. Lines after that step stay, see `read_log`.
     On a terminal the progress is a bar; elsewhere it is a plain line from time to time.
     """
 
     def __init__(
-        self, run: Path, append: bool, quiet: bool = False, tensorboard: bool = True
+        self,
+        run: Path | None,
+        resumed_at: int | None = None,
+        quiet: bool = False,
+        tensorboard: bool = True,
     ) -> None:
-        self.file = (run / "log.jsonl").open("a" if append else "w", encoding="utf-8")
+        self.path = Path(os.devnull) if run is None else run / FILE
+        if run is not None and resumed_at is not None:
+            _mend(self.path)
+        self.file = self.path.open("w" if resumed_at is None else "a", encoding="utf-8")
         self.board: Any = None
-        if tensorboard:
+        if tensorboard and run is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(run / "tensorboard"))
+            purge = None if resumed_at is None else resumed_at + 1
+            self.board = SummaryWriter(str(run / "tensorboard"), purge_step=purge)
         self.bar: Any = None
-        self.quiet = quiet
+        self.quiet = quiet or run is None
         self._last = 0.0
 
     def write(self, kind: str, step: int, **values: Any) -> None:
@@ -62,8 +77,14 @@ class Log:
         row = {"kind": kind, "step": step, "time": round(time.time(), 3)} | {
             k: _plain(v) for k, v in values.items()
         }
-        self.file.write(json.dumps(row, allow_nan=False) + "\n")
-        self.file.flush()
+        try:
+            self.file.write(json.dumps(row, allow_nan=False) + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise ArtifactError(
+                f"{self.path} cannot be written: {error.strerror or error}; the checkpoints are "
+                "untouched: make room and go on with --resume"
+            ) from error
         if self.board is not None:
             for name, value in values.items():
                 if isinstance(value, int | float) and math.isfinite(value):
@@ -117,7 +138,46 @@ class Log:
             self.bar.close()
         if self.board is not None:
             self.board.close()
-        self.file.close()
+        with suppress(OSError):  # what could not be written has been said
+            self.file.close()
+
+
+def read_log(run: Path, superseded: bool = False) -> list[dict[str, Any]]:
+    """The lines of a run's log, oldest first, each {"kind", "step", "time", …}.
+
+    A line that a kill cut short is left out. Lines later than the checkpoint that the run was
+    resumed from stand before the line "resumed" of that step; what they tell was done again, and
+    they are left out unless `superseded`. Raises ArtifactError where there is no log.
+    """
+    try:
+        text = (run / FILE).read_text("utf-8", errors="replace")
+    except OSError as error:
+        raise ArtifactError(f"{run / FILE} cannot be read: {error.strerror or error}") from error
+    rows: list[dict[str, Any]] = []
+    for line in text.splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if not isinstance(row, dict) or "kind" not in row or type(row.get("step")) is not int:
+            continue
+        while row["kind"] == "resumed" and not superseded and rows[-1:]:
+            if rows[-1]["step"] <= row["step"]:
+                break
+            rows.pop()
+        rows.append(row)
+    return rows
+
+
+def _mend(path: Path) -> None:
+    """Cut off a last line that has no end."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)
 
 
 def _plain(value: Any) -> Any:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..artifacts import Model
 from ..artifacts.files import write_bytes
-from ..artifacts.model import CONFIG
 from ..data import Dataset
-from ..errors import ArtifactError, NonFinite, RecipeError
+from ..errors import NonFinite, RecipeError
 from ..recipes import (
     Recipe,
     build_denoiser,
@@ -25,15 +21,20 @@ from ..recipes import (
     check_data,
     dump,
     levels_of,
-    load_recipe,
     open_parts,
 )
 from .checkpoints import Checkpoints
+from .feed import worker_deaths
+from .folder import RECIPE, held, need_free, need_same
 from .log import ByLevel, Log
 from .loop import Training, Update
+from .recovery import Recovery, unsound
 from .report import report
+from .stopping import stoppable
+from .together import Together, find_processes
 
-RECIPE = "recipe.yaml"
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 class Interrupted(KeyboardInterrupt):
@@ -51,17 +52,42 @@ def train(
 
     The folder gets recipe.yaml (resolved), log.jsonl, tensorboard/, checkpoints/, samples/, and at
     the end the artifact (model.safetensors, model.json, README.md). With `resume` the run goes on
-    from its newest sound checkpoint (or starts, where there is none). Interrupting finishes the
-    update, saves and raises Interrupted. Raises before anything is written where recipe, data or
-    folder are at fault.
+    from its newest sound checkpoint (or starts, where there is none), on as many processes and
+    workers as it is given now. Started by `accelerate launch` or `torchrun` all processes train
+    together, and rank 0 alone writes. Interrupting finishes the update, saves and raises
+    Interrupted. Raises before anything is written where recipe, data or folder are at fault;
+    ArtifactError where another run holds the folder or it cannot be written.
     """
     out = Path(out).expanduser()
     check(recipe)
-    _free(out, resume)
-    checkpoints = Checkpoints(out, recipe.train.keep)
-    saved = checkpoints.load() if resume and checkpoints.names() else None
+    accelerator = find_processes()
+    with ExitStack() as held_until_the_end:
+        return _train(recipe, out, resume, quiet, tensorboard, accelerator, held_until_the_end)
+
+
+def _train(
+    recipe: Recipe,
+    out: Path,
+    resume: bool,
+    quiet: bool,
+    tensorboard: bool,
+    accelerator: Accelerator,
+    stack: ExitStack,
+) -> Model:
+    together = Together(accelerator)
+
+    def hold() -> None:
+        stack.enter_context(held(out))
+        need_free(out, resume)
+
+    together.at_first(lambda: need_free(out, resume))
+    goes_on = together.at_first(lambda: resume and out.is_dir())
+    if goes_on:
+        together.at_first(hold)
+    checkpoints = Checkpoints(out, recipe.train.keep, recipe.train.keep_every)
+    saved = _saved(checkpoints, together) if resume else None
     if saved is not None:
-        _same(saved[1], recipe)
+        need_same(saved[1], recipe)
     data, parts = open_parts(recipe)
     spec = parts["train"].spec
     check_data(recipe, spec)
@@ -76,22 +102,46 @@ def train(
         parts["train"],
         recipe.train,
         recipe.model.conditional,
+        accelerator,
     )
     model.precision = training.precision.name
     if saved is not None:
         training.load_state(saved[0])
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArtifactError(f"{out} cannot be made: {error.strerror or error}") from error
-    write_bytes(out / RECIPE, dump(recipe).encode())
-    with Log(out, saved is not None, quiet, tensorboard) as log:
+        if training.step > (recipe.train.steps or training.step):
+            raise RecipeError(
+                f"the run has made {training.step} updates already, and train.steps is "
+                f"{recipe.train.steps}: give at least {training.step}, or start a new run"
+            )
+    if not goes_on:
+        together.at_first(hold)
+    together.at_first(lambda: write_bytes(out / RECIPE, dump(recipe).encode()))
+    resumed_at = training.step if saved is not None else None
+    with Log(out if together.first else None, resumed_at, quiet, tensorboard) as log:
         _opening(log, model, training, data, out, checkpoints.notes, saved is not None)
-        _run(training, model, parts.get("validation"), checkpoints, log, out)
-        _finish(training, model, out)
+        recovery = Recovery(training, checkpoints, log, data)
+        _run(training, model, parts.get("validation"), checkpoints, log, out, recovery)
+        _finish(training, model)
+        together.at_first(lambda: model.save(out))
         log.write("end", training.step, seconds=training.elapsed, seen=training.seen)
         log.say(f"trained: {out} ({training.step} updates in {training.elapsed:.0f} s)")
     return model
+
+
+def _saved(
+    checkpoints: Checkpoints, together: Together
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """(state, recipe) of the newest sound checkpoint, which rank 0 looks for and all read."""
+    found = []
+
+    def newest() -> str | None:
+        if checkpoints.names():
+            found.append(checkpoints.load())
+        return checkpoints.loaded
+
+    name = together.at_first(newest)
+    if name is None:
+        return None
+    return found[0] if found else checkpoints.read(name)
 
 
 def _run(
@@ -101,97 +151,98 @@ def _run(
     checkpoints: Checkpoints,
     log: Log,
     out: Path,
+    recovery: Recovery,
 ) -> None:
     reports = training.config.reports
     levels, last_saved = ByLevel(), time.monotonic()
     written = int(training.progress * reports)
-    held = float("nan")
+    held_out = float("nan")
+    together = training.together
     pending: list[Update] = []
 
     def save() -> None:
-        _sound(training)
-        checkpoints.save(training.state(), model.recipe.model_dump(mode="json"))
+        state, recipe = training.state(), model.recipe.model_dump(mode="json")
+        together.at_first(lambda: checkpoints.save(state, recipe) and None)
+        recovery.saved()
 
-    with _stoppable() as stopped:
-        for update in training.updates():
+    with worker_deaths(), stoppable() as stopped, closing(training.updates()) as updates:
+        for update in updates:
             pending.append(update)
             due = int(training.progress * reports) > written
             saving = time.monotonic() - last_saved > training.config.checkpoint
-            stopping = stopped()
-            if len(pending) >= 20 or due or saving or stopping:
+            stopping, saving = together.any(stopped(), saving and together.first)
+            if training.config.keep_every is not None:
+                saving = saving or training.step % training.config.keep_every == 0
+            broken = training.guard.broken
+            if len(pending) >= 20 or due or saving or stopping or broken:
+                recovery.tell(pending)
                 mean = _account(pending, levels, log, training)
                 pending.clear()
                 text = f"update {training.step}  loss {mean:.4f}"
                 log.progress(
-                    training.progress, text + ("" if held != held else f"  held out {held:.4f}")
+                    training.progress,
+                    text + ("" if held_out != held_out else f"  held out {held_out:.4f}"),
                 )
             if due:
                 written = int(training.progress * reports)
-                held = report(training, model, validation, levels, log, out)
+                if together.first:
+                    held_out = report(training, model, validation, levels, log, out)
+            if broken:
+                recovery.go_back()
             if stopping:
-                save()
+                kept = not unsound(training)
+                if kept:
+                    save()
                 log.write("interrupted", training.step)
+                state = "saved" if kept else "not finite, and the last sound one stays"
                 raise Interrupted(
-                    f"interrupted after update {training.step}; the state is saved: go on with "
+                    f"interrupted after update {training.step}; the state is {state}: go on with "
                     f"`unnoise train --resume --out {out}`"
                 )
-            if saving:
+            if broken or (saving and recovery.fit()):
                 save()
                 last_saved = time.monotonic()
     if pending:
+        recovery.tell(pending)
         _account(pending, levels, log, training)
     log.progress(1.0, f"update {training.step}")
+    recovery.end(training.step)
+    if name := unsound(training):
+        raise NonFinite(
+            f"weight {name!r} is not finite after update {training.step}; nothing is saved of it; "
+            "lower the learning rate (train.optimizer.rate), or train with train.precision=fp32"
+        )
     save()
 
 
-def _sound(training: Training) -> None:
-    """Raise NonFinite where the last update left a weight that is no number: never save those."""
-    for name, weight in training.model.network.named_parameters():
-        if not bool(torch.isfinite(weight).all()):
-            raise NonFinite(
-                f"weight {name!r} is not finite after update {training.step}; nothing is saved of "
-                "it; lower the learning rate (train.optimizer.rate), or train with "
-                "train.precision=fp32"
-            )
-
-
 def _account(pending: list[Update], levels: ByLevel, log: Log, training: Training) -> float:
-    """Write the updates since the last time; raises NonFinite where a loss is not a number."""
-    losses = [float(u.loss) for u in pending]
-    norms = [float(u.gradient_norm) for u in pending]
-    for update, loss, norm in zip(pending, losses, norms, strict=True):
-        if not (abs(loss) < float("inf") and abs(norm) < float("inf")):
-            bad = ~torch.isfinite(update.per_sample)
-            row = int(bad.nonzero()[0]) if bool(bad.any()) else None
-            where = (
-                f"sample {row} of its batch, t = {float(update.t[row]):.4f}"
-                if row is not None
-                else "its gradient"
-            )
-            raise NonFinite(
-                f"the loss is not finite at update {update.step} ({where}); lower the learning "
-                "rate (train.optimizer.rate), or train with train.precision=fp32"
-            )
+    """Write the updates since the last time; those that were skipped count in no mean."""
+    made = [update for update in pending if not (update.fault and update.fault.skipped)]
+    for update in made:
         levels.add(update.per_sample, update.t)
-    mean = sum(losses) / len(losses)
+    mean = sum(float(u.loss) for u in made) / len(made) if made else float("nan")
+    norm = sum(float(u.gradient_norm) for u in made) / len(made) if made else float("nan")
+    skipped = {"skipped": training.guard.skipped} if training.guard.skipped else {}
     log.write(
         "train",
         pending[-1].step,
         loss=mean,
-        gradient_norm=sum(norms) / len(norms),
+        gradient_norm=norm,
         rate=pending[-1].rate,
         seen=training.seen,
         seconds=training.elapsed,
+        **skipped,
     )
     return mean
 
 
-def _finish(training: Training, model: Model, out: Path) -> None:
+def _finish(training: Training, model: Model) -> None:
     with torch.no_grad():
         averages = zip(training.ema.parameters, training.ema.averages, strict=True)
         for parameter, average in averages:
             parameter.copy_(average)
     model.denoiser.eval().requires_grad_(False)
+    guard = training.guard
     model.training = {
         "updates": training.step,
         "samples_seen": training.seen,
@@ -201,7 +252,8 @@ def _finish(training: Training, model: Model, out: Path) -> None:
         "train_samples": len(training.data),
         "train_fingerprint": training.data.fingerprint(),
     }
-    model.save(out)
+    if guard.skipped or guard.rollbacks:
+        model.training |= {"skipped_updates": guard.skipped, "rollbacks": guard.rollbacks}
 
 
 def _opening(
@@ -216,62 +268,9 @@ def _opening(
         f"samples of {model.spec.shape}, {parameters:,} parameters, batch {training.config.batch}, "
         f"length {length}, precision {training.precision.name} ({training.precision.reason})"
     )
-    log.write("start", training.step, parameters=parameters, precision=training.precision.name)
-
-
-def _free(out: Path, resume: bool) -> None:
-    if out.exists() and not out.is_dir():
-        raise ArtifactError(f"{out} is a file; give a folder for the run")
-    if resume and (out / CONFIG).exists() and not (out / "checkpoints").is_dir():
-        raise ArtifactError(
-            f"{out} holds a finished model and no checkpoints to go on from; give another --out"
-        )
-    if resume or not out.is_dir():
-        return
-    if (out / CONFIG).exists() or (out / "checkpoints").exists() or (out / RECIPE).exists():
-        raise ArtifactError(
-            f"{out} holds a run already; add --resume to go on with it, or give another --out"
-        )
-
-
-def _same(saved: dict[str, Any], recipe: Recipe) -> None:
-    """Refuse to resume by a recipe that differs in what training depends on."""
-    now = recipe.model_dump(mode="json")
-    with suppress(RecipeError):  # keys that an earlier release did not have get their defaults
-        saved = load_recipe(saved).model_dump(mode="json")
-    for section in ("data", "path", "network", "model", "objective", "train"):
-        for key in sorted({*saved[section], *now[section]}):
-            free = section == "train" and key in (
-                "reports",
-                "checkpoint",
-                "keep",
-                "steps",
-                "budget",
-            )
-            if not free and saved[section].get(key) != now[section].get(key):
-                raise RecipeError(
-                    f"{section}.{key} was {saved[section].get(key)!r} and is now "
-                    f"{now[section].get(key)!r}: this run cannot go on with another recipe; undo "
-                    "that, or start a new run in another folder"
-                )
-
-
-@contextmanager
-def _stoppable() -> Iterator[Any]:
-    """Inside, SIGINT and SIGTERM set a flag instead of ending the process; a second one ends it."""
-    asked: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    try:
-        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: the caller's handlers stay
-        before = {}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    log.write(
+        "resumed" if on else "start",
+        training.step,
+        parameters=parameters,
+        precision=training.precision.name,
+    )

@@ -79,7 +79,7 @@ class InterpolantMatching:
 
     def __call__(self, model: BridgeField, batch: Batch, noise: Streams) -> Loss:
         x0, path = batch.x0, model.interpolant
-        t = self.times.sample(path.path, noise.purpose("times")).to(x0.device)
+        t = self.times.sample(path.path, noise.purpose("times"), *batch.place).to(x0.device)
         z = noise.normal(*x0.shape[1:]).to(device=x0.device, dtype=x0.dtype)
         x1 = draw_source(batch, Coupled(path.path, "data"), self.coupling, noise)
         condition = drop_some(batch.condition, self.drop, noise)

@@ -1,0 +1,212 @@
+"""Numbers that go wrong in training: updates skipped and counted, when to go back, what it was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ArtifactError, NonFinite, unknown
+from ..recipes.schema import GuardConfig
+
+KEPT = 50  # faults remembered, the newest
+GROWN = math.log(30.0)  # of the gradient norm, over its usual size, before things broke
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What was wrong with one update.
+
+    kind: "loss" (not finite), "gradient" (not finite, of a finite loss) or "explosion" (a finite
+    loss that is far too large). row: the first sample at fault, in the training data; t: its noise
+    level; every: whether all samples of the batch are, or all gradients finite and too large to be
+    added up, so that it is the weights; tensor: the first parameter whose gradient is at fault.
+    None where it says nothing.
+    """
+
+    step: int
+    kind: Literal["loss", "gradient", "explosion"]
+    row: int | None = None
+    t: float | None = None
+    every: bool = False
+    tensor: str | None = None
+
+    @property
+    def skipped(self) -> bool:
+        """Whether the update was not made."""
+        return self.kind != "explosion"
+
+    def __str__(self) -> str:
+        if self.kind == "explosion":
+            return f"the loss has exploded at update {self.step}"
+        if self.kind == "gradient" and self.every:
+            return (
+                f"the gradient is too large for its norm at update {self.step} (largest in "
+                f"{self.tensor!r})"
+            )
+        if self.kind == "gradient":
+            return f"the gradient of {self.tensor!r} is not finite at update {self.step}"
+        if self.row is None:
+            return f"the loss is not finite at update {self.step}"
+        return f"the loss is not finite at update {self.step} (sample {self.row}, t = {self.t:.4f})"
+
+
+class Guard:
+    """Judges every update by its loss and the norm of its gradient, which all processes share.
+
+    An update whose loss or gradient is not finite is not made: weights, optimizer and average stay
+    as they are, while the counters of updates and samples go on, so that a resumed run agrees. An
+    update whose loss is finite and more than `explosion` times the scale of the run is made, and
+    counts as trouble too. The scale is the larger of the loss of the first update, which initial
+    weights have whatever the rate, and the mean loss of the trivial predictor. A run that learns
+    stays near the scale or below, so that half of its updates never lie a hundred times above.
+
+    Trouble goes up by one with each such update and down by one with each other; at `skips` the
+    run is `broken`: more than half of its latest updates went wrong, `skips` in a row at the least.
+    Then it has to go back to an earlier state, with all rates × `lower`, or to end.
+    """
+
+    def __init__(self, config: GuardConfig) -> None:
+        self.config = config
+        self.skipped, self.rollbacks, self.trouble = 0, 0, 0
+        self.back: int | None = None
+        self.scale: float | None = None
+        self.usual: float | None = None
+        self.recent: float | None = None
+        self.faults: list[Fault] = []
+
+    @property
+    def factor(self) -> float:
+        """Of every learning rate: lower to the power of the times the run has gone back."""
+        return self.config.lower**self.rollbacks
+
+    @property
+    def broken(self) -> bool:
+        """Whether the run cannot go on from where it is."""
+        return self.trouble >= self.config.skips
+
+    @property
+    def steady(self) -> bool:
+        """Whether the state as it is now is one to go back to."""
+        return self.trouble == 0
+
+    def judge(
+        self, loss: Tensor, norm: Tensor, trivial: float
+    ) -> Literal["loss", "gradient", "explosion"] | None:
+        """The kind of fault of an update, if it has one, from its mean loss and the norm of its
+        gradient. trivial: the trivial predictor's mean loss where it is known, else 1."""
+        value, size = torch.stack([loss.detach().float(), norm.detach().float()]).tolist()
+        if not math.isfinite(value):
+            return "loss"
+        if not math.isfinite(size):
+            return "gradient"
+        if self.scale is None:
+            self.scale = max(abs(value), trivial)
+        if size > 0:
+            log = math.log(size)
+            self.usual = log if self.usual is None else 0.99 * self.usual + 0.01 * log
+            self.recent = log if self.recent is None else 0.7 * self.recent + 0.3 * log
+        return "explosion" if abs(value) > self.config.explosion * self.scale else None
+
+    def take(self, fault: Fault | None) -> None:
+        """Note how an update went."""
+        if fault is None:
+            self.trouble = max(0, self.trouble - 1)
+            return
+        self.trouble += 1
+        self.skipped += fault.skipped
+        self.faults = [*self.faults, fault][-KEPT:]
+
+    def went_back(self, step: int) -> None:
+        """The run goes on from its state after update `step`, with lower rates."""
+        self.rollbacks += 1
+        self.trouble, self.back = 0, step
+        self.usual = self.recent = None
+
+    def check(self, precision: str = "fp32", ending: int | None = None) -> None:
+        """Raise NonFinite, with what it was, where the run is broken.
+
+        ending: the updates of a run that ends here, which is broken already where half of its
+        latest updates went wrong.
+        """
+        least = self.config.skips if ending is None else min(ending, self.config.skips) / 2
+        if self.trouble and self.trouble >= least:
+            raise NonFinite(self.diagnosis(precision))
+
+    def diagnosis(self, precision: str = "fp32") -> str:
+        """What went wrong, why it may have, and what to do."""
+        last = self.faults[-self.config.skips :]
+        rows = {fault.row for fault in last if fault.skipped}
+        said = f"{last[-1] if last else 'nothing is wrong'}; "
+        if self.skipped:
+            said += f"{self.skipped} updates were skipped"
+            said += f" and the run went back {self.rollbacks} times" if self.rollbacks else ""
+            said += ". "
+        elif self.rollbacks:
+            said += f"the run went back {self.rollbacks} times. "
+        grown = None not in (self.usual, self.recent) and self.recent - self.usual > GROWN  # type: ignore[operator]
+        if len(rows) == 1 and None not in rows:
+            return said + (
+                f"Sample {next(iter(rows))} of the training part is in every one of the last "
+                f"{len(last)}: look at it with `unnoise data check`, mend or remove it"
+            )
+        if grown or any(fault.every or fault.kind == "explosion" for fault in last):
+            return said + (
+                "The rate is too high: the loss, the gradient or the weights grew before it broke; "
+                "start anew with a lower train.optimizer.rate, and with train.clip=1"
+                + (", or try train.precision=fp32" if precision == "bf16" else "")
+            )
+        if precision == "bf16":
+            return said + "bfloat16 may be too coarse for this model: use train.precision=fp32"
+        return said + (
+            "Lower the learning rate (train.optimizer.rate), set train.clip=1, and look at the "
+            "data with `unnoise data check`"
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Everything that later judgements depend on, as plain JSON values."""
+        return {
+            "skipped": self.skipped,
+            "rollbacks": self.rollbacks,
+            "trouble": self.trouble,
+            "back": self.back,
+            "scale": self.scale,
+            "usual": self.usual,
+            "recent": self.recent,
+            "faults": [asdict(fault) for fault in self.faults],
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken; an empty one, of an earlier release, starts anew.
+
+        Raises ArtifactError for keys that it does not have.
+        """
+        fresh = Guard(self.config).state()
+        for name in state:
+            if name not in fresh:
+                raise unknown("key of the guard's state", name, fresh, ArtifactError)
+        for name, value in (fresh | state).items():
+            setattr(self, name, [Fault(**f) for f in value] if name == "faults" else value)
+
+
+def bad_rows(per_sample: Tensor) -> list[int]:
+    """The places of the samples whose loss is not finite. per_sample: (batch,)."""
+    return (~torch.isfinite(per_sample)).nonzero().flatten().tolist()
+
+
+def bad_gradient(parameters: Iterable[tuple[str, nn.Parameter]]) -> tuple[str | None, bool]:
+    """(name, False) of the first parameter whose gradient is not finite; where all are and only
+    their norm is not, (name, True) of the one with the largest."""
+    largest: tuple[float, str | None] = (-1.0, None)
+    for name, p in parameters:
+        if p.grad is None:
+            continue
+        size = float(p.grad.abs().max())
+        if not math.isfinite(size):
+            return name, False
+        largest = max(largest, (size, name))
+    return largest[1], True
