@@ -1,0 +1,104 @@
+"""What the doctor says: findings, and the checks that make them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from .patient import Patient
+
+Severity = Literal["fault", "warning", "fine", "not done"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found: what was measured, against which threshold, and the remedy.
+
+    severity: fault (reason enough for bad samples), warning, fine, or not done, with the reason in
+    `measured`. numbers: the measurements as plain JSON values.
+    """
+
+    check: str
+    severity: Severity
+    measured: str
+    threshold: str = ""
+    remedy: str = ""
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check by its name: what it needs of a patient (data, model, raw, log), and the causes that
+    explain its faults where they are faults themselves."""
+
+    name: str
+    run: Callable[[Patient], Finding]
+    needs: tuple[str, ...]
+    sign_of: tuple[str, ...]
+
+
+CHECKS: dict[str, Check] = {}
+
+
+def check(
+    name: str, needs: tuple[str, ...] = (), sign_of: tuple[str, ...] = ()
+) -> Callable[[Callable[[Patient], Finding]], Callable[[Patient], Finding]]:
+    """Enter a function of a patient into the table of checks."""
+
+    def enter(function: Callable[[Patient], Finding]) -> Callable[[Patient], Finding]:
+        CHECKS[name] = Check(name, function, needs, sign_of)
+        return function
+
+    return enter
+
+
+def explained(findings: list[Finding]) -> list[Finding]:
+    """What is a sign of a fault becomes, or stays, a warning that names it."""
+    faults = {f.check for f in findings if f.severity == "fault"}
+    out = []
+    for finding in findings:
+        causes = [c for c in CHECKS[finding.check].sign_of if c in faults]
+        if finding.severity in ("fault", "warning") and causes:
+            remedy = f"it follows from the fault in {' and '.join(causes)}: mend that first"
+            finding = replace(finding, severity="warning", remedy=remedy)
+        out.append(finding)
+    return out
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings on a run; recipe: its name; weights: which of them were examined."""
+
+    run: str
+    recipe: str
+    weights: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def faults(self) -> list[str]:
+        """The names of the checks that found a fault."""
+        return [f.check for f in self.findings if f.severity == "fault"]
+
+    @property
+    def warnings(self) -> list[str]:
+        """The names of the checks that found something to warn of."""
+        return [f.check for f in self.findings if f.severity == "warning"]
+
+    def __getitem__(self, check: str) -> Finding:
+        return next(f for f in self.findings if f.check == check)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return _plain(asdict(self)) | {"faults": self.faults, "warnings": self.warnings}
+
+
+def _plain(value: Any) -> Any:
+    """The same without numbers that JSON does not know: those are null."""
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

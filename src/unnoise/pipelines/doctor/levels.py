@@ -1,0 +1,146 @@
+"""How well a model denoises at each noise level, beside two predictors that know little."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...artifacts import Model
+from ...fields import Condition, determinant, lens_row
+from ...objectives import Uniform, condition_from_labels
+from ...paths import GaussianPath, expand
+from ...randomness import Streams
+from ...recipes import build_objective
+
+COUNT = 8  # noise levels looked at
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Errors at times t (levels,), as shares of those of the trivial predictor, which knows the
+    mean and the variance of the data and nothing else. A share is the same in every lens.
+
+    loss: of the model; error: its standard error; linear: of the best linear predictor, which knows
+    the covariance too; null, wrong: of the model without its condition, and with that of another
+    class, with the standard errors of their distance to loss; effect: how far the answers with the
+    two conditions lie apart, as a share of the trivial error's size. The last ones are None for a
+    model without conditions.
+    """
+
+    t: Tensor
+    loss: Tensor
+    error: Tensor
+    linear: Tensor
+    null: Tensor | None = None
+    wrong: Tensor | None = None
+    wrong_error: Tensor | None = None
+    null_error: Tensor | None = None
+    effect: Tensor | None = None
+
+    @property
+    def mean(self) -> float:
+        """The geometric mean of the loss over the levels; infinite where one is not a number."""
+        mean = float(self.loss.clamp(min=1e-12).log().mean().exp())
+        return mean if mean == mean else float("inf")
+
+
+@torch.no_grad()
+def measure_levels(
+    model: Model, linear: Linear, x0: Tensor, labels: Tensor | None, seed: int
+) -> Levels:
+    """Errors on x0 (n, *event), at `COUNT` quantiles of the times that the recipe trains at.
+
+    linear: the predictor made from training data.
+    """
+    denoiser, path = model.denoiser, model.denoiser.path
+    objective = build_objective(model.recipe.objective, denoiser.data_std)
+    times = getattr(objective, "times", None)
+    middle = (torch.arange(COUNT, dtype=torch.float64) + 0.5) / COUNT
+    quantile = getattr(times, "quantile", None) or Uniform().quantile
+    t = quantile(path, middle).unique()
+    noise = Streams(seed, range(len(x0)), "doctor")
+    shown = condition_from_labels(labels) if model.classes else None
+    other = None
+    if labels is not None and shown is not None:
+        other = Condition(
+            {"class": (labels + 1 + labels % max(1, model.classes - 1)) % model.classes}, shown.keep
+        )
+    found: dict[str, list[Tensor]] = {}
+    for k, at in enumerate(t):
+        eps = noise.purpose(f"level {k}").normal(*x0.shape[1:])
+        x_t = path.diffuse(x0, eps, at)
+        trivial, known = linear.errors(path, at, x0, x_t)
+        lens = float(determinant(path, denoiser.predicts, at) / path.sigma(at)) ** 2
+        unit = trivial * lens
+        a, b = (expand(c, x0) for c in lens_row(path, denoiser.predicts, at))
+        target = a * x0 + b * eps
+
+        def ask(condition: Condition | None, x_t: Tensor = x_t, at: Tensor = at) -> Tensor:
+            parts = [
+                denoiser(x_t[r], at, None if condition is None else condition[r]).value
+                for r in torch.arange(len(x_t)).split(256)
+            ]
+            return torch.cat(parts)
+
+        said = ask(shown)
+        share = (said - target).double().square().flatten(1).mean(1) / unit
+        rows = {"loss": share.mean(), "error": share.std() / len(share) ** 0.5}
+        rows["linear"] = known / trivial
+        if other is not None and shown is not None:
+            wrong, null = ask(other), ask(shown.null())
+            missed = (wrong - target).double().square().flatten(1).mean(1) / unit
+            rows["wrong"] = missed.mean()
+            rows["wrong_error"] = (missed - share).std() / len(share) ** 0.5
+            bare = (null - target).double().square().flatten(1).mean(1) / unit
+            rows["null"] = bare.mean()
+            rows["null_error"] = (bare - share).std() / len(share) ** 0.5
+            rows["effect"] = ((wrong - said).double().square().mean() / unit).sqrt()
+        for name, value in rows.items():
+            found.setdefault(name, []).append(value)
+    return Levels(t, **{name: torch.stack(values) for name, values in found.items()})
+
+
+class Linear:
+    """The best linear predictor of x0 from x_t, for the covariance of `train` (n, *event).
+
+    Directions come from one half of the values and the variances along them from the other, so
+    that few values of many dimensions do not flatter it.
+    """
+
+    def __init__(self, train: Tensor) -> None:
+        flat = train.flatten(1).double()
+        self.mean = flat.mean(0)
+        self.variance = float((flat - self.mean).square().mean())
+        first, second = (flat - self.mean)[::2][:512], (flat - self.mean)[1::2][:512]
+        _, _, basis = torch.linalg.svd(first, full_matrices=False)
+        self.basis = basis.T
+        inside = second @ self.basis
+        self.variances = inside.square().mean(0)
+        left = flat.shape[1] - self.basis.shape[1]
+        outside = second.square().sum(1).mean() - self.variances.sum()
+        self.rest = float(outside / left) if left else 0.0
+
+    def residue(self, x: Tensor, keep: int) -> Tensor:
+        """The mean square (n,) of each x outside the leading `keep` directions."""
+        centred = x.flatten(1).double() - self.mean
+        inside = centred @ self.basis[:, :keep]
+        return (centred.square().sum(1) - inside.square().sum(1)) / centred.shape[1]
+
+    def errors(
+        self, path: GaussianPath, t: Tensor, x0: Tensor, x_t: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The mean squared errors in x0 of the trivial predictor, which knows the mean and one
+        variance for all directions, and of this one, at time t."""
+        alpha, sigma = float(path.alpha(t)), float(path.sigma(t))
+        seen = x_t.flatten(1).double() - alpha * self.mean
+        wanted = x0.flatten(1).double() - self.mean
+
+        def gain(variance: Tensor) -> Tensor:
+            return alpha * variance / (alpha**2 * variance + sigma**2)
+
+        rest = gain(torch.tensor(self.rest).double())
+        guess = rest * seen + ((seen @ self.basis) * (gain(self.variances) - rest)) @ self.basis.T
+        blind = gain(torch.tensor(self.variance).double()) * seen
+        return (blind - wanted).square().mean(), (guess - wanted).square().mean()

@@ -1,0 +1,272 @@
+"""A run opened for examination: whatever of it can still be read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...artifacts import Model, Samples
+from ...artifacts.files import check_tensors
+from ...artifacts.model import CONFIG
+from ...data import Dataset, DataSpec
+from ...errors import ArtifactError, UnnoiseError
+from ...fields import Condition, Denoiser
+from ...objectives import condition_from_labels
+from ...recipes import Recipe, build_denoiser, build_objective, load_recipe, open_parts
+from ...training import Checkpoints
+from ...training.log import read_log
+from ...training.loop import mean_trivial_loss
+from .levels import Levels, Linear, measure_levels
+
+PART = 2048  # rows of the data that are looked at
+DEAD = (1.5, 1.15)  # loss of the average in that of the raw weights: fault, warning
+ROUNDS = 256  # rows that go through the network
+NUMBERS = 2**25  # that are held of the data at a time, in as few rows as that makes of large ones
+
+
+@dataclass
+class Patient:
+    """A run: its recipe, and as far as they could be read its models, data, log and last state.
+
+    average: the model with the averaged weights, raw: with the weights as they were trained;
+    missing: what could not be read (data, model, raw, log) and why; broken: whether the finished
+    model is one of them; n, seed: of the samples drawn.
+    """
+
+    run: Path
+    recipe: Recipe
+    n: int
+    seed: int
+    average: Model | None = None
+    raw: Model | None = None
+    parts: Mapping[str, Dataset] | None = None
+    state: dict[str, Any] = field(default_factory=dict)
+    history: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    broken: bool = False
+
+    @property
+    def guard(self) -> dict[str, Any]:
+        """The guard's state, or what of it the model's history tells; empty where neither is."""
+        history = self.history
+        told = {
+            "skipped": history.get("skipped_updates", 0),
+            "rollbacks": history.get("rollbacks", 0),
+        }
+        return self.state.get("guard") or (told if history else {})
+
+    @property
+    def updates(self) -> int:
+        """Updates that the run has gone through, those skipped among them."""
+        last = self.rows[-1]["step"] if self.rows else 0
+        return int(self.state.get("step") or self.history.get("updates") or last)
+
+    @property
+    def made(self) -> int:
+        """Updates that were made, not skipped and not undone."""
+        left = max(0, self.updates - int(self.guard.get("skipped", 0)))
+        return int(self.state.get("ema_updates", left))
+
+    @property
+    def spec(self) -> DataSpec:
+        model = self.average or self.raw
+        if model is not None:
+            return model.spec
+        assert self.parts is not None
+        return self.parts["train"].spec
+
+    @cached_property
+    def train(self) -> tuple[Tensor, Tensor | None]:
+        """(x, labels) of at most `PART` evenly spaced training samples, as the model is given them:
+        normalised by the description that travels with it."""
+        return self._look("train", PART)
+
+    @cached_property
+    def linear(self) -> Linear:
+        """The best linear predictor for the training data."""
+        return Linear(self.train[0])
+
+    @cached_property
+    def fresh(self) -> tuple[Tensor, Tensor | None]:
+        """(x, labels) of samples that were not trained on, where some were held out."""
+        assert self.parts is not None
+        name = next((p for p in ("validation", "test") if p in self.parts), "train")
+        return self._look(name, ROUNDS)
+
+    @property
+    def held_out(self) -> bool:
+        """Whether `fresh` really is."""
+        return bool({"validation", "test"} & set(self.parts or ()))
+
+    def _look(self, part: str, count: int) -> tuple[Tensor, Tensor | None]:
+        assert self.parts is not None
+        data = self.parts[part]
+        x, labels = data.batch(spread(data, count))
+        if data.spec.to_dict() != self.spec.to_dict():
+            x = self.spec.normalise(data.spec.restore(x, clip=False))
+        return x, labels
+
+    @cached_property
+    def dead_average(self) -> bool:
+        """Whether the average is much worse than the raw weights, which are examined then."""
+        levels, raw = self.levels_of(self.average), self.levels_of(self.raw)
+        if levels is None or raw is None:
+            return False
+        nothing = float(levels.loss.min()) > 0.95 and float(raw.loss.min()) < 0.9
+        return nothing or not levels.mean <= DEAD[0] * raw.mean
+
+    @cached_property
+    def trivial(self) -> float | None:
+        """The trivial predictor's mean loss in the run's own objective, where it is known."""
+        model = self.average or self.raw
+        if model is None:
+            return None
+        objective = build_objective(self.recipe.objective, model.denoiser.data_std)
+        return mean_trivial_loss(objective, model.denoiser, self.recipe.train.seed)
+
+    @property
+    def model(self) -> Model:
+        """The model whose answers are examined: the average, unless that is dead or missing."""
+        chosen = self.raw if self.average is None or self.dead_average else self.average
+        assert chosen is not None
+        return chosen
+
+    def levels_of(self, model: Model | None) -> Levels | None:
+        """The errors of a model by noise level; None without model or data."""
+        if model is None or self.parts is None:
+            return None
+        name = "_levels_raw" if model is self.raw else "_levels_average"
+        if not hasattr(self, name):
+            setattr(self, name, measure_levels(model, self.linear, *self.fresh, self.seed))
+        return getattr(self, name)
+
+    @property
+    def levels(self) -> Levels:
+        found = self.levels_of(self.model)
+        assert found is not None
+        return found
+
+    @cached_property
+    def samples(self) -> Samples:
+        """n samples, drawn as the recipe says."""
+        return self.model.sample(self.n, seed=self.seed)
+
+    def condition(self, labels: Tensor | None) -> Condition | None:
+        """What the model is told of samples with these labels."""
+        return condition_from_labels(labels) if self.model.classes else None
+
+
+def spread(data: Dataset, count: int, numbers: int = NUMBERS) -> Tensor:
+    """At most `count` evenly spaced rows of data, of at most so many numbers: 64 in any case."""
+    count = min(len(data), count, max(64, numbers // math.prod(data.spec.shape)))
+    return torch.linspace(0, len(data) - 1, count, dtype=torch.float64).round().long()
+
+
+def open_run(run: Path, n: int, seed: int) -> Patient:
+    """Read what can be read of a run; raises ArtifactError where there is none."""
+    run = run.expanduser()
+    problems: list[str] = []
+    broken = False
+    finished, state, recipe = None, None, None
+    if (run / CONFIG).is_file():
+        try:
+            finished = Model.load(run, "fp32", "cpu")
+            recipe = finished.recipe
+        except UnnoiseError as error:
+            problems.append(str(error))
+            broken = True
+    checkpoints = Checkpoints(run, read_only=True)
+    if checkpoints.names():
+        try:
+            state, tree = checkpoints.load()
+            recipe = recipe or load_recipe(tree)
+            problems += [note for note in checkpoints.notes if "passed over" in note]
+        except UnnoiseError as error:
+            problems.append(str(error))
+    if recipe is None and (run / "recipe.yaml").is_file():
+        recipe = load_recipe(run / "recipe.yaml")
+    if recipe is None:
+        detail = f": {'; '.join(problems)}" if problems else ""
+        raise ArtifactError(
+            f"{run} holds no run that can be read{detail}; give the folder of a run, such as "
+            "runs/demo"
+        )
+    patient = Patient(run, recipe, n, seed, average=finished, notes=problems)
+    patient.broken = broken
+    patient.history = finished.training if finished else {}
+    patient.state = state or {}
+    try:
+        patient.parts = open_parts(recipe)[1]
+    except (UnnoiseError, OSError) as error:
+        patient.missing["data"] = f"the data cannot be opened: {error}"
+    if finished and patient.parts and (other := _other(patient.parts["train"].spec, finished.spec)):
+        patient.parts = None
+        patient.missing["data"] = other
+    _add_models(patient, finished, state)
+    try:
+        patient.rows = read_log(run)
+    except UnnoiseError as error:
+        patient.missing["log"] = str(error)
+    return patient
+
+
+def _add_models(patient: Patient, finished: Model | None, state: dict[str, Any] | None) -> None:
+    spec = finished.spec if finished else patient.parts["train"].spec if patient.parts else None
+    if state is None:
+        patient.missing["raw"] = "there is no sound checkpoint, and only that has the raw weights"
+    elif spec is None:
+        patient.missing["raw"] = "the shape of the model is that of its data, which are gone"
+    else:
+        try:
+            patient.raw, average = _of_state(patient.recipe, spec, state)
+        except ArtifactError as error:
+            patient.missing["raw"] = (
+                "the checkpoint does not fit the data, which may have changed since, or the "
+                f"model: {error}"
+            )
+        else:
+            patient.average = finished or average
+    if patient.average is None:
+        why = "the run has neither a model nor a checkpoint that can be read"
+        patient.missing["model"] = (
+            "; ".join([*patient.notes, why]) if state is None else patient.missing["raw"]
+        )
+
+
+def _other(now: DataSpec, learned: DataSpec) -> str | None:
+    """How data differ from those that a model was made for, where it cannot take them in."""
+    if now.shape != learned.shape:
+        differs = f"their samples are {now.shape}, the model's {learned.shape}"
+    elif now.classes > learned.classes > 0:
+        differs = f"they have {now.classes} classes, the model {learned.classes}"
+    else:
+        return None
+    return f"the data are not those trained on: {differs}; bring those of the training back"
+
+
+def _of_state(recipe: Recipe, spec: DataSpec, state: dict[str, Any]) -> tuple[Model, Model]:
+    """(raw, average) of a checkpoint; raises ArtifactError where its weights do not fit."""
+    raw, average = (_denoiser(recipe, spec, state["weights"]) for _ in range(2))
+    trained = [p for p in average.network.parameters() if p.requires_grad]
+    if state["ema"].keys() != {str(i) for i in range(len(trained))}:
+        raise ArtifactError("the average in it is of another network")
+    with torch.no_grad():
+        for i, p in enumerate(trained):
+            p.copy_(state["ema"][str(i)])
+    return Model(raw, recipe, spec), Model(average, recipe, spec)
+
+
+def _denoiser(recipe: Recipe, spec: DataSpec, weights: dict[str, Tensor]) -> Denoiser:
+    denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec, recipe.train.seed)
+    check_tensors(denoiser.network, weights, "the checkpoint's weights")
+    denoiser.network.load_state_dict(weights)
+    return denoiser.eval()
