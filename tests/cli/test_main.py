@@ -48,7 +48,7 @@ def quick(monkeypatch):
     """Features that need no training."""
     features = ValuePCA(parts_of(tiny())["train"].values)
     name = measure.__module__
-    monkeypatch.setattr(sys.modules[name], "features_for", lambda *_, **__: features)
+    monkeypatch.setattr(sys.modules[name], "named_features", lambda *_, **__: features)
 
 
 def test_evaluate_leaves_a_card_beside_the_model(run, model, quick):

@@ -4,23 +4,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from unnoise.data import load_data, open_digits
-from unnoise.errors import DataError
+from tests.mnist import mnist5k_or_skip
+from unnoise.data import open_digits
 from unnoise.evaluation import shipped_classifier
 
 
 @pytest.fixture(scope="session")
 def mnist(tmp_path_factory):
     """Train, validation, test of MNIST-5k; skips with the reason where it cannot be had."""
-    try:
-        data = load_data("mnist5k")
-    except DataError:
-        try:
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("UNNOISE_CACHE", str(tmp_path_factory.mktemp("mnist5k")))
-                data = load_data("mnist5k", fetch=True)
-        except DataError as error:
-            pytest.skip(str(error))
+    data = mnist5k_or_skip(tmp_path_factory)
     parts = data.split({"train": 4000, "validation": 500, "test": 500}, seed=0)
     return SimpleNamespace(**parts, features=shipped_classifier("mnist5k"))
 

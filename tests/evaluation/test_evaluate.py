@@ -22,6 +22,7 @@ def test_unseen_real_digits_reach_the_floor(fresh):
     assert (fresh.compared, fresh.parts, fresh.per_class) == (500, 1, 50)
     assert m["frechet"].value == pytest.approx(m["frechet"].floor, rel=0.4)
     assert m["frechet_ratio"].value == pytest.approx(m["frechet"].value / m["frechet"].floor)
+    assert m["frechet_ratio"].error == pytest.approx(m["frechet"].error / m["frechet"].floor)
     assert m["c2st"].floor == pytest.approx(0.5, abs=0.03)
     assert m["c2st"].value == pytest.approx(0.5, abs=0.08)
     assert min(m[n].value for n in ("precision", "recall", "coverage", "accuracy")) > 0.9
@@ -95,7 +96,7 @@ def test_without_labels_and_with_few_values(digits):
 def test_bad_input_is_refused_before_work(mnist):
     values, labels = mnist.validation.values, mnist.validation.labels
     keep = labels != 3
-    with pytest.raises(DataError, match=r"samples lack \(\[3\]\)"):
+    with pytest.raises(DataError, match=r"samples have none of the classes \[3\]"):
         card(mnist, values[keep], labels[keep])
     few = torch.stack([torch.nonzero(labels == c)[0, 0] for c in range(10)])
     with pytest.raises(DataError, match="only 10 values"):

@@ -17,6 +17,7 @@ def test_by_hand_on_a_line():
     assert m.dense.tolist() == [2, 1, 0]  # 0.5 lies in the balls of 0 and 1, 2.5 in that of 3
     assert m.covered.tolist() == [True, True, True]
     assert (m.precision, m.recall, m.density, m.coverage) == (2 / 3, 1, 1, 1)
+    assert m.alone.tolist() == [2 / 3, 1 / 3, 0]  # 0 and 1 hold 0.5 only, 3 holds 2.5
     m = manifold(samples, real, k=1)  # the other way round: 9 is in no ball, its own holds 3
     assert m.recalled.tolist() == [True, True, False]
     assert m.covered.tolist() == [True, True, True]

@@ -33,9 +33,9 @@ def test_scarce_values_are_used_again_but_never_twice_in_one_subset():
 
 def test_sides_that_do_not_match_are_refused():
     two, three = np.arange(60) % 2, np.arange(60) % 3
-    with pytest.raises(DataError, match=r"samples lack \(\[2\]\)"):
+    with pytest.raises(DataError, match=r"samples have none of the classes \[2\]"):
         matched_counts(two, three, three, 500)
-    with pytest.raises(DataError, match=r"reference lacks \(\[2\]\)"):
+    with pytest.raises(DataError, match=r"reference has no value of the classes \[2\].*hold out"):
         matched_counts(three, two, two, 500)
     with pytest.raises(DataError, match="only 19 values"):
         matched_counts(np.zeros(19, int), np.zeros(90, int), np.zeros(90, int), 500)

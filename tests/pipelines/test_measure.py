@@ -31,6 +31,54 @@ def test_the_card_says_what_was_measured_and_how(folder, features):
     assert len(made.model_hash) == 64
     assert card.metrics["frechet"].value > 3 * card.metrics["frechet"].floor  # it learned nothing
     assert measure(folder, steps=2, seed=3, features=features).provenance.solver == "dpmpp_2m"
+    assert made.path == "Flow()"
+    assert (card.searched, card.train_values) == (1597, 1597)
+    assert card.metrics["denoising"].value > 0.9  # it learned nothing
+    assert len(card.levels) == 10
+    assert sum(level.n for level in card.levels) == 400
+
+
+@pytest.mark.parametrize("name", ["pca", None])
+def test_features_are_chosen_by_name_or_by_the_data(tmp_path, name, monkeypatch):
+    plain = model_of(tiny("model.conditional=false", "sample.guidance=1")).save(tmp_path / "m")
+    seen = []
+
+    def quick(train, *_, **__):
+        seen.append(train.labels is not None)
+        return ValuePCA(train.values, 5)
+
+    monkeypatch.setattr("unnoise.evaluation.features.features_for", quick)
+    card = measure(plain, n=20, steps=1, features=name)
+    assert seen == ([] if name else [True])
+    assert card.features.startswith("61 principal" if name else "5 principal")
+
+
+def test_a_function_of_ones_own_is_a_feature_space(folder):
+    def halves(values):
+        return values.double().flatten(1)[:, :32] / 2
+
+    one, again = (measure(folder, n=20, steps=1, features=halves) for _ in range(2))
+    assert one.features == "halves"
+    assert one.features_hash == again.features_hash
+    assert one.metrics["frechet"] == again.metrics["frechet"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("efficientnett", "did you mean 'efficientnet'"), ("/nowhere/run", "unknown features")],
+)
+def test_features_that_are_not_there_are_refused(folder, name, words, monkeypatch):
+    monkeypatch.setattr("unnoise.artifacts.Model.sample", lambda *_, **__: pytest.fail("sampled"))
+    with pytest.raises(InvalidArgument, match=words):
+        measure(folder, features=name)
+
+
+def test_weights_that_are_missing_show_before_the_sampling(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("UNNOISE_CACHE", str(tmp_path))
+    monkeypatch.setattr("unnoise.evaluation.efficientnet_weights.find_spec", lambda _: None)
+    monkeypatch.setattr("unnoise.artifacts.Model.sample", lambda *_, **__: pytest.fail("sampled"))
+    with pytest.raises(DataError, match="--fetch"):
+        measure(folder, features="efficientnet")
 
 
 def test_the_part_that_is_compared_with(folder, features):

@@ -147,6 +147,12 @@ def wasserstein(
     return Estimate(max(float(power), 0.0) ** (1 / order), 0.0, "exact for the samples")
 
 
+def unit_vectors(directions: Streams, dimensions: int) -> Tensor:
+    """Directions uniform on the sphere, one a stream: (streams, dimensions) in float64."""
+    theta = directions.normal(dimensions).double()
+    return theta / theta.norm(dim=1, keepdim=True)
+
+
 def sliced(
     x: Tensor,
     y: Tensor,
@@ -162,8 +168,7 @@ def sliced(
     """
     _check_order(order)
     x, y = _points(x, y)
-    theta = directions.normal(x.shape[1]).double()
-    theta = theta / theta.norm(dim=1, keepdim=True)
+    theta = unit_vectors(directions, x.shape[1])
     a, b = _weights(weights_x, len(x)), _weights(weights_y, len(y))
     powers = torch.cat([_sorted_powers(t @ x.T, t @ y.T, a, b, order) for t in theta.split(16)])
     mean = float(powers.mean())

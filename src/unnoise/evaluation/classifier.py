@@ -67,11 +67,7 @@ class FeatureClassifier(nn.Module):
         layout = (-1, *[1] * (len(event) - 1))
         self.register_buffer("mean", torch.tensor(self._config["mean"]).view(layout), False)
         self.register_buffer("std", torch.tensor(self._config["std"]).view(layout), False)
-        with torch.device("meta"):  # no draw from the global generator; see `initialise`
-            build = _dense if len(event) == 1 else _pyramid
-            self.body, outputs = build(event, width)
-            self.to_features = nn.Linear(outputs, features)
-            self.head = nn.Linear(features, classes)
+        self.body, self.to_features, self.head = layers(event, classes, width, features)
         for part in (self.body, self.to_features, self.head):
             part.to_empty(device="cpu")
         self.initialise(0)
@@ -142,6 +138,16 @@ class FeatureClassifier(nn.Module):
     def accuracy(self, values: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float:
         """Share of raw values whose predicted class is their label."""
         return float((self.predict(values) == np.asarray(labels)).mean())
+
+
+def layers(
+    event: tuple[int, ...], classes: int, width: int, features: int
+) -> tuple[nn.Module, nn.Linear, nn.Linear]:
+    """Body, feature layer and output, on the meta device: no memory, and no draw from the global
+    generator (see `initialise`)."""
+    with torch.device("meta"):
+        body, outputs = (_dense if len(event) == 1 else _pyramid)(event, width)
+        return body, nn.Linear(outputs, features), nn.Linear(features, classes)
 
 
 def _dense(event: tuple[int, ...], width: int) -> tuple[nn.Module, int]:

@@ -2,65 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
 from ..data.dataset import fingerprint
-from ..errors import DataError, InvalidArgument, need_count
-from .c2st import c2st
-from .card import TITLES, Card, Metric, Provenance, versions
-from .frechet import frechet_distance
-from .intervals import Interval, Resampler, bootstrap, bootstrap_mean
-from .manifold import manifold
+from ..errors import InvalidArgument, need_count
+from .card import Card, Provenance, versions
+from .distribution import FOLDS, Compared, Features, K, distribution
+from .intervals import Resampler, bootstrap_mean
+from .kernel import Scale
+from .levels import NoiseLevels
 from .matching import LEAST, matched_counts, subsets
 from .memorisation import copies, memorisation
+from .metric import TITLES, Metric
 from .pixels import flatten
 from .protocol import protocol_text
+from .sides import FeatureNet, Labelled, bounded, check, classes_of, count_of, side
+from .slices import DIRECTIONS, Slices, sliced_distance, sliced_wasserstein
 
-K = 5
-FOLDS = 5
 SUBSETS = 8
-COMPARED = ("frechet", "c2st", "precision", "recall", "density", "coverage")
-
-
-@runtime_checkable
-class Labelled(Protocol):
-    """Raw values (n, *event) and labels (n,) or None: a `Dataset`, a `Part`."""
-
-    @property
-    def values(self) -> Tensor | np.ndarray: ...
-    @property
-    def labels(self) -> Tensor | np.ndarray | None: ...
-
-
-class Part(NamedTuple):
-    """The plainest `Labelled`."""
-
-    values: Tensor | np.ndarray
-    labels: Tensor | np.ndarray | None = None
-
-
-class _Side(NamedTuple):
-    values: Tensor
-    labels: Tensor | None
-
-
-@runtime_checkable
-class FeatureNet(Protocol):
-    """What turns raw values into features; one that also has `predict` names the class."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def fingerprint(self) -> str: ...
-    def features(self, values: Tensor | np.ndarray) -> Float[np.ndarray, "n d"]: ...
 
 
 def evaluate(
@@ -71,6 +36,9 @@ def evaluate(
     *,
     data: str = "",
     provenance: Provenance | None = None,
+    levels: NoiseLevels | None = None,
+    train_values: int | None = None,
+    about_reference: str = "The model was not trained on the reference.",
     size: int = 500,
     replicates: int = 500,
     seed: int = 0,
@@ -82,17 +50,20 @@ def evaluate(
     the same with real training values in the place of samples.
 
     Arguments: `samples` raw values as restored, with the class each was asked for (None where
-    nothing was); `train` what the model was trained on; `reference` values it never saw, for the
-    card alone; `features` from `features_for` or `ValuePCA`; `data` a name; `provenance` what
-    made the samples. Raises DataError for sides that do not fit together or are below 20 values.
+    nothing was); `train` what the model was trained on, of which at most 50,000, and at most 2 GiB,
+    are used, taken at random; `train_values` how many there were where `train` is already a part
+    of them; `reference` values it never saw, for the card alone; `features` from `named_features`,
+    or any `FeatureNet`; `data` a name; `provenance` what made the samples; `levels` the model's
+    loss by noise level; `about_reference` what the card says of it. Raises DataError for sides that
+    do not fit together or are below 20 values.
     """
     size = need_count("size", size, LEAST)
     need_count("replicates", replicates, 20)
-    given, known, real = _side(samples), _side(train), _side(reference)
+    given, known, real = side(samples), side(bounded(train)), side(reference)
     sides = {"samples": given, "training values": known, "reference": real}
-    _check(sides)
+    check(sides)
     matched = all(part.labels is not None for part in sides.values())
-    classes = {name: _classes(part, matched) for name, part in sides.items()}
+    classes = {name: classes_of(part, matched) for name, part in sides.items()}
     asked, of_train, of_reference = classes.values()
     counts = matched_counts(asked, of_reference, of_train, size)
     total = sum(counts.values())
@@ -100,32 +71,38 @@ def evaluate(
     parts = min(parts, SUBSETS)
 
     reference_rows = subsets(of_reference, counts, 1, seed)[0]
-    held_values = real.values[reference_rows]
+    held_values, held_strata = real.values[reference_rows], of_reference[reference_rows]
     train_rows = subsets(of_train, counts, SUBSETS, seed + 2)
-    sampled = _Features(features.features(given.values), asked)
-    held = _Features(features.features(held_values), of_reference[reference_rows])
+    sample_rows = subsets(asked, counts, parts, seed + 1)
     with threadpool_limits(1, "blas"):  # many small products: more threads only wait
-        measured = [
-            _Compared(held, sampled.at(rows), seed)
-            for rows in subsets(asked, counts, parts, seed + 1)
+        sampled = Features(_computed(features, given.values, "samples"), asked)
+        held = Features(_computed(features, held_values, "reference"), held_strata)
+        floor_features = [
+            Features(_computed(features, known.values[rows], "training values"), of_train[rows])
+            for rows in train_rows
         ]
-        floors = []
-        for rows in train_rows:
-            values = features.features(known.values[rows])
-            floors.append(_Compared(held, _Features(values, of_train[rows]), seed))
-        metrics = _distribution(held, measured, floors, replicates, seed)
-        pixels, train_pixels, held_pixels = map(flatten, (given.values, known.values, held_values))
+        scale = Scale.of(np.concatenate([f.values for f in floor_features]))
+        measured = [Compared(held, sampled.at(rows), scale, seed) for rows in sample_rows]
+        floors = [Compared(held, f, scale, seed) for f in floor_features]
+        metrics = distribution(held, measured, floors, replicates, seed)
+        metrics["sliced"] = _sliced(
+            Slices(known.values, seed=seed), (held_values, held_strata),
+            [(given.values[rows], asked[rows]) for rows in sample_rows],
+            [known.values[rows] for rows in train_rows], replicates, seed,
+        )  # fmt: skip
+        pixels, held_pixels = flatten(given.values), flatten(held_values)
+        used, pools = np.unique(np.concatenate(train_rows), return_inverse=True)
         nearest = memorisation(
             pixels,
-            train_pixels,
+            flatten(known.values[used]),
             held_pixels,
-            train_rows,
+            list(pools.reshape(len(train_rows), -1)),
             asked,
             replicates=max(20, replicates // 2),
             seed=seed,
         )
-        copied = copies(pixels, train_pixels)
-        copied_held = float(copies(held_pixels, train_pixels).mean())
+        copied = copies(pixels, known.values)
+        copied_held = float(copies(held_pixels, known.values).mean())
     mean = partial(bootstrap_mean, strata=asked, replicates=replicates, seed=seed)
     metrics["memorisation"] = Metric.of(nearest, [0.5])
     metrics["copies"] = Metric.of(mean(copied), [copied_held])
@@ -134,8 +111,11 @@ def evaluate(
         right = predict(given.values) == asked
         right_held = float((predict(held_values) == held.strata).mean())
         metrics["accuracy"] = Metric.of(mean(right), [right_held])
+    if levels is not None:
+        metrics["denoising"] = levels.share
 
     reference_labels = None if real.labels is None else real.labels[reference_rows]
+    searched = len(known.values)
     return Card(
         data=data,
         samples=len(given.values),
@@ -145,6 +125,7 @@ def evaluate(
         subsets=SUBSETS,
         k=K,
         folds=FOLDS,
+        directions=DIRECTIONS,
         replicates=replicates,
         seed=seed,
         features=features.name,
@@ -152,115 +133,51 @@ def evaluate(
         features_record=dict(getattr(features, "record", {})),
         reference_hash=fingerprint(held_values, reference_labels),
         train_hash=fingerprint(known.values, known.labels),
+        searched=searched,
+        train_values=max(train_values or 0, count_of(train)),
         samples_hash=fingerprint(given.values, given.labels),
         provenance=provenance or Provenance(),
         versions=versions(),
         metrics={name: metrics[name] for name in TITLES if name in metrics},
-        protocol=protocol_text(total, parts, matched, SUBSETS, K, FOLDS, features.name),
-    )
+        levels=None if levels is None else levels.levels,
+        protocol=protocol_text(
+            total, parts, matched, SUBSETS, K, FOLDS, features.name, DIRECTIONS,
+            (searched, max(train_values or 0, count_of(train))), "accuracy" in metrics,
+            about_reference, levels,
+        ),
+    )  # fmt: skip
 
 
-class _Features(NamedTuple):
-    values: np.ndarray
-    strata: np.ndarray
-
-    def at(self, rows: np.ndarray) -> _Features:
-        return _Features(self.values[rows], self.strata[rows])
-
-
-class _Compared:
-    """One set of real values against one set of samples."""
-
-    def __init__(self, real: _Features, samples: _Features, seed: int) -> None:
-        self.samples = samples
-        self.frechet = frechet_distance(real.values, samples.values)
-        self.told = c2st(
-            real.values,
-            samples.values,
-            real_strata=real.strata,
-            sample_strata=samples.strata,
-            folds=FOLDS,
-            seed=seed,
+def _computed(features: FeatureNet, values: Tensor, what: str) -> np.ndarray:
+    """Features in float64; raises InvalidArgument where a net gives another shape or NaN."""
+    found = np.asarray(features.features(values), np.float64)
+    if found.ndim != 2 or len(found) != len(values) or not np.isfinite(found).all():
+        kind = "NaN or infinity" if found.shape[:1] == (len(values),) else f"shape {found.shape}"
+        raise InvalidArgument(
+            f"{features.name} gives {kind} for {len(values)} {what}; features must be finite and "
+            "of shape (n, d)"
         )
-        self.manifold = manifold(real.values, samples.values, K)
-        self.c2st = float(self.told.mean())
-        self.precision, self.recall = self.manifold.precision, self.manifold.recall
-        self.density, self.coverage = self.manifold.density, self.manifold.coverage
+    return found
 
 
-def _distribution(
-    held: _Features,
-    measured: Sequence[_Compared],
-    floors: Sequence[_Compared],
+def _sliced(
+    slices: Slices,
+    held: tuple[Tensor, np.ndarray],
+    parts: list[tuple[Tensor, np.ndarray]],
+    floors: list[Tensor],
     replicates: int,
     seed: int,
-) -> dict[str, Metric]:
-    """The metrics that compare features, averaged over the parts, each with its floor."""
-    n = len(held.values)
-    strata, joined = held.strata, np.concatenate([m.samples.strata for m in measured])
-    told_real = np.mean([m.told[:n] for m in measured], 0)
-    told_samples = np.concatenate([m.told[n:] for m in measured])
-
-    def frechet(real: np.ndarray, *rows: np.ndarray) -> float:
-        drawn = [m.samples.values[r] for m, r in zip(measured, rows, strict=True)]
-        return float(np.mean([frechet_distance(held.values[real], d) for d in drawn]))
-
-    def told(real: np.ndarray, rows: np.ndarray) -> float:
-        return 0.5 * float(told_real[real].mean() + told_samples[rows].mean())
-
-    real, parts = Resampler(n, strata), [Resampler(n, m.samples.strata) for m in measured]
-    both = partial(bootstrap, replicates=replicates, seed=seed)
-    mean = partial(bootstrap_mean, replicates=replicates, seed=seed)
-    average = {name: float(np.mean([getattr(m, name) for m in measured])) for name in COMPARED}
-    estimates = {
-        "frechet": both(frechet, [real, *parts], average["frechet"], floor=0.0),
-        "c2st": both(told, [real, Resampler(len(told_samples), joined)], average["c2st"]),
-        "precision": mean(np.concatenate([m.manifold.precise for m in measured]), joined),
-        "recall": mean(np.mean([m.manifold.recalled for m in measured], 0), strata),
-        "density": mean(np.concatenate([m.manifold.dense for m in measured]), joined),
-        "coverage": mean(np.mean([m.manifold.covered for m in measured], 0), strata),
-    }
-    real_data = {name: [getattr(f, name) for f in floors] for name in COMPARED}
-    floor = float(np.mean(real_data["frechet"]))
-    if floor > 0:
-        raw = estimates["frechet"]
-        estimates["frechet_ratio"] = Interval(raw.value / floor, raw.low / floor, raw.high / floor)
-        real_data["frechet_ratio"] = [f / floor for f in real_data["frechet"]]
-    return {name: Metric.of(estimate, real_data[name]) for name, estimate in estimates.items()}
-
-
-def _side(part: Labelled) -> _Side:
-    values = torch.as_tensor(part.values)
-    return _Side(values, None if part.labels is None else torch.as_tensor(part.labels).long())
-
-
-def _check(sides: dict[str, _Side]) -> None:
-    events = {name: tuple(part.values.shape[1:]) for name, part in sides.items()}
-    if len(set(events.values())) > 1:
-        raise DataError(f"shapes of one value differ: {events}; compare values of one shape")
-    kinds = {name: str(p.values.dtype) for name, p in sides.items()}
-    if len(set(kinds.values())) > 1:
-        raise InvalidArgument(
-            f"dtypes differ: {kinds}; restore the samples to the data's raw units"
-        )
-    if sides["samples"].labels is not None:
-        for name, part in sides.items():
-            if part.labels is None:
-                raise DataError(
-                    f"the samples have labels but the {name} have none; leave the labels out"
-                )
-    for name, part in sides.items():
-        if not torch.isfinite(part.values.float()).all():
-            raise DataError(f"the {name} hold NaN or infinity; nothing can be measured on them")
-        if part.labels is not None and len(part.labels) != len(part.values):
-            raise DataError(f"{len(part.values)} {name} with {len(part.labels)} labels")
-
-
-def _classes(part: _Side, matched: bool) -> np.ndarray:
-    """Labels, or one class for all where classes are not matched."""
-    if not matched or part.labels is None:
-        return np.zeros(len(part.values), np.int64)
-    return np.asarray(part.labels, np.int64)
+) -> Metric:
+    """The sliced distance of parts (values, strata) and its floor."""
+    real = slices(held[0])
+    estimate = sliced_distance(
+        real,
+        [slices(values) for values, _ in parts],
+        [Resampler(len(values), strata) for values, strata in (held, *parts)],
+        replicates=max(20, replicates // 5),
+        seed=seed,
+    )
+    return Metric.of(estimate, [sliced_wasserstein(real, slices(values)) for values in floors])
 
 
 def _per_class(counts: dict[int, int]) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from jaxtyping import Float, Num
 
@@ -54,10 +56,22 @@ def moments(
 def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
     """`gaussian_frechet` of the Gaussians fitted to two sets of features.
 
-    Biased upwards for few features, the more the smaller n and m: compare at equal sizes only, and
-    against the floor of real data. Raises DataError for fewer than two rows.
+    Where a side has no more rows than features the cross term is taken as the sum of the singular
+    values of A·Bᵀ, A and B the centred rows over √(n−1) and √(m−1): the same number, from an
+    (n, m) matrix. Biased upwards for few features, the more the smaller n and m: compare at equal
+    sizes only, and against the floor of real data. Raises DataError for fewer than two rows.
     """
-    return gaussian_frechet(*moments(a), *moments(b))
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.ndim != 2 or b.shape[1:] != a.shape[1:] or min(len(a), len(b)) > a.shape[1]:
+        return gaussian_frechet(*moments(a), *moments(b))
+    if min(len(a), len(b)) < 2:
+        raise DataError(f"{len(a)} and {len(b)} rows of features; give at least 2 of each")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise InvalidArgument("features hold NaN or infinity; check the feature net")
+    gap = a.mean(0) - b.mean(0)
+    a, b = ((x - x.mean(0)) / math.sqrt(len(x) - 1) for x in (a, b))
+    cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    return max(0.0, float(gap @ gap + (a * a).sum() + (b * b).sum() - 2 * cross))
 
 
 def _root(cov: np.ndarray) -> np.ndarray:

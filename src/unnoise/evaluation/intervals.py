@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,11 +14,12 @@ from ..errors import DataError, InvalidArgument
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and the interval that holds the truth in 95 % of repetitions."""
+    """An estimate, the interval that holds the truth in 95 % of repetitions, its standard error."""
 
     value: float
     low: float
     high: float
+    error: float | None = None
 
 
 class Resampler:
@@ -35,6 +37,13 @@ class Resampler:
 
     def __call__(self, generator: np.random.Generator) -> Int[np.ndarray, " n"]:
         return np.concatenate([g[generator.integers(len(g), size=len(g))] for g in self._groups])
+
+    def times(
+        self, generator: np.random.Generator, replicates: int
+    ) -> Int[np.ndarray, "replicates n"]:
+        """How often each value is drawn, for many replicates at once."""
+        n = sum(map(len, self._groups))
+        return np.stack([np.bincount(self(generator), minlength=n) for _ in range(replicates)])
 
 
 def bootstrap(
@@ -57,10 +66,24 @@ def bootstrap(
     _check(replicates, level)
     generator = np.random.default_rng(seed)
     drawn = np.array([statistic(*(g(generator) for g in groups)) for _ in range(replicates)])
+    return centred(drawn, value, level=level, floor=floor)
+
+
+def centred(
+    drawn: Num[np.ndarray, " replicates"],
+    value: float,
+    *,
+    level: float = 0.95,
+    floor: float | None = None,
+    ceiling: float | None = None,
+) -> Interval:
+    """The interval of bootstrap replicates, shifted so that their mean is `value`.
+
+    Cut at the least and the greatest possible value; the error is the replicates' deviation.
+    """
     low, high = np.quantile(drawn - drawn.mean() + value, [(1 - level) / 2, (1 + level) / 2])
-    if floor is not None:
-        low, high = max(low, floor), max(high, floor)
-    return Interval(float(value), float(low), float(high))
+    low, high = np.clip([low, high], floor, ceiling)
+    return Interval(float(value), float(low), float(high), float(drawn.std(ddof=1)))
 
 
 def bootstrap_mean(
@@ -74,7 +97,9 @@ def bootstrap_mean(
     """Percentile bootstrap interval of a mean.
 
     Where every value is 0 or every value is 1 a bootstrap sees no spread; the open side then is
-    the exact binomial bound, (α/2)^(1/n) or its complement. Raises DataError for no values.
+    the exact binomial bound, (α/2)^(1/n) or its complement, and the error √(p(1−p)/n) at
+    p = 1/(n + 2), the share that one more observation would leave open. Raises DataError for no
+    values.
     """
     _check(replicates, level)
     values = np.asarray(values, np.float64)
@@ -82,12 +107,15 @@ def bootstrap_mean(
     generator = np.random.default_rng(seed)
     drawn = np.array([values[resample(generator)].mean() for _ in range(replicates)])
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    bound = ((1 - level) / 2) ** (1 / len(values))
+    bound, error = ((1 - level) / 2) ** (1 / len(values)), float(drawn.std(ddof=1))
     if (values == 1).all():
         low = bound
     elif (values == 0).all():
         high = 1 - bound
-    return Interval(float(values.mean()), float(low), float(high))
+    if (values == 1).all() or (values == 0).all():
+        share = 1 / (len(values) + 2)
+        error = math.sqrt(share * (1 - share) / len(values))
+    return Interval(float(values.mean()), float(low), float(high), error)
 
 
 def _check(replicates: int, level: float) -> None:

@@ -16,13 +16,16 @@ class Manifold:
 
     precise: a sample lies inside some real point's ball. recalled: a real point lies inside some
     sample's ball. dense: how many real balls hold a sample, over k. covered: a real point's ball
-    holds some sample. A ball reaches to the k-th nearest neighbour in its own set, border included.
+    holds some sample. alone: the share of real points whose balls hold this sample and no other:
+    by so much coverage falls without it. A ball reaches to the k-th nearest neighbour in its own
+    set, border included.
     """
 
     precise: Bool[np.ndarray, " m"]
     recalled: Bool[np.ndarray, " n"]
     dense: Float[np.ndarray, " m"]
     covered: Bool[np.ndarray, " n"]
+    alone: Float[np.ndarray, " m"]
 
     @property
     def precision(self) -> float:
@@ -67,6 +70,7 @@ def manifold(
         recalled=in_samples.any(1),
         dense=in_real.sum(0) / k,
         covered=in_real.any(1),
+        alone=in_real[in_real.sum(1) == 1].sum(0) / len(real),
     )
 
 

@@ -28,9 +28,14 @@ def matched_counts(
     if set(sides[0]) != set(sides[1]):
         lacking = sorted(set(sides[1]) - set(sides[0]))
         extra = sorted(set(sides[0]) - set(sides[1]))
+        if extra:
+            raise DataError(
+                f"the reference has no value of the classes {extra}, which the samples have; hold "
+                "out enough data that every class is among them, or leave the rare classes out"
+            )
         raise DataError(
-            f"the reference has classes that the samples lack ({lacking}) or the samples have "
-            f"classes that the reference lacks ({extra}); sample every class of the data"
+            f"the samples have none of the classes {lacking}, which the reference has; sample "
+            "every class of the data"
         )
     whole = sum(sides[1].values())
     counts = {}

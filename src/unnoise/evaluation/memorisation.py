@@ -6,9 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
 
 from ..errors import DataError, InvalidArgument
-from .intervals import Interval, Resampler
+from .intervals import Interval, Resampler, centred
+from .pixels import flatten
+
+_ROWS = 2048
 
 
 def memorisation(
@@ -57,26 +61,30 @@ def memorisation(
     for i in range(replicates):
         shares = nearer(pool(generator), [p[pool(generator)] for p in pools])
         drawn[i] = shares[rows(generator)].mean()
-    low, high = np.quantile(drawn - drawn.mean() + value, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(value), max(0.0, float(low)), min(1.0, float(high)))
+    return centred(drawn, float(value), level=level, floor=0.0, ceiling=1.0)
 
 
 def copies(
-    samples: Float[np.ndarray, "m d"], train: Float[np.ndarray, "n d"], ratio: float = 1 / 3
+    samples: Float[np.ndarray, "m d"], train: Tensor | np.ndarray, ratio: float = 1 / 3
 ) -> Bool[np.ndarray, " m"]:
     """Which samples are near copies: d₁ < `ratio`·d₂, or d₁ = 0, in the whole training set.
 
-    d₁ and d₂ are the L2 distances to the nearest and second nearest training value. Blind to an
-    original that stands in the training set twice unless it is copied exactly. Source: Yoon et al.
-    2023, "Diffusion probabilistic models generalize when they fail to memorize".
+    train: (n, *event) raw values, of any kind of number. d₁ and d₂ are the L2 distances to the
+    nearest and second nearest training value. Blind to an original that stands in the training set
+    twice unless it is copied exactly. Source: Yoon et al. 2023, "Diffusion probabilistic models
+    generalize when they fail to memorize".
     """
     if len(train) < 2:
         raise DataError(f"{len(train)} training values; copies need two or more to compare with")
     out = np.zeros(len(samples), bool)
-    for start in range(0, len(samples), 256):
-        rows = slice(start, start + 256)
-        near = np.partition(squared_distances(samples[rows], train), 1, axis=1)[:, :2]
-        out[rows] = (near[:, 0] < ratio**2 * near[:, 1]) | (near[:, 0] == 0)
+    for start in range(0, len(samples), 1024):
+        some = samples[start : start + 1024]
+        near = np.full((len(some), 2), np.inf, np.float32)
+        for at in range(0, len(train), _ROWS):  # a large training set is never held as floats
+            found = squared_distances(some, flatten(train[at : at + _ROWS]))
+            near = np.partition(np.concatenate([near, found], 1), 1, axis=1)[:, :2]
+        copied = (near[:, 0] < ratio**2 * near[:, 1]) | (near[:, 0] == 0)
+        out[start : start + 1024] = copied
     return out
 
 

@@ -11,17 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from ..artifacts.files import check_entries, check_finite, read_json, read_tensors
+from ..artifacts.header import Entry
 from ..data.dataset import fingerprint
-from ..data.spec import strict_json
 from ..errors import ArtifactError, DataError, UnnoiseError, unknown
-from .classifier import FeatureClassifier
+from .classifier import FeatureClassifier, layers
 from .classifier_training import train_classifier
-from .evaluate import FeatureNet, Labelled
 from .pixels import ValuePCA
+from .sides import FeatureNet, Labelled
 
 FORMAT = 1
 WEIGHTS = Path(__file__).parent / "weights"
+_CONFIG: dict[str, Any] = {  # whether a list, the least number, of which kinds
+    "event": (True, 1, int), "classes": (False, 1, int), "width": (False, 1, int),
+    "features": (False, 1, int), "mean": (True, -(2**40), int | float),
+    "std": (True, 1e-30, int | float),
+}  # fmt: skip
 _KEYS = ("format", "config", "record", "fingerprint", "train_hash")
 
 
@@ -53,15 +60,24 @@ def load_classifier(stem: str | Path) -> tuple[FeatureClassifier, str]:
     Raises ArtifactError where a file is missing or damaged, or the weights are not those that the
     card names.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     stem = Path(stem)
     card = _card(_with(stem, ".json"))
+    weights, config = _with(stem, ".safetensors"), card["config"]
+
+    def agree(entries: dict[str, Entry]) -> None:
+        """The file must list exactly the network's tensors before memory is taken for any."""
+        names = ("body", "to_features", "head")
+        sizes = (config["classes"], config["width"], config["features"])
+        parts = layers(tuple(config["event"]), *sizes)
+        check_entries(nn.ModuleDict(dict(zip(names, parts, strict=True))), entries, str(weights))
+
     try:
-        model = FeatureClassifier(**card["config"])
-        model.load_state_dict(load_file(_with(stem, ".safetensors")), assign=False)
-    except (OSError, SafetensorError, RuntimeError, TypeError, ValueError, UnnoiseError) as error:
+        _check_config(config)
+        tensors = read_tensors(weights, agree=agree)
+        check_finite(tensors, str(weights))
+        model = FeatureClassifier(**config)
+        model.load_state_dict(tensors, assign=False)
+    except (RuntimeError, TypeError, ValueError, OverflowError, UnnoiseError) as error:
         raise ArtifactError(f"the classifier at {stem} cannot be read: {error}") from error
     if model.fingerprint != card["fingerprint"]:
         raise ArtifactError(
@@ -128,11 +144,33 @@ def _with(stem: Path, ending: str) -> Path:
     return stem.parent / (stem.name + ending)
 
 
+def _check_config(config: Any) -> None:
+    if not isinstance(config, dict) or set(config) != set(_CONFIG):
+        raise ValueError(f"its configuration has not exactly the keys {', '.join(_CONFIG)}")
+    for key, value in config.items():
+        listed, least, kinds = _CONFIG[key]
+        most = 4 if key == "event" else 10_000
+        sound = isinstance(value, list) and 0 < len(value) <= most if listed else True
+        given = value if listed and sound else [value]
+        if not sound or not all(
+            isinstance(v, kinds) and not isinstance(v, bool) and least <= v < 2**40 for v in given
+        ):
+            raise ValueError(f"{key} of its configuration is {value!r:.80}, which it cannot be")
+
+
 def _card(path: Path) -> dict[str, Any]:
     try:
-        card = strict_json(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError, DataError) as error:
-        raise ArtifactError(f"no classifier card can be read at {path}: {error}") from error
-    if not isinstance(card, dict) or set(card) != set(_KEYS) or card["format"] != FORMAT:
+        card = read_json(path)
+    except ArtifactError as error:
+        raise ArtifactError(f"no classifier card can be read: {error}") from error
+    if (
+        not isinstance(card, dict)
+        or set(card) != set(_KEYS)
+        or card["format"] != FORMAT
+        or card["format"] is True
+    ):
         raise ArtifactError(f"{path} is not a classifier card of format {FORMAT}; train it again")
+    for key, kind in (("record", dict), ("fingerprint", str), ("train_hash", str)):
+        if not isinstance(card[key], kind):
+            raise ArtifactError(f"{path}: {key} is {card[key]!r:.80}, which it cannot be")
     return card

@@ -4,5 +4,14 @@ from .held_out import held_out
 from .likelihood import measure_likelihood
 from .likelihood_report import LikelihoodReport
 from .measure import measure
+from .measure_samples import measure_samples
+from .noise_levels import loss_by_level
 
-__all__ = ["LikelihoodReport", "held_out", "measure", "measure_likelihood"]
+__all__ = [
+    "LikelihoodReport",
+    "held_out",
+    "loss_by_level",
+    "measure",
+    "measure_likelihood",
+    "measure_samples",
+]

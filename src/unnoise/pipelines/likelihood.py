@@ -101,7 +101,7 @@ def measure_likelihood(
     made: list[Any] = []
     for at in range(0, count, batch):
         rows = torch.arange(at, min(at + batch, count))
-        x = model.spec.normalise(torch.as_tensor(held.values)[rows]).to(place)
+        x = model.spec.normalise(held.raw(rows)).to(place)
         field_: Field = model.denoiser
         if given:
             assert held.labels is not None

