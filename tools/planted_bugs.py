@@ -23,6 +23,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from planted_training import TRAINING
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -163,6 +165,7 @@ BUGS = [
         "no last denoising step where a path ends in noise", "solvers/sampling.py",
         "and end == 0 and", "and end != 0 and", SAMPLING,
     ),
+    *(bug(*row) for row in TRAINING),
 ]  # fmt: skip
 
 
@@ -223,7 +226,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="planted-") as folder:
         copy = Path(folder).resolve()
         skip = shutil.ignore_patterns("__pycache__", "*.pyc")
-        for part in ("src", "tests"):
+        for part in ("src", "tests", "tools"):
             shutil.copytree(ROOT / part, copy / part, ignore=skip)
         shutil.copy(ROOT / "pyproject.toml", copy)
         where = run(["-c", "import unnoise; print(unnoise.__file__)"], copy).stdout.strip()

@@ -1,0 +1,248 @@
+"""Kill training with SIGKILL, at random moments and at file operations, and go on after each.
+
+Every run that was killed is resumed (some are killed again on the way) and must end in the weights
+of a run that nobody touched, bit for bit, having lost no more than the updates since its last
+checkpoint. Prints a table and writes docs/campaigns/kill.json; exits with 1 where a promise broke.
+
+    python tools/campaigns/kill.py [--kills 200] [--seed 0] [--out docs/campaigns/kill.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from forked import Child, Killer, fork
+
+from unnoise.recipes import Recipe, load_recipe
+from unnoise.training import Checkpoints, read_log, train
+from unnoise.training import run as room
+
+TREE = {
+    "name": "killed",
+    "data": {"source": "digits"},
+    "path": {"kind": "flow"},
+    "network": {"kind": "mlp", "width": 16, "depth": 1},
+    "objective": {"drop": 0.1},
+    "train": {
+        "steps": 60, "batch": 32, "accumulate": 2, "reports": 1, "precision": "fp32",
+        "checkpoint": 0.02, "keep": 2, "keep_every": 20,
+    },
+    "sample": {"steps": 2},
+    "evaluate": {"samples": 20},
+}  # fmt: skip
+KINDS = ("random moment", "file operation", "torn write", "random moment, with a data worker")
+
+
+def watched(recipe: Recipe, out: Path, killer: Killer | None) -> Callable[..., None]:
+    """A run of a recipe that tells of each update and each save, `killer` armed in the saves."""
+
+    def work(say: Callable[[str], None]) -> None:
+        updates, save = room.Training.updates, room.Checkpoints.save
+
+        def telling(self: Any) -> Any:
+            say(f"from {self.step}")
+            for update in updates(self):
+                say(f"update {update.step}")
+                yield update
+
+        def saving(self: Any, state: dict[str, Any], *rest: Any) -> Path:
+            say(f"save {state['step']}")
+            if killer is not None:
+                killer.armed = True
+            made = save(self, state, *rest)
+            if killer is not None:
+                killer.armed = False
+            say(f"saved {state['step']}")
+            return made
+
+        room.Training.updates = telling  # type: ignore[method-assign]
+        room.Checkpoints.save = saving  # type: ignore[method-assign]
+        train(recipe, out, resume=True, quiet=True, tensorboard=False)
+        if killer is not None:
+            say(f"operations {killer.count}")
+
+    return work
+
+
+def last(said: list[str], word: str) -> int:
+    """The number that came with the last such word, −1 without one."""
+    numbers = [int(line.split()[1]) for line in said if line.startswith(f"{word} ")]
+    return numbers[-1] if numbers else -1
+
+
+class Campaign:
+    """Runs of one recipe, killed and resumed; `problems` holds what broke a promise."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.random = folder, random.Random(seed)
+        self.recipes = {
+            workers: load_recipe(TREE, [f"train.workers={workers}"]) for workers in (0, 1)
+        }
+        self.problems: list[str] = []
+        self.counts = {kind: dict.fromkeys(("kills", "inside a save"), 0) for kind in KINDS}
+        self.twice, self.lost, self.walked, self.runs = 0, [], 0, 0
+
+        # all that a run imports and caches is there before the forks
+        train(self.recipes[0], folder / "warm", quiet=True, tensorboard=False)
+        began = time.monotonic()
+        code, _ = self.start("straight", 0, None).end()
+        assert code == 0, (folder / "errors.txt").read_text()
+        self.length = time.monotonic() - began
+        self.wanted = (folder / "straight" / "model.safetensors").read_bytes()
+        self.operations = {}
+        for kind, torn in (("file operation", None), ("torn write", random.Random(0))):
+            work = lambda say, t=torn: watched(  # noqa: E731
+                self.recipes[0], folder / f"counted {t is None}", Killer(None, t)
+            )(say)
+            code, said = fork(work, folder / "errors.txt").end()
+            assert code == 0, (folder / "errors.txt").read_text()
+            self.operations[kind] = last(said, "operations")
+
+    def start(
+        self, name: str, workers: int, kill: tuple[int, random.Random | None] | None
+    ) -> Child:
+        def work(say: Callable[[str], None]) -> None:
+            killer = None if kill is None else Killer(*kill)
+            watched(self.recipes[workers], self.folder / name, killer)(say)
+
+        return fork(work, self.folder / "errors.txt")
+
+    def killed(self, name: str, kind: str) -> list[str] | None:
+        """Kill a run once; what it had said, None where it was done before."""
+        if kind in self.operations:
+            torn = random.Random(self.random.random()) if kind == "torn write" else None
+            child = self.start(name, 0, (self.random.randrange(self.operations[kind]), torn))
+        else:
+            child = self.start(name, int("worker" in kind), None)
+            time.sleep(self.random.uniform(0, self.length))
+            os.kill(child.pid, signal.SIGKILL)
+        code, said = child.end()
+        if code == 0:
+            return None
+        if code != -signal.SIGKILL:
+            self.problems.append(f"{name} ended with {code}")
+        self.counts[kind]["kills"] += 1
+        self.counts[kind]["inside a save"] += last(said, "save") > last(said, "saved")
+        return said
+
+    def check_step(self, name: str, said: list[str], then: list[str]) -> None:
+        """The next run must begin at the last state that was saved, or a later one."""
+        began, saved, done = last(then, "from"), last(said, "saved"), last(said, "update")
+        if began < 0:  # killed again before it began
+            return
+        before = max(saved, last(said, "from"), 0)
+        if began < before:
+            self.problems.append(f"{name} went on from {began}; {before} was saved")
+        self.lost.append(max(0, done - began))
+
+    def one(self, kind: str, again: float = 0.25) -> bool:
+        """A run killed once or more, then left to end; False where it was done before the kill."""
+        name = f"run-{self.runs}"
+        self.runs += 1
+        out = self.folder / name
+        said = self.killed(name, kind)
+        if said is None:
+            shutil.rmtree(out)
+            return False
+        while self.random.random() < again:
+            then = self.killed(name, kind)
+            if then is None:
+                break
+            self.twice += 1
+            self.check_step(name, said, then)
+            said = then
+        kept = Checkpoints(out)
+        if kept.names():
+            kept.load()
+            self.walked += any("passed over" in note for note in kept.notes)
+        code, then = self.start(name, 0, None).end()
+        self.check_step(name, said, then)
+        if code != 0:
+            self.problems.append(f"{name} could not be resumed: {code}")
+        elif (out / "model.safetensors").read_bytes() != self.wanted:
+            self.problems.append(f"{name} ended in other weights")
+        else:
+            self.check_left(name)
+            shutil.rmtree(out)
+        return True
+
+    def check_left(self, name: str) -> None:
+        """The log can be read and nothing half made is left."""
+        out = self.folder / name
+        steps = [row["step"] for row in read_log(out)]
+        if steps != sorted(steps) or read_log(out)[-1]["kind"] != "end":
+            self.problems.append(f"{name}: the log is out of order")
+        left = [p.name for p in out.rglob(".*") if p.name != ".lock"]
+        names = {int(name[5:]) for name in Checkpoints(out).names()}
+        if left or not names >= {20, 40, 60} or len(names) > 4:
+            self.problems.append(f"{name} left {left} and {names}")
+
+    def result(self, seconds: float) -> dict[str, Any]:
+        """What is written to the JSON file."""
+        kills = sum(c["kills"] for c in self.counts.values())
+        return {
+            "title": "SIGKILL while training",
+            "about": "Runs killed at random moments and at file operations of their saves (some "
+            "more than once), each resumed to its end, in the weights of a run nobody touched.",
+            "kills": kills,
+            "inside_a_save": sum(c["inside a save"] for c in self.counts.values()),
+            "by_kind": self.counts,
+            "killed_again_on_the_way": self.twice,
+            "file_operations_in_the_saves_of_a_run": self.operations,
+            "runs_resumed": kills - self.twice,
+            "most_updates_lost": max(self.lost, default=0),
+            "mean_updates_lost": round(sum(self.lost) / max(1, len(self.lost)), 2),
+            "problems": self.problems,
+            "updates_a_run": TREE["train"]["steps"],  # type: ignore[index]
+            "seconds": round(seconds),
+            "torch": torch.__version__,
+        }
+
+
+def main() -> int:
+    """Run the campaign; 1 where something broke."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--kills", type=int, default=200)
+    options.add_argument("--seed", type=int, default=0)
+    root = Path(__file__).parents[2]
+    options.add_argument("--out", type=Path, default=root / "docs" / "campaigns" / "kill.json")
+    asked = options.parse_args()
+    torch.set_num_threads(1)
+    began = time.monotonic()
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # or the disk's syncs take all day
+    with tempfile.TemporaryDirectory(prefix="unnoise-kill-", dir=memory) as folder:
+        campaign = Campaign(Path(folder), asked.seed)
+        turns = [KINDS[0], KINDS[1], KINDS[0], KINDS[1], KINDS[2], KINDS[0], KINDS[1], KINDS[3]]
+        turn = 0
+        while sum(c["kills"] for c in campaign.counts.values()) < asked.kills:
+            turn += campaign.one(turns[turn % len(turns)])
+        errors = Path(folder, "errors.txt")
+        found = campaign.result(time.monotonic() - began)
+        if campaign.problems:
+            print(errors.read_text()[-5000:], file=sys.stderr)
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    asked.out.write_text(json.dumps(found, indent=2) + "\n")
+    print(f"{'':36}{'kills':>8}{'inside a save':>16}")
+    for kind, counts in found["by_kind"].items():
+        print(f"{kind:36}{counts['kills']:8}{counts['inside a save']:16}")
+    print(f"{'all':36}{found['kills']:8}{found['inside_a_save']:16}")
+    print(f"most updates lost: {found['most_updates_lost']}; problems: {len(found['problems'])}")
+    for problem in found["problems"]:
+        print(f"  {problem}")
+    return 1 if found["problems"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
