@@ -1,9 +1,12 @@
-# Everything runs in .venv, which the first target that needs it makes.
+# Everything runs in .venv, which the first target that needs it makes: what the demo needs, then,
+# for the other targets, what tests, lint, docs and comparisons need.
 PYTHON ?= python3
 BIN := .venv/bin
+CORE := .venv/.core
 READY := .venv/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format bench claims clean
+.PHONY: help demo test lint format bench claims campaigns docs clean
 
 help:
 	@echo "make demo   train on real digits, sample, measure (about eight minutes on two cores, installing included)"
@@ -11,17 +14,23 @@ help:
 	@echo "make lint   format, lint, types and the order of the rooms"
 	@echo "make format rewrite the sources in the house style"
 	@echo "make claims re-measure what the literature says: docs/claims.md"
+	@echo "make campaigns  200 kills and all malformed files (about six minutes): docs/campaigns.md"
+	@echo "make docs   the documentation as a site that needs no network: site/index.html"
 	@echo "make bench  the measured comparisons in benchmarks/"
 
-$(READY): pyproject.toml constraints.txt
+$(CORE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,peers]'
+	$(PIP) -c constraints.txt torch
+	$(PIP) -c constraints.txt -e .
+	@touch $(CORE)
+
+$(READY): $(CORE)
+	$(PIP) -c constraints.txt -e '.[dev,peers]'
 	@# their own requirements would bring torchvision, which breaks beside torch's CPU build
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps k-diffusion azula
+	$(PIP) --no-deps k-diffusion azula
 	@touch $(READY)
 
-demo: $(READY)
+demo: $(CORE)
 	$(BIN)/unnoise demo
 
 test: $(READY)
@@ -44,6 +53,16 @@ bench: $(READY)
 
 claims: $(READY)
 	$(BIN)/unnoise claims
+
+campaigns: $(READY)
+	$(BIN)/python tools/campaigns/kill.py
+	$(BIN)/python tools/campaigns/malformed.py
+	$(BIN)/python tools/docs/tables.py
+
+docs: $(READY)
+	$(BIN)/python tools/docs/tables.py
+	$(BIN)/python tools/docs/pictures.py
+	$(BIN)/python tools/docs/build.py
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,4 +1,5 @@
-"""`unnoise`: exit code 0 ok, 2 for what the user can mend, 130 interrupted."""
+"""`unnoise`: exit code 0 ok, 1 where `doctor` found a fault, 2 for what the user can mend, 130
+interrupted."""
 
 from __future__ import annotations
 
@@ -9,7 +10,21 @@ import typer
 import typer.core
 
 from ..errors import UnnoiseError
-from . import claims, demo, evaluate, likelihood, recipes, sample, solvers, support, train, tune
+from . import (
+    claims,
+    compare,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    likelihood,
+    recipes,
+    sample,
+    solvers,
+    support,
+    train,
+    tune,
+)
 
 
 class _Verbs(typer.core.TyperGroup):
@@ -35,6 +50,8 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("sample")(sample.sample)
 app.command("evaluate")(evaluate.evaluate)
+app.command("doctor")(doctor.doctor)
+app.command("compare")(compare.compare)
 app.command("likelihood")(likelihood.likelihood)
 app.command("tune")(tune.tune)
 app.command("recipes")(recipes.recipes)
@@ -42,6 +59,7 @@ app.command("solvers")(solvers.solvers)
 app.command("support")(support.support)
 app.command("claims")(claims.claims)
 app.command("demo")(demo.demo)
+app.add_typer(data.app, name="data")
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,137 @@
+"""The pages that are tables of measured or tested things.
+
+python tools/docs/tables.py     docs/faults.md and docs/campaigns.md, from faults.yaml and
+                                campaigns/*.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+MOST = 40  # rows of a table
+NOTE = "<!-- made by tools/docs/tables.py: change {source} instead -->"
+
+
+def faults(path: Path = DOCS / "faults.yaml") -> dict[str, dict[str, dict[str, Any]]]:
+    """Section → fault → what happens, and its tests."""
+    return yaml.safe_load(path.read_text("utf-8"))
+
+
+def faults_page(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """docs/faults.md."""
+    count = sum(map(len, rows.values()))
+    lines = [
+        "# Bad input and faults",
+        "",
+        NOTE.format(source="docs/faults.yaml"),
+        "",
+        f"{count} kinds of bad input and faults, each with what happens and the tests that show "
+        "it. Errors are of one family (`unnoise.errors.UnnoiseError`), found before work starts "
+        "and before anything is written; the command line says them in one message and ends with "
+        "exit code 2, or 130 where a run was interrupted and can be resumed.",
+        "",
+    ]
+    for section, faults_ in rows.items():
+        lines += [f"## {section}", "", "| fault | what happens | shown by |", "|---|---|---|"]
+        for fault, row in faults_.items():
+            tests = "<br>".join(f"`{test.removeprefix('tests/')}`" for test in row["tests"])
+            lines.append(f"| {fault} | {row['what']} | {tests} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def campaigns_page(folder: Path = DOCS / "campaigns") -> str:
+    """docs/campaigns.md, from the JSON that each campaign left; none where there is none yet."""
+    lines = [
+        "# Campaigns",
+        "",
+        NOTE.format(source="what the campaigns measure, by `make campaigns`"),
+        "",
+        "Attacks too long for the test-suite, run by one command:",
+        "",
+        "    make campaigns",
+        "",
+        "Each leaves its counts in `docs/campaigns/`; this page shows them as they came out.",
+        "",
+    ]
+    for path in sorted(folder.glob("*.json")):
+        tree = json.loads(path.read_text("utf-8"))
+        title = tree.get("title") if isinstance(tree, Mapping) else None
+        lines += [f"## {title or path.stem.replace('_', ' ').capitalize()}", ""]
+        lines += [*_shown(tree if isinstance(tree, Mapping) else {"entries": tree}), ""]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _shown(tree: Mapping[str, Any]) -> list[str]:
+    """Plain values as one table, then a table for every list of rows and every tree of counts."""
+    plain = {
+        k: v if v else "none" if isinstance(v, Mapping | list) else v
+        for k, v in tree.items()
+        if not (v and isinstance(v, Mapping | list)) and k != "title"
+    }
+    lines = []
+    about = plain.pop("about", None)
+    if about:
+        lines += [str(about), ""]
+    if plain:
+        lines += [
+            "| | |",
+            "|---|---|",
+            *(f"| {_said(k)} | {_value(v)} |" for k, v in plain.items()),
+        ]
+    for key, value in tree.items():
+        rows = _rows(value)
+        if rows:
+            columns = list(dict.fromkeys(name for row in rows for name in row))
+            lines += ["", f"**{_said(key)}**", ""]
+            lines.append(f"| {' | '.join(map(_said, columns))} |")
+            lines.append("|---" * len(columns) + "|")
+            lines += [
+                f"| {' | '.join(_value(row.get(c)) for c in columns)} |" for row in rows[:MOST]
+            ]
+            lines += ["", f"… and {len(rows) - MOST} more."] * (len(rows) > MOST)
+    return lines
+
+
+def _rows(value: Any) -> list[dict[str, Any]]:
+    if isinstance(value, Mapping):
+        if value and all(isinstance(inner, Mapping) for inner in value.values()):
+            return [{"": _said(name), **inner} for name, inner in value.items()]
+        return [{"": _said(name), "count": inner} for name, inner in value.items()]
+    if isinstance(value, list):
+        return [dict(v) if isinstance(v, Mapping) else {"": v} for v in value]
+    return []
+
+
+def _said(name: Any) -> str:
+    return str(name).replace("_", " ")
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_said(k)} {_value(v)}" for k, v in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(_value, value))
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def main() -> None:
+    """Write both pages."""
+    (DOCS / "faults.md").write_text(faults_page(faults()), "utf-8")
+    (DOCS / "campaigns.md").write_text(campaigns_page(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
