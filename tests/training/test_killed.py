@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tools" / "campaigns"))
 from forked import Killer, fork
 from kill import TREE, last, watched
 
-from tests.training.tiny import run_steps, tiny, training_of
+from tests.training.tiny import first_states, tiny, training_of
 from unnoise.errors import ArtifactError
 from unnoise.recipes import load_recipe
 from unnoise.training import Checkpoints, read_log, train
@@ -23,14 +23,7 @@ from unnoise.training import Checkpoints, read_log, train
 @pytest.fixture(scope="module")
 def states():
     """States after 1 to 4 updates."""
-    training, out = training_of(tiny("network={kind: mlp, width: 8, depth: 1}")), []
-    for _ in range(4):
-        run_steps(training, 1)
-        state = training.state()
-        for part in ("weights", "ema"):
-            state[part] = {k: v.clone() for k, v in state[part].items()}
-        out.append(state)
-    return out
+    return first_states(training_of(tiny("network={kind: mlp, width: 8, depth: 1}")))
 
 
 @pytest.fixture(scope="module")

@@ -139,3 +139,15 @@ def assert_same(a, b):
     assert a.keys() == b.keys()
     different = [name for name in a if not torch.equal(a[name], b[name])]
     assert not different
+
+
+def first_states(training, count=4):
+    """Its states after 1, 2, … updates, each with weights and averages of its own."""
+    out = []
+    for _ in range(count):
+        run_steps(training, 1)
+        state = training.state()
+        for part in ("weights", "ema"):
+            state[part] = {k: v.clone() for k, v in state[part].items()}
+        out.append(state)
+    return out

