@@ -226,6 +226,17 @@ def test_beginning_later_is_a_walk_from_there():
         scheduler.set_begin_index(3)
 
 
+def test_training_targets_are_those_of_diffusers():
+    theirs = diffusers.DDPMScheduler(1000)
+    ours = UnnoiseScheduler.from_config(theirs.config)
+    x, eps = Streams(0, range(3)).normal(2, 5).double().unbind(1)
+    steps = torch.tensor([0, 500, 999])
+    for method in ("add_noise", "get_velocity"):
+        made = getattr(ours, method)(x, eps, steps)
+        wanted = getattr(theirs, method)(x, eps, steps)  # its table is float32
+        torch.testing.assert_close(made, wanted, rtol=2e-5, atol=2e-6, msg=method)
+
+
 def test_saved_and_read_again(tmp_path):
     scheduler = UnnoiseScheduler(
         "unipc:order=3", {"kind": "karras", "rho": 5.0}, Chain.cosine(50).as_path().shifted(0.5)

@@ -186,3 +186,8 @@ def test_parts_may_change_only_where_samples_are_taken_one_by_one(overrides, fre
     else:
         with pytest.raises(RecipeError, match=r"train\.accumulate"):
             need_same(saved, in_parts)
+
+
+def test_a_checkpoint_s_recipe_has_no_keys_of_its_own():
+    with pytest.raises(RecipeError, match="surprise"):
+        need_same(tiny().model_dump(mode="json") | {"surprise": "os.system"}, tiny())

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def model_card(model: Model) -> str:
     """README.md of an artifact."""
     spec, training = model.spec, model.training
-    parameters = sum(p.numel() for p in model.denoiser.network.parameters())
+    parameters = model.denoiser.parameter_count
     rows = {
         "network": f"{model.recipe.network.kind}, {parameters:,} parameters",
         "path": str(model.denoiser.path),

@@ -182,7 +182,7 @@ class Model:
         return read_model(Path(folder).expanduser(), precision, device)
 
     def __repr__(self) -> str:
-        count = sum(p.numel() for p in self.denoiser.network.parameters())
+        count = self.denoiser.parameter_count
         classes = f"{self.classes} classes" if self.classes else "no condition"
         facts = [
             f"{self.recipe.network.kind} of {count:,} parameters",

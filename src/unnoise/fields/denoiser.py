@@ -52,6 +52,11 @@ class Denoiser(nn.Module, Field):
         self.preconditioned, self.data_std = preconditioned, data_std
         self.noise_input, self.learned_variance = noise_input, learned_variance
 
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers the network has."""
+        return sum(p.numel() for p in self.network.parameters())
+
     def forward(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Prediction:
         """The prediction at x_t: (batch, *event), t: () or (batch,)."""
         times = as_time(t).to(x_t.device)

@@ -45,10 +45,6 @@ class Network(nn.Module):
             if p.ndim >= 2 and not OUTER.intersection(name.split("."))
         ]
 
-    def parameter_count(self) -> int:
-        """How many numbers are trained."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad)
-
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:

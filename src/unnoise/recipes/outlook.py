@@ -65,7 +65,7 @@ def outlook(
         model = build_denoiser(recipe.path, recipe.network, recipe.model, spec)
     except UnnoiseError as error:
         return Outlook(refusal=str(error))
-    count = sum(p.numel() for p in model.network.parameters())
+    count = model.parameter_count
     train = recipe.train
     return Outlook(
         train=len(parts["train"]),

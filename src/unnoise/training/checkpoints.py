@@ -11,7 +11,6 @@ business of a save that was cut short; the next save clears them away.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 from contextlib import suppress
@@ -28,6 +27,7 @@ from ..artifacts.files import (
     write_json,
     write_tensors,
 )
+from ..artifacts.layout import sync
 from ..errors import ArtifactError
 
 FORMAT = 2  # 1 had no state of the guard
@@ -97,12 +97,12 @@ class Checkpoints:
             )
             hashes["state.json"] = hashlib.sha256((beside / "state.json").read_bytes()).hexdigest()
             write_json(beside / "manifest.json", hashes)
-            _sync(beside)
+            sync(beside)
             if final.exists():
                 shutil.rmtree(aside, ignore_errors=True)
                 final.rename(aside)
             beside.rename(final)
-            _sync(self.folder)
+            sync(self.folder)
             write_bytes(self.folder / "latest", f"{name}\n".encode())
         except OSError as error:
             shutil.rmtree(beside, ignore_errors=True)
@@ -243,11 +243,3 @@ def _unflatten(tensors: dict[str, Tensor], plain: list[Any]) -> list[dict[str, A
         ]
         states.append({"state": state, "param_groups": groups})
     return states
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

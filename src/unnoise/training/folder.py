@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifacts.model import CONFIG
-from ..errors import ArtifactError, RecipeError
+from ..errors import ArtifactError, RecipeError, unknown
 from ..recipes import Recipe, load_recipe
 
 RECIPE = "recipe.yaml"
@@ -106,6 +106,9 @@ def _runs(who: dict[str, Any] | None) -> bool:
 def need_same(saved: dict[str, Any], recipe: Recipe) -> None:
     """Raise RecipeError where a recipe differs from the saved one in what training depends on."""
     now = recipe.model_dump(mode="json")
+    for key in saved:
+        if key not in now:
+            raise unknown("key of the checkpoint's recipe", key, now, RecipeError)
     with suppress(RecipeError):  # keys that an earlier release did not have get their defaults
         saved = load_recipe(saved).model_dump(mode="json")
     for section in ("data", "path", "network", "model", "objective", "train"):

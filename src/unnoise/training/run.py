@@ -259,7 +259,7 @@ def _finish(training: Training, model: Model) -> None:
 def _opening(
     log: Log, model: Model, training: Training, data: Dataset, out: Path, notes: list[str], on: bool
 ) -> None:
-    parameters = sum(p.numel() for p in model.denoiser.network.parameters())
+    parameters = model.denoiser.parameter_count
     length = training.config.steps or f"{training.config.budget:.0f} s"
     for note in (*data.notes, *notes):
         log.say(f"note: {note}")
