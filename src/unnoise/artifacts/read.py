@@ -140,7 +140,7 @@ def read_denoiser(
 def least_tensors(recipe: Recipe) -> int:
     """Six for each block of the network: a bound that costs nothing to compute."""
     network = recipe.network
-    if network.kind == "mlp":
+    if network.kind in ("mlp", "dit"):
         return 6 * network.depth
     if network.kind != "unet":
         return 0  # nothing is known of its tensors before it is built

@@ -1,7 +1,9 @@
 """Networks: modules called `network(x, noise_level, condition)`."""
 
+from .dit import DiT
+from .freezing import frozen
 from .mlp import Mlp
 from .network import Network
 from .unet import UNet
 
-__all__ = ["Mlp", "Network", "UNet"]
+__all__ = ["DiT", "Mlp", "Network", "UNet", "frozen"]

@@ -7,12 +7,23 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd as ConvNd
 
 from .network import zero_
 from .resampling import double, halve
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 WRITTEN_OUT_TOKENS = 256  # on a CPU, below this softmax(QKᵀ)V beats the fused kernel up to 5 ×
+
+
+def to_rows(x: Float[Tensor, "batch channels *size"]) -> Float[Tensor, "batch *size channels"]:
+    """The channels last: contiguous where the memory is channels-last."""
+    return x.permute(0, *range(2, x.ndim), 1)
+
+
+def from_rows(x: Float[Tensor, "batch *size channels"]) -> Float[Tensor, "batch channels *size"]:
+    """Undo `to_rows`."""
+    return x.permute(0, -1, *range(1, x.ndim - 1))
 
 
 class ChannelNorm(nn.Module):
@@ -31,10 +42,21 @@ class ChannelNorm(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channels *size"]
     ) -> Float[Tensor, "batch channels *size"]:
-        gain = None if self.gain is None else self.gain.to(x.dtype)
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        rows = x.movedim(1, -1)
-        return nn.functional.layer_norm(rows, (self.channels,), gain, bias).movedim(-1, 1)
+        return from_rows(self.rows(to_rows(x)))
+
+    def rows(self, rows: Float[Tensor, "batch *size channels"]) -> Tensor:
+        """The same of data whose channels come last."""
+        gain = None if self.gain is None else self.gain.to(rows.dtype)
+        bias = None if self.bias is None else self.bias.to(rows.dtype)
+        return nn.functional.layer_norm(rows, (self.channels,), gain, bias)
+
+    def steered(self, x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+        """gain·norm(x) + shift, both (rows, channels, 1, …); one pass where all share one row."""
+        if len(gain) > 1 or self.gain is not None:
+            return torch.addcmul(shift, self(x), gain)
+        rows = to_rows(x)
+        gain, shift = gain.flatten(), shift.flatten()
+        return from_rows(nn.functional.layer_norm(rows, (self.channels,), gain, shift))
 
 
 class GroupNorm(nn.Module):
@@ -53,16 +75,25 @@ class GroupNorm(nn.Module):
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return nn.functional.group_norm(x, self.groups, gain, bias)
 
+    def rows(self, rows: Float[Tensor, "batch *size channels"]) -> Tensor:
+        """The same of data whose channels come last."""
+        return to_rows(self(from_rows(rows)))
+
+    def steered(self, x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+        """gain·norm(x) + shift, both (rows, channels, 1, …)."""
+        return torch.addcmul(shift, self(x), gain)
+
 
 NORMS = {"channel": ChannelNorm, "group": GroupNorm}
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(SiLU(scale·norm(conv(SiLU(norm(x)))) + shift)), optionally halving or doubling.
+    """x + conv(SiLU(gain·norm(conv(SiLU(norm(x)))) + shift)), optionally halving or doubling.
 
-    scale and shift come from the embedding (Dhariwal & Nichol 2021, adaptive group norm); the
-    second convolution starts at zero. Halving comes before the first convolution and doubling
-    after it, so that both run at the smaller size.
+    gain and shift come from the embedding through `steering` (Dhariwal & Nichol 2021, adaptive
+    group norm); the second convolution starts at zero. Halving comes before the first convolution
+    and doubling after it, so that both run at the smaller size; what is done to each position alone
+    is done before its value is doubled.
     """
 
     def __init__(
@@ -85,23 +116,34 @@ class ResidualBlock(nn.Module):
         same = channels == channels_out
         self.shortcut = nn.Identity() if same else conv(channels, channels_out, 1, bias=False)
 
+    def steering(
+        self, embedding: Float[Tensor, "rows width"], dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """(gain, shift), each (rows, channels_out, 1, …), that the embedding asks for."""
+        steer = self.steer(embedding.to(self.steer.weight.dtype)).to(dtype)
+        scale, shift = steer[(...,) + (None,) * (self.first.weight.ndim - 2)].chunk(2, dim=1)
+        return 1 + scale, shift
+
     def forward(
         self,
         x: Float[Tensor, "batch channels *size"],
-        embedding: Float[Tensor, "batch width"],
+        gain: Float[Tensor, "rows channels_out *ones"],
+        shift: Float[Tensor, "rows channels_out *ones"],
         size: tuple[int, ...] | None = None,
     ) -> Float[Tensor, "batch channels_out *size_out"]:
         h = nn.functional.silu(self.before(x))
         if self.resample == "down":
             h, x = halve(h), halve(x)
         h, x = self.first(h), self.shortcut(x)
-        if self.resample == "up":
-            size = size or tuple(2 * n for n in h.shape[2:])
-            h, x = double(h, size), double(x, size)
-        steer = self.steer(embedding.to(self.steer.weight.dtype)).to(h.dtype)
-        scale, shift = steer.reshape(len(h), -1, *[1] * (h.ndim - 2)).chunk(2, dim=1)
-        h = torch.addcmul(shift, self.between(h), 1 + scale)
-        return x + self.second(nn.functional.silu(h))
+        gain, shift = gain.to(h.dtype), shift.to(h.dtype)
+        if self.resample != "up":
+            return x + self.second(nn.functional.silu(self.between.steered(h, gain, shift)))
+        size = size or tuple(2 * n for n in h.shape[2:])
+        if isinstance(self.between, ChannelNorm):
+            h = double(nn.functional.silu(self.between.steered(h, gain, shift)), size)
+        else:
+            h = nn.functional.silu(self.between.steered(double(h, size), gain, shift))
+        return double(x, size) + self.second(h)
 
 
 class Attention(nn.Module):
@@ -122,14 +164,19 @@ class Attention(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channels *size"]
     ) -> Float[Tensor, "batch channels *size"]:
-        batch, channels, *size = x.shape
-        tokens = self.project(self.norm(x)).flatten(2)
-        tokens = tokens.unflatten(1, (3, self.heads, channels // self.heads))
-        q, k, v = tokens.permute(1, 0, 2, 4, 3).unbind(0)
-        q = nn.functional.layer_norm(q, q.shape[-1:])
-        k = nn.functional.layer_norm(k, k.shape[-1:])
-        out = attend(q, k, v).transpose(2, 3).reshape(batch, channels, *size)
-        return x + self.out(out)
+        rows = to_rows(x)
+        tokens = pointwise(self.project, self.norm.rows(rows).flatten(1, -2))
+        tokens = tokens.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k = nn.functional.layer_norm(tokens[:2], tokens.shape[-1:]).unbind(0)
+        out = attend(q, k, tokens[2]).transpose(1, 2).flatten(2)
+        return from_rows(rows + pointwise(self.out, out).view(rows.shape))
+
+
+def pointwise(
+    layer: ConvNd, rows: Float[Tensor, "batch tokens channels"]
+) -> Float[Tensor, "batch tokens channels_out"]:
+    """A convolution of one cell as the matrix product that it is, channels last."""
+    return nn.functional.linear(rows, layer.weight.flatten(1), layer.bias)
 
 
 def attend(

@@ -46,6 +46,8 @@ class Mlp(Network):
     Raises InvalidArgument.
     """
 
+    casts = True
+
     def __init__(
         self,
         event: int | Sequence[int],
@@ -85,8 +87,15 @@ class Mlp(Network):
         with seeded(seed):
             self.embed = Embedding(embedding, conditions)
             self.enter = nn.Linear(size, width)
-            self.blocks = nn.ModuleList(MlpBlock(width, embedding) for _ in range(depth))
+            # by its old name in the state dict, which is also that of the method
+            self._modules["blocks"] = nn.ModuleList(
+                MlpBlock(width, embedding) for _ in range(depth)
+            )
             self.leave = zero_(nn.Linear(width, math.prod(self.answer)))
+
+    def blocks(self) -> list[nn.Module]:
+        """The residual blocks."""
+        return list(self._modules["blocks"].children())  # type: ignore[union-attr]
 
     def forward(
         self,
@@ -97,7 +106,7 @@ class Mlp(Network):
         check_input(x, noise_level, condition, self.event)
         embedding = self.embed(noise_level, condition)
         h = self.enter(x.flatten(1).to(self.enter.weight.dtype))
-        for block in self.blocks:
-            h = block(h, embedding)
+        for block in self.blocks():
+            h = self.through(block, h, embedding)
         h = nn.functional.layer_norm(h, (self.width,))
         return self.leave(h).to(x.dtype).reshape(len(x), *self.answer)

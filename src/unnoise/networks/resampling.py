@@ -11,6 +11,8 @@ def halve(x: Float[Tensor, "batch channels *size"]) -> Float[Tensor, "batch chan
     """Mean of each cell of 2 along every dimension; an odd size keeps its last cell as it is."""
     pool = (nn.functional.avg_pool1d, nn.functional.avg_pool2d, nn.functional.avg_pool3d)
     cell = tuple(min(n, 2) for n in x.shape[2:])
+    if x.ndim == 5 and x.device.type == "cpu" and x.dtype == torch.bfloat16:
+        return halve(x.float()).to(x.dtype)  # which the processor's kernel does not know
     return pool[x.ndim - 3](x, cell, ceil_mode=True, count_include_pad=False)
 
 

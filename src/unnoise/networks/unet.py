@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -39,6 +39,8 @@ class UNet(Network):
 
     Source: Ronneberger et al. 2015; Dhariwal & Nichol 2021 for the blocks.
     """
+
+    casts = True
 
     def __init__(
         self,
@@ -141,6 +143,31 @@ class UNet(Network):
                 ]
             )
 
+    def blocks(self) -> list[nn.Module]:
+        """Residual blocks and attention, in the order in which the data meet them."""
+        found = [
+            part
+            for stage, shrink in zip(self.down, self.shrink, strict=True)
+            for part in (*parts_of(stage), shrink)
+        ]
+        found += parts_of(self.bottom)
+        for stage, grow in zip(reversed(self.up), reversed(self.grow), strict=True):
+            found += [grow, *parts_of(stage)]
+        return found
+
+    def steering(
+        self, noise_level: Float[Tensor, " rows"], condition: Condition | None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Gain and shift of every residual block, in their order."""
+        embedding, dtype = self.embed(noise_level, condition), self.enter.weight.dtype
+        if torch.is_autocast_enabled(noise_level.device.type):
+            dtype = torch.get_autocast_dtype(noise_level.device.type)
+        return [
+            block.steering(embedding, dtype)
+            for block in self.blocks()
+            if isinstance(block, ResidualBlock)
+        ]
+
     def forward(
         self,
         x: Float[Tensor, "batch channels *size"],
@@ -149,7 +176,7 @@ class UNet(Network):
     ) -> Float[Tensor, "batch channels_out *size"]:
         check_input(x, noise_level, condition, (self.channels, *[None] * self.dimensions))
         dtype, size = x.dtype, tuple(x.shape[2:])
-        embedding = self.embed(noise_level, condition)
+        steers = iter(self.steered(noise_level, condition))
         h = to_patches(x, self.patch).to(self.enter.weight.dtype)
         if self.dimensions in MEMORY:
             h = h.contiguous(memory_format=MEMORY[self.dimensions])
@@ -158,25 +185,29 @@ class UNet(Network):
         for stage, shrink in zip(self.down, self.shrink, strict=True):
             kept.append([])
             for parts in stage:  # type: ignore[attr-defined]
-                h = run(parts, h, embedding)
+                h = self._run(parts, h, steers)
                 kept[-1].append(h)
-            h = shrink(h, embedding)
+            h = self.through(shrink, h, *next(steers))
         for parts in self.bottom:
-            h = run(parts, h, embedding)
+            h = self._run(parts, h, steers)
         for stage, grow in zip(reversed(self.up), reversed(self.grow), strict=True):
             skips = kept.pop()
-            h = grow(h, embedding, tuple(skips[-1].shape[2:]))
+            h = self.through(grow, h, *next(steers), tuple(skips[-1].shape[2:]))
             for parts in stage:  # type: ignore[attr-defined]
                 skip = skips.pop()
                 h = h + skip if self.skips == "add" else torch.cat([h, skip], dim=1)
-                h = run(parts, h, embedding)
+                h = self._run(parts, h, steers)
         norm, last = self.leave
         h = last(nn.functional.silu(norm(h)))
         return from_patches(h.to(dtype), self.patch, size)
 
+    def _run(self, parts: nn.Module, h: Tensor, steers: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+        """A residual block and the attention that may follow it."""
+        block, *attention = parts.children()
+        h = self.through(block, h, *next(steers))
+        return self.through(attention[0], h) if attention else h
 
-def run(parts: nn.Module, h: Tensor, embedding: Tensor) -> Tensor:
-    """A residual block and the attention that may follow it."""
-    block, *attention = parts.children()
-    h = block(h, embedding)
-    return attention[0](h) if attention else h
+
+def parts_of(stage: nn.Module) -> list[nn.Module]:
+    """The residual blocks of a stage, each followed by its attention."""
+    return [part for parts in stage.children() for part in parts.children()]

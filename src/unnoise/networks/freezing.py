@@ -1,0 +1,61 @@
+"""A copy of a network for sampling: its weights as the processor wants them, its steering kept."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from .memory import Memory
+from .network import Network
+from .packed import pack
+
+MEMORY = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+N = TypeVar("N", bound=Network)
+
+
+def frozen(network: N, dtype: torch.dtype | None = None) -> N:
+    """A copy without gradients whose weights are `dtype` and channels-last, its own from then on.
+
+    What embeds noise level and condition keeps its dtype, and so does what steers the blocks in a
+    network with `steering`, which is computed once for every value it meets. The copy's weights
+    must not be changed: make a new one, which costs about as much as one pass. dtype: by default
+    that of the weights. Buffers are shared.
+    """
+    own_steering = type(network).steering is not Network.steering
+    stays = {"embed", "steer"} if own_steering else {"embed"}
+    done: dict[int, Any] = {}
+    steering: list[nn.Parameter] = []
+    with torch.inference_mode(False), torch.no_grad():
+        for name, p in network.named_parameters():
+            apart = bool(stays & set(name.split(".")))
+            kept = dtype is None or apart or not p.is_floating_point()
+            layout = MEMORY.get(p.ndim, torch.preserve_format)
+            value = p.to(p.dtype if kept else dtype, memory_format=layout, copy=True)
+            own = done[id(p)] = nn.Parameter(value, requires_grad=False)
+            if apart:
+                steering.append(own)
+        copy = _copy(network, done)
+    for block in copy.blocks():
+        pack(block)
+    copy.recompute, copy.runner = False, None
+    copy.memory = Memory(steering)
+    return copy.eval()
+
+
+def _copy(module: Any, done: dict[int, Any]) -> Any:
+    """A module of the parameters in `done`; deepcopy would take several times as long."""
+    if id(module) in done:
+        return done[id(module)]
+    copy = done[id(module)] = object.__new__(type(module))
+    copy.__dict__.update(module.__dict__)
+    copy.__dict__["_parameters"] = {
+        name: None if p is None else done[id(p)] for name, p in module._parameters.items()
+    }
+    copy.__dict__["_buffers"] = dict(module._buffers)
+    copy.__dict__["_modules"] = {
+        name: None if part is None else _copy(part, done) for name, part in module._modules.items()
+    }
+    return copy
