@@ -20,7 +20,7 @@ from unnoise.likelihood.divergence import (
     forward_products,
     single_products,
 )
-from unnoise.networks import Mlp, UNet
+from unnoise.networks import DiT, Mlp, UNet
 from unnoise.paths import Cosine
 from unnoise.randomness import Streams
 
@@ -40,6 +40,7 @@ NETWORKS = {
     "unet with attention": (lambda: UNet(1, 2, (8, 16), 1, attention=(1,), head=8), (1, 4, 4)),
     "wave": (lambda: UNet(2, 1, (8, 8), 1, skips="concat", norm="group", patch=2), (2, 9)),
     "volume": (lambda: UNet(1, 3, (8,), 1), (1, 2, 3, 2)),
+    "transformer": (lambda: DiT(2, 2, 16, 2, head=8), (2, 4, 3)),
 }
 
 

@@ -73,6 +73,9 @@ class Condition:
 
     def to(self, device: torch.device | str) -> Condition:
         """The same condition on another device."""
+        device = torch.device(device)
+        if all(tensor.device == device for tensor in (self.keep, *_leaves(self.values))):
+            return self
         return self._map(lambda value: value.to(device))
 
     def leaves(self) -> list[Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -10,8 +12,13 @@ from ..paths import GaussianPath, as_time, expand
 from .condition import Condition
 from .field import Conditions, Field, Prediction
 from .lenses import check_lens, determinant, lens_row, require_lens
+from .plain import plain
 
 NOISE_INPUTS = ("t", "log_snr")
+KEPT = 4096  # times of which the coefficients are remembered
+
+# of a call: on x_t before the network, the noise level, and on x_t and on F after it, or None
+Coefficients = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 
 
 class Denoiser(nn.Module, Field):
@@ -51,35 +58,94 @@ class Denoiser(nn.Module, Field):
         self.network, self.path, self.predicts = network, path, predicts
         self.preconditioned, self.data_std = preconditioned, data_std
         self.noise_input, self.learned_variance = noise_input, learned_variance
+        self._kept: dict[tuple[Any, ...], Coefficients] = {}
+        self._kept_for: tuple[Any, ...] = ()
+        self._first: tuple[nn.Module, dict[str, Any], str] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is kept from call to call: a copy, or a file, begins anew."""
+        return {**self.__dict__, "_kept": {}, "_kept_for": (), "_first": None}
 
     @property
     def parameter_count(self) -> int:
         """How many numbers the network has."""
         return sum(p.numel() for p in self.network.parameters())
 
+    def around(self, network: nn.Module) -> Denoiser:
+        """The same denoiser around another network."""
+        return Denoiser(
+            network,
+            self.path,
+            self.predicts,
+            self.preconditioned,
+            self.data_std,
+            self.noise_input,
+            self.learned_variance,
+        )
+
     def forward(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Prediction:
         """The prediction at x_t: (batch, *event), t: () or (batch,)."""
-        times = as_time(t).to(x_t.device)
+        shrink, level, skip, scale = self._coefficients(x_t, t)
+        if condition is not None:
+            condition = Condition.of(condition, len(x_t)).to(x_t.device)
+        value = self.network((x_t * shrink).to(self._dtype(x_t.dtype)), level, condition)
+        value, fraction = value.to(x_t.dtype), None
+        if self.learned_variance:
+            value, fraction = self._halves(value, x_t)
+        if skip is not None and scale is not None:
+            value = skip * x_t + scale * value
+        return Prediction.of(self.predicts, value, x_t, t, self.path, fraction=fraction)
+
+    def _coefficients(self, x_t: Tensor, t: Tensor) -> Coefficients:
+        """The numbers around the network at times t; those at one time for all are kept."""
+        if not isinstance(t, Tensor) or t.ndim or torch.compiler.is_compiling() or not plain(t):
+            return self._compute(as_time(t).to(x_t.device), x_t)
+        settings = (
+            self.path,
+            self.predicts,
+            self.preconditioned,
+            self.data_std,
+            self.noise_input,
+        )
+        if self._kept_for != settings or len(self._kept) >= KEPT:
+            self._kept, self._kept_for = {}, settings
+        key = (t.item(), t.dtype, x_t.dtype, x_t.device, len(x_t))
+        found = self._kept.get(key)
+        if found is None:
+            with torch.inference_mode(False):  # kept for any later call
+                time = torch.tensor(key[0], dtype=t.dtype, device="cpu")
+                found = self._compute(as_time(time).to(x_t.device), x_t)
+            self._kept[key] = found
+        return found
+
+    def _compute(self, times: Tensor, x_t: Tensor) -> Coefficients:
         alpha, sigma = self.path.alpha(times), self.path.sigma(times)
         size = torch.hypot(alpha * self.data_std, sigma)
         level = times
         if self.noise_input == "log_snr":
             level = (self.path.log_snr(times) / 4).clamp(-5, 5)
-        if condition is not None:
-            condition = Condition.of(condition, len(x_t)).to(x_t.device)
-        dtype = next((p.dtype for p in self.network.parameters()), x_t.dtype)
-        value = self.network(
-            (x_t * expand(1 / size, x_t)).to(dtype), level.float().expand(len(x_t)), condition
-        )
-        value, fraction = value.to(x_t.dtype), None
-        if self.learned_variance:
-            value, fraction = self._halves(value, x_t)
+        level, skip, scale = level.float().expand(len(x_t)), None, None
         if self.preconditioned:
             a, b = lens_row(self.path, self.predicts, times)
-            skip = (a * alpha * self.data_std**2 + b * sigma) / size**2
+            skip = expand((a * alpha * self.data_std**2 + b * sigma) / size**2, x_t)
             scale = -self.data_std * determinant(self.path, self.predicts, times) / size
-            value = expand(skip, x_t) * x_t + expand(scale, x_t) * value
-        return Prediction.of(self.predicts, value, x_t, t, self.path, fraction=fraction)
+            scale = expand(scale, x_t)
+        return expand(1 / size, x_t), level, skip, scale
+
+    def _dtype(self, without: torch.dtype) -> torch.dtype:
+        """That of the network's first parameter, or `without` any; where that is, is kept."""
+        network, found = self._modules["network"], None
+        assert network is not None
+        if self._first is not None and self._first[0] is network:
+            found = self._first[1].get(self._first[2])
+        if found is None:
+            for module in network.modules():
+                for name, found in module._parameters.items():
+                    if found is not None:
+                        self._first = (network, module._parameters, name)
+                        return found.dtype
+            return without
+        return found.dtype
 
     @staticmethod
     def _halves(value: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor]:

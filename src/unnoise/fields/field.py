@@ -102,7 +102,9 @@ def mix(a: Prediction, b: Prediction, weight: float) -> Prediction:
     """
     if a.x_t is not b.x_t and not torch.equal(a.x_t, b.x_t):
         raise InvalidArgument("predictions at different x_t cannot be mixed")
-    if a.path != b.path or not torch.equal(torch.as_tensor(a.t), torch.as_tensor(b.t)):
+    if a.path is not b.path and a.path != b.path:
+        raise InvalidArgument("predictions at different times or paths cannot be mixed")
+    if a.t is not b.t and not torch.equal(torch.as_tensor(a.t), torch.as_tensor(b.t)):
         raise InvalidArgument("predictions at different times or paths cannot be mixed")
     value = torch.lerp(a.through(b.lens), b.value, weight)
     return Prediction(b.x_t, b.t, b.path, b.lens, value, a.passes + b.passes, b.fraction)

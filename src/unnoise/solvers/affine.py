@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..fields.field import Field
 from ..paths import GaussianPath
-from .solver import Noise, OnStep, Solution, Solver, Times
+from .solver import Noise, OnStep, Solution, Solver, Times, stir
 
 Affine = tuple[tuple[float, float, float], ...]  # (on x, on value, deviation) of every step
 
@@ -37,6 +37,5 @@ class AffineStep(Solver):
             value = prediction.value if prediction.lens == lens else prediction.through(lens)
             x = torch.mul(x, on_x).add_(value, alpha=on_value)
             if spread and noise is not None:
-                draw = noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
-                x.add_(draw, alpha=spread)
+                stir(x, noise, spread)
         return Solution(x, times.floats[-1], times.steps, passes, True)

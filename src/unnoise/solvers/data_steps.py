@@ -9,10 +9,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..fields.field import Field, Prediction
+from ..fields.field import Field
 from ..paths import GaussianPath
 from .solver import Noise, OnStep, Solution, Solver, Times
-from .terms import Terms, combine, g_rows, in_lens
+from .terms import Mark, Terms, combine, g_rows, in_lens, marked
 
 X0 = (1.0, 0.0)
 
@@ -33,6 +33,7 @@ class Move:
 
 @dataclass(frozen=True)
 class _Step:
+    mark: Mark
     predict: Terms
     correct: Terms | None
     noise: float
@@ -50,26 +51,27 @@ class DataSteps(Solver):
     def walk(
         self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
     ) -> Solution:
-        passes, history, plan, lens = 0, list[Prediction](), None, ""
+        passes, points, plan, lens = 0, list[Tensor](), None, ""
         before, drawn = x, None
         for k in range(times.steps):
-            prediction = field(x, times.tensors[k])
+            said = field(x, times.tensors[k])
             if plan is None:
-                lens = prediction.lens
-                plan = compile_plan(self, field.path, lens, times.floats)
-            prediction = in_lens(prediction, lens)
-            passes += prediction.passes
-            if on_step is not None and on_step(k, prediction) is False:
+                lens = said.lens
+                plan = compile_plan(self, field.path, lens, times.floats, x.dtype)
+            said = in_lens(said, lens)
+            passes += said.passes
+            if on_step is not None and on_step(k, said) is False:
                 return Solution(x, times.floats[k], k, passes, False)
-            history.insert(0, prediction)
+            points.insert(0, marked(said, plan[k].mark))
+            del said
             last = plan[k - 1]
             if k and last.correct is not None:
-                x = combine(before, last.correct, history)
+                x = combine(before, last.correct, points)
                 if drawn is not None:
                     x.add_(drawn, alpha=last.noise)
-            del history[self.points :]
+            del points[self.points :]
             before, drawn = x, None
-            x = combine(before, plan[k].predict, history)
+            x = combine(before, plan[k].predict, points)
             if plan[k].noise and noise is not None:
                 drawn = noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
                 x.add_(drawn, alpha=plan[k].noise)
@@ -78,22 +80,17 @@ class DataSteps(Solver):
 
 @lru_cache(maxsize=128)
 def compile_plan(
-    solver: DataSteps, path: GaussianPath, lens: str, times: tuple[float, ...]
+    solver: DataSteps, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
 ) -> tuple[_Step, ...]:
-    """Every coefficient of a walk, as Python floats on x_t and on the network's own value."""
+    """Every coefficient of a walk, on states of `dtype` and what is kept of Predictions."""
     t = torch.tensor(times, dtype=torch.float64)
     alpha, sigma, lam = (f(t).tolist() for f in (path.alpha, path.sigma, path.log_snr))
-    g_on_x, g_on_value = g_rows(path, lens, X0, t[:-1])
+    rows = g_rows(path, lens, X0, t[:-1], dtype)
 
     def terms(k: int, aim: float, nodes: list[int], weights: tuple[float, ...]) -> Terms:
         gain = aim * alpha[k] / sigma[k] - alpha[k + 1]
-        newest = nodes[0]
-        past = tuple(
-            (newest - j, gain * weight * g_on_x[j], gain * weight * g_on_value[j])
-            for j, weight in zip(nodes, weights, strict=True)
-            if weight
-        )
-        return Terms(aim / sigma[k], past)
+        shares = ((j, gain * weight) for j, weight in zip(nodes, weights, strict=True))
+        return rows.terms(aim / sigma[k], shares, nodes[0], False)
 
     plan = []
     for k, move in enumerate(solver.moves(times, sigma, lam)):
@@ -102,5 +99,5 @@ def compile_plan(
         if move.correct is not None:
             nodes = list(range(k + 1, k + 1 - len(move.correct), -1))
             correct = terms(k, move.aim, nodes, move.correct)
-        plan.append(_Step(predict, correct, move.noise))
+        plan.append(_Step(rows.mark(k), predict, correct, move.noise))
     return tuple(plan)

@@ -44,13 +44,15 @@ class LearnedAncestral(Solver):
                 )
             if lens is None:
                 lens = prediction.lens
-                low = compile_plan(_LOW, field.path, lens, times.floats)
-                high = compile_plan(_HIGH, field.path, lens, times.floats)
+                low, high = (
+                    compile_plan(kind, field.path, lens, times.floats, x.dtype)
+                    for kind in (_LOW, _HIGH)
+                )
             passes += prediction.passes
             if on_step is not None and on_step(k, prediction) is False:
                 return Solution(x, times.floats[k], k, passes, False)
             prediction = in_lens(prediction, lens)
-            x = combine(x, low[k].predict, [prediction])
+            x = combine(x, low[k].predict, [prediction.value])
             if low[k].noise and noise is not None:
                 draw = noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
                 ratio = math.log(high[k].noise / low[k].noise)

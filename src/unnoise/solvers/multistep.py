@@ -11,11 +11,22 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, need_count, unknown
-from ..fields.field import Field, Prediction
+from ..fields.field import Field
 from ..paths import GaussianPath
 from .opening import open_step
-from .solver import Noise, OnStep, Solution, Solver, Times
-from .terms import Terms, check_direction, combine, g_rows, in_lens, no_start, posterior_noise
+from .solver import Noise, OnStep, Solution, Solver, Times, stir
+from .spare import LARGE, spare
+from .terms import (
+    Mark,
+    Terms,
+    check_direction,
+    combine,
+    g_rows,
+    in_lens,
+    marked,
+    no_start,
+    posterior_noise,
+)
 from .weights import COORDINATES, RULES, step_weights
 
 VARIANCES = ("posterior", "transition", "sde")
@@ -163,59 +174,84 @@ class Multistep(Solver):
     ) -> Solution:
         tensors, steps = times.tensors, times.steps
         self._warn_of(steps)
-        prediction = field(x, tensors[0])
-        plan = compile_plan(self, field.path, prediction.lens, times.floats)
-        keep = self.points
-        history: list[Prediction] = []
-        passes, lens, base = 0, prediction.lens, x
+        keep, opened, large = self.points - 1, self._opened, x.nbytes >= LARGE
+        points: list[Tensor] = []
+        plan: tuple[Step, ...] = ()
+        passes, lens, base, mine = 0, "", x, False
         for k in range(steps):
-            if k:
-                prediction = field(x, tensors[k])
-            prediction = in_lens(prediction, lens)
-            passes += prediction.passes
-            if on_step is not None and on_step(k, prediction) is False:
+            said = field(x, tensors[k])
+            if not k:
+                lens = said.lens
+                plan = compile_plan(self, field.path, lens, times.floats, x.dtype)
+            if said.lens != lens:
+                said = in_lens(said, lens)
+            passes += said.passes
+            if on_step is not None and on_step(k, said) is False:
                 return Solution(x, times.floats[k], k, passes, False)
-            step = plan[k]
-            correct = step.correct
-            base = x if correct is None else combine(base, correct, [prediction, *history])
-            history.insert(0, prediction)
-            del history[keep:]
-            if self.opening is not None and k < self._opened:
+            step, free = plan[k], large and spare(said, x)
+            # nothing is held on to that is not needed again
+            if self.opening is not None and k < opened:
                 ends = Times(times.floats[k : k + 2], tensors[k : k + 2])
-                opened = open_step(self.opening, field, prediction, ends, on_step, k)
-                passes += opened.passes
-                if not opened.finished:
+                walked = open_step(self.opening, field, said, ends, on_step, k)
+                passes += walked.passes
+                if not walked.finished:
                     return Solution(x, times.floats[k], k, passes, False)
-                x = opened.x
-                continue
-            x = combine(base, step.predict, history)
+                points, x = [marked(said, step.mark), *points], walked.x
+                del said, walked
+            elif self.corrector:  # a step starts where the one before is taken to have arrived
+                points = [marked(said, step.mark, free and step.again is not None), *points]
+                if step.again is None:
+                    base, mine = x, False
+                else:
+                    base.add_(points[0], alpha=step.again)
+                del said, x
+                x = combine(base, step.predict, points)
+                if step.correct is not None:
+                    base, mine = combine(base, step.correct, points, mine), True
+            else:
+                points = [said.value, *points]
+                x = combine(x, step.predict, points, free and not (keep and step.mark.share))
+                if keep:
+                    points[0] = marked(said, step.mark, free)
+                del said
+            del points[keep:]
             if step.noise and noise is not None:
-                draw = noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
-                x.add_(draw, alpha=step.noise)
+                stir(x, noise, step.noise)
         return Solution(x, times.floats[-1], steps, passes, True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """One step of a plan: the prediction, the correction of the state it starts from, the noise."""
+    """One step of a plan.
 
+    mark: what it keeps of its look; predict: where it goes, and the deviation of its `noise`;
+    correct: the step done again, but for the next look's part; again: this look's part in the
+    step before.
+    """
+
+    mark: Mark
     predict: Terms
-    correct: Terms | None
     noise: float
+    correct: Terms | None
+    again: float | None
+
+
+Shares = list[tuple[int, float]]  # (time, weight on its g)
 
 
 @lru_cache(maxsize=128)
 def compile_plan(
-    solver: Multistep, path: GaussianPath, lens: str, times: tuple[float, ...]
+    solver: Multistep, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
 ) -> tuple[Step, ...]:
-    """Every coefficient of a solve, as Python floats on x_t and on the network's own value."""
+    """Every coefficient of a solve, on states of `dtype` and on the network's own value."""
     t = torch.tensor(times, dtype=torch.float64)
     p, q = solver.direction
     alpha, sigma, lam = (f(t).tolist() for f in (path.alpha, path.sigma, path.log_snr))
     scale = [p * s + q * a for a, s in zip(alpha, sigma, strict=True)]
-    g_on_x, g_on_value = g_rows(path, lens, solver.direction, t[:-1])
+    rows = g_rows(path, lens, solver.direction, t[:-1], dtype)
 
-    def terms(k: int, nodes: list[int], merged: bool, aim: float, stretch: float) -> Terms:
+    def shares(k: int, nodes: list[int], aim: float, stretch: float) -> tuple[float, Shares]:
+        """(on the start, on each g) of step k, the step's start being the first of the nodes."""
         s1, gain = p * aim + q * alpha[k + 1], aim * alpha[k] - alpha[k + 1] * sigma[k]
         weights = step_weights(
             path,
@@ -226,30 +262,23 @@ def compile_plan(
             solver.rule,
             stretch,
         )
-        # the Lagrange nodes are given with the step's start first; history is newest first
-        base, past = s1 / scale[k], []
-        for j, weight in zip(nodes, weights, strict=True):
-            on_g = weight * gain / scale[k]
-            on_x, on_value = on_g * g_on_x[j], on_g * g_on_value[j]
-            if j == k and merged:
-                base, on_x = base + on_x, 0.0
-            if on_x or on_value:
-                past.append((newest(j), on_x, on_value))
-        return Terms(base, tuple(past))
+        found = ((j, w * gain / scale[k]) for j, w in zip(nodes, weights, strict=True))
+        return s1 / scale[k], sorted(found, reverse=True)  # newest first
 
     plan, steps = [], len(times) - 1
-    before: list[int] = []  # the points of the step before, which its correction uses again
+    again: float | None = None
     for k in range(steps):
         points = min(solver.points, steps - k) if solver.lower_last else solver.points
         known = list(range(k, max(k - points, -1), -1))
-        newest = lambda j, k=k: k - j  # noqa: E731
         aim, noise, stretch = _noise(solver, path, alpha, sigma, lam, k)
-        predict = terms(k, known, not solver.corrector, aim, stretch)
-        correct = None
-        if solver.corrector and k > solver._opened:
-            correct = terms(k - 1, [before[0], k, *before[1:]], False, sigma[k], 1.0)
-        before = known
-        plan.append(Step(predict, correct, noise))
+        predict = rows.terms(*shares(k, known, aim, stretch), k, not solver.corrector)
+        if not solver.corrector and len(known) == solver.points > 1:
+            predict = rows.reused(predict, known[-1], len(known))
+        correct, before = None, again
+        if solver.corrector and solver._opened <= k < steps - 1:
+            base, (newest, *rest) = shares(k, [k, k + 1, *known[1:]], sigma[k + 1], 1.0)
+            correct, again = rows.terms(base, rest, k, False), newest[1] * rows.unit(k + 1)
+        plan.append(Step(rows.mark(k), predict, noise, correct, before))
     return tuple(plan)
 
 

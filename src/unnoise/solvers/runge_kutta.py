@@ -10,16 +10,19 @@ import torch
 from torch import Tensor
 
 from ..errors import unknown
-from ..fields.field import Field, Prediction
+from ..fields.field import Field
 from ..fields.lenses import conversion
 from ..paths import GaussianPath
 from .embedded import pair
+from .looks import Look, Row, advance, plan_looks
 from .solver import Noise, OnStep, Solution, Solver, Times
+from .spare import LARGE, spare
+from .terms import Rows, in_lens
 
-Rows = tuple[tuple[float, ...], ...]
+Weights = tuple[tuple[float, ...], ...]
 
 # name: (order, nodes c, rows a, weights b)
-TABLEAUX: dict[str, tuple[int, tuple[float, ...], Rows, tuple[float, ...]]] = {
+TABLEAUX: dict[str, tuple[int, tuple[float, ...], Weights, tuple[float, ...]]] = {
     "euler": (1, (0,), ((),), (1,)),
     "heun": (2, (0, 1), ((), (1,)), (0.5, 0.5)),
     "midpoint": (2, (0, 0.5), ((), (0.5,)), (0, 1)),
@@ -77,56 +80,41 @@ class RungeKutta(Solver):
     def walk(
         self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
     ) -> Solution:
-        passes, lens, plan = 0, None, None
-        for k in range(times.steps):
-            prediction = field(x, times.tensors[k])
-            if plan is None:
-                lens = prediction.lens
-                plan = compile_plan(self, field.path, lens, times.floats)
-            passes += prediction.passes
-            if on_step is not None and on_step(k, prediction) is False:
-                return Solution(x, times.floats[k], k, passes, False)
-            stages, start = [prediction], x
-            for stage in plan[k].stages:
-                x = _combine(start, stage.base, stage.terms, stages, lens)
-                if stage.time is not None:
-                    prediction = field(x, stage.time)
-                    passes += prediction.passes
-                    if on_step is not None and on_step(k, prediction) is False:
-                        return Solution(start, times.floats[k], k, passes, False)
-                    stages.append(prediction)
+        passes, lens, large = 0, "", x.nbytes >= LARGE
+        plan: tuple[Step, ...] = ()
+        for k, begin in enumerate(times.tensors[:-1]):
+            reached = None if on_step is None else x
+            end, kept, free, looks = None, list[Tensor](), False, 1
+            i = 0
+            while i < looks:
+                said = field(x, plan[k].times[i] if i else begin)
+                if not plan:
+                    lens = said.lens
+                    plan = compile_plan(self, field.path, lens, times.floats, x.dtype)
+                passes += said.passes
+                if on_step is not None and on_step(k, said) is False:
+                    assert reached is not None
+                    return Solution(reached, times.floats[k], k, passes, False)
+                if not i:
+                    looks = len(plan[k].looks)
+                    free = large and looks <= 2 and spare(said, x)
+                    start = x
+                x, end = advance(plan[k].looks[i], in_lens(said, lens), start, end, kept, free)
+                i += 1
+                if i + 1 >= looks:  # nothing is held on to that is not needed again
+                    start = x
+                    kept.clear()
+                del said
+            del start
         return Solution(x, times.floats[-1], times.steps, passes, True)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A stage's state from the step's start and earlier stages; `time` None: the step's end."""
-
-    time: Tensor | None
-    base: float
-    terms: tuple[tuple[float, float], ...]  # (on x, on value) of each earlier stage
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    stages: tuple[Stage, ...]
+    """When a step looks, and what every look adds."""
 
-
-def _combine(
-    start: Tensor,
-    base: float,
-    terms: tuple[tuple[float, float], ...],
-    stages: list[Prediction],
-    lens: str | None,
-) -> Tensor:
-    x = torch.mul(start, base)
-    for (on_x, on_value), said in zip(terms, stages, strict=True):
-        if on_value:
-            value = said.value if said.lens == lens else said.through(str(lens))
-            x.add_(value, alpha=on_value)
-        if on_x:
-            x.add_(said.x_t, alpha=on_x)
-    return x
+    times: tuple[Tensor, ...]
+    looks: tuple[Look, ...]
 
 
 def _places(path: GaussianPath, coordinate: str, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,9 +156,13 @@ def _rates(path: GaussianPath, coordinate: str, lens: str, t: Tensor) -> tuple[T
 
 @lru_cache(maxsize=128)
 def compile_plan(
-    solver: RungeKutta, path: GaussianPath, lens: str, times: tuple[float, ...]
+    solver: RungeKutta,
+    path: GaussianPath,
+    lens: str,
+    times: tuple[float, ...],
+    dtype: torch.dtype,
 ) -> tuple[Step, ...]:
-    """Every stage of every step, as floats on states and on the network's own values."""
+    """Every look of every step, on states of `dtype` and on the network's own values."""
     _, nodes, rows, weights = TABLEAUX[solver.tableau]
     t = torch.tensor(times, dtype=torch.float64)
     start, end = t[:-1], t[1:]
@@ -191,38 +183,35 @@ def compile_plan(
         whole = whole & torch.isfinite(on_x) & torch.isfinite(on_value)
     scales = [_places(path, solver.coordinate, time)[1].tolist() for time in at]
     moments = [time.unbind() for time in at]
-    ks = [list(zip(x.tolist(), value.tolist(), strict=True)) for x, value in rates]
-    gaps, sizes = gap.tolist(), s.tolist()
-
-    def terms(k: int, scale: float, shares: tuple[float, ...]) -> tuple[tuple[float, float], ...]:
-        return tuple(
-            (scale * gaps[k] * share * rate[k][0], scale * gaps[k] * share * rate[k][1])
-            for share, rate in zip(shares, ks, strict=False)
-        )
-
+    on_xs, on_values = ([rate[part].tolist() for rate in rates] for part in (0, 1))
+    first, gaps, sizes = start.unbind(), gap.tolist(), s.tolist()
     plan = []
     for k, possible in enumerate(whole.tolist()):
         if not possible:
-            plan.append(_euler(solver, path, lens, *times[k : k + 2]))
+            row, state = _euler(solver, path, lens, *times[k : k + 2])
+            looks = plan_looks(Rows([row[0]], [row[1]], dtype), [state])
+            plan.append(Step(first[k : k + 1], looks))
             continue
-        stages = [
-            Stage(moments[i][k], scales[i][k] / sizes[k], terms(k, scales[i][k], rows[i]))
-            for i in range(1, len(nodes))
+        scale = [part[k] for part in scales[1:]] + [sizes[k + 1]]
+        states = [
+            (size / sizes[k], [size * gaps[k] * share for share in shares])
+            for size, shares in zip(scale, (*rows[1:], weights), strict=True)
         ]
-        last = Stage(None, sizes[k + 1] / sizes[k], terms(k, sizes[k + 1], weights))
-        plan.append(Step((*stages, last)))
+        rows_here = Rows([on[k] for on in on_xs], [on[k] for on in on_values], dtype)
+        plan.append(Step(tuple(part[k] for part in moments), plan_looks(rows_here, states)))
     return tuple(plan)
 
 
-def _euler(solver: RungeKutta, path: GaussianPath, lens: str, start: float, end: float) -> Step:
-    """Euler in the solver's coordinate; where that is infinite at the end, keep x0 and ε."""
+def _euler(
+    solver: RungeKutta, path: GaussianPath, lens: str, start: float, end: float
+) -> tuple[tuple[float, float], Row]:
+    """(g's row, the step) of Euler; where the coordinate is infinite at the end, keep x0 and ε."""
     t = torch.tensor([start, end], dtype=torch.float64)
     (c0, c1), (s0, s1) = (place.tolist() for place in _places(path, solver.coordinate, t))
     if math.isfinite(c1):
         on_x, on_value = (float(k) for k in _rates(path, solver.coordinate, lens, t[0]))
-        gain = s1 * (c1 - c0)
-        return Step((Stage(None, s1 / s0, ((gain * on_x, gain * on_value),)),))
+        return (on_x, on_value), (s1 / s0, [s1 * (c1 - c0)])
     alpha, sigma = float(path.alpha(end)), float(path.sigma(end))
     x0, eps = conversion(path, lens, "x0", start), conversion(path, lens, "eps", start)
     on_x, on_value = (alpha * float(a) + sigma * float(b) for a, b in zip(x0, eps, strict=True))
-    return Step((Stage(None, 0.0, ((on_x, on_value),)),))
+    return (on_x, on_value), (0.0, [1.0])

@@ -9,10 +9,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..fields.field import Field, Prediction
+from ..fields.field import Field
 from ..paths import GaussianPath
 from .solver import Noise, OnStep, Solution, Solver, Times
-from .terms import Terms, combine, g_rows, in_lens
+from .terms import Mark, Terms, combine, g_rows, in_lens, marked
 
 Rows = tuple[tuple[float, ...], ...]
 
@@ -47,48 +47,48 @@ class SharedSteps(Solver):
     ) -> Solution:
         shares = self.shares(field.path, times.floats)
         keep = max(map(len, (*shares.predict, *shares.correct)))
-        history: list[Prediction] = []
-        plan: tuple[tuple[Terms, Terms | None], ...] = ()
-        passes, lens, base = 0, "", x
+        points: list[Tensor] = []
+        plan: tuple[tuple[Mark, Terms, Terms | None], ...] = ()
+        passes, lens, base, mine = 0, "", x, False
         for k in range(times.steps):
-            prediction = field(x, times.tensors[k])
+            said = field(x, times.tensors[k])
             if not plan:
-                lens = prediction.lens
-                plan = compile_shares(shares, field.path, lens, times.floats)
-            prediction = in_lens(prediction, lens)
-            passes += prediction.passes
-            if on_step is not None and on_step(k, prediction) is False:
+                lens = said.lens
+                plan = compile_shares(shares, field.path, lens, times.floats, x.dtype)
+            said = in_lens(said, lens)
+            passes += said.passes
+            if on_step is not None and on_step(k, said) is False:
                 return Solution(x, times.floats[k], k, passes, False)
-            history.insert(0, prediction)
-            del history[keep:]
-            predict, correct = plan[k]
-            base = x if correct is None else combine(base, correct, history)
-            x = combine(base, predict, history)
+            mark, predict, correct = plan[k]
+            points.insert(0, marked(said, mark))
+            del points[keep:], said
+            if correct is None:
+                base, mine = x, False
+            else:
+                base, mine = combine(base, correct, points, mine), True
+            x = combine(base, predict, points)
         return Solution(x, times.floats[-1], times.steps, passes, True)
 
 
 @lru_cache(maxsize=128)
 def compile_shares(
-    shares: Shares, path: GaussianPath, lens: str, times: tuple[float, ...]
-) -> tuple[tuple[Terms, Terms | None], ...]:
-    """(prediction, correction) of every step, on x_t and on the network's own value."""
+    shares: Shares, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
+) -> tuple[tuple[Mark, Terms, Terms | None], ...]:
+    """(what to keep, prediction, correction) of every step, for states of `dtype`."""
     t = torch.tensor(times, dtype=torch.float64)
     direction = (1.0, shares.kappa)
     alpha, sigma = path.alpha(t).tolist(), path.sigma(t).tolist()
     scale = [s + shares.kappa * a for a, s in zip(alpha, sigma, strict=True)]
-    on_x, on_value = g_rows(path, lens, direction, t[:-1])
+    rows = g_rows(path, lens, direction, t[:-1], dtype)
 
     def terms(k: int, newest: int, row: tuple[float, ...]) -> Terms:
         gain = (sigma[k + 1] * alpha[k] - alpha[k + 1] * sigma[k]) / scale[k]
-        past = [
-            (i, gain * share * on_x[newest - i], gain * share * on_value[newest - i])
-            for i, share in enumerate(row)
-            if share
-        ]
-        return Terms(scale[k + 1] / scale[k], tuple(past))
+        weights = [(newest - i, gain * share) for i, share in enumerate(row)]
+        return rows.terms(scale[k + 1] / scale[k], weights, newest, False)
 
     return tuple(
         (
+            rows.mark(k),
             terms(k, k, shares.predict[k]),
             terms(k - 1, k, shares.correct[k]) if shares.correct[k] else None,
         )

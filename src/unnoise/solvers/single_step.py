@@ -10,10 +10,12 @@ from torch import Tensor
 from ..errors import InvalidArgument, need_count, unknown
 from ..fields.field import Field
 from ..paths import GaussianPath
+from .looks import advance
 from .registry import preset
 from .solver import Noise, OnStep, Solution, Solver, Times
+from .spare import LARGE, spare
 from .stages import Churn, Stage, compile_plan, lay_out
-from .terms import check_direction, combine, in_lens, no_start
+from .terms import check_direction, in_lens, no_start
 from .weights import COORDINATES, RULES
 
 
@@ -100,30 +102,39 @@ class SingleStep(Solver):
             assert noise is not None
             return noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
 
-        passes, lens, plan = 0, "", None
+        passes, lens, plan, large = 0, "", None, x.nbytes >= LARGE
         for k, layout in enumerate(lay_out(self, field.path, times.floats)):
-            reached, carried = x, None
+            reached, carried = None if on_step is None else x, None
             if layout.raised:
                 x = torch.mul(x, layout.raised[0]).add_(draw(), alpha=layout.raised[1])
-            start, made = x, []
+            end, kept, free = None, list[Tensor](), False
             for i, time in enumerate(layout.times):
                 said = field(x, time)
                 if plan is None:
                     lens = said.lens
-                    plan = compile_plan(self, field.path, lens, times.floats)
+                    plan = compile_plan(self, field.path, lens, times.floats, x.dtype)
                 passes += said.passes
                 if on_step is not None and on_step(layout.places[i], said) is False:
+                    assert reached is not None
                     place = layout.places[0]
                     return Solution(reached, times.floats[place], place, passes, False)
-                made.append(in_lens(said, lens))
-                x = combine(start, plan[k][i], made)
-                kept, fresh = layout.noise[i]
-                carried = carried * kept if carried is not None and kept else None
+                if i == 0:
+                    free = large and len(layout.times) <= 2 and spare(said, x)
+                    start = x
+                x, end = advance(plan[k][i], in_lens(said, lens), start, end, kept, free)
+                if i + 2 >= len(layout.times):  # nothing is held on to that is not needed again
+                    start = x
+                    kept.clear()
+                del said
+                spared, fresh = layout.noise[i]
+                carried = carried * spared if carried is not None and spared else None
                 if fresh:
-                    new = draw().mul_(fresh)
-                    carried = new if carried is None else carried.add_(new)
+                    drawn = draw().mul_(fresh)
+                    carried = drawn if carried is None else carried.add_(drawn)
+                    del drawn
                 if carried is not None:
-                    x = x.add_(carried)
+                    x.add_(carried)
+            del start
         return Solution(x, times.floats[-1], times.steps, passes, True)
 
 

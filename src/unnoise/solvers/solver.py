@@ -108,7 +108,7 @@ class Solver(ABC):
             raise InvalidArgument(f"{self} draws noise: pass noise=Streams(seed, range(n))")
         mark = noise.mark() if self.stochastic and noise is not None else 0
         solution = self.walk(field, x, times, noise, on_step)
-        if not bool(torch.isfinite(solution.x).all()):
+        if not _finite(solution.x):
             self._explain(field, x, times, noise.rewound(mark) if noise is not None else None)
         return solution
 
@@ -144,6 +144,16 @@ class Solver(ABC):
         return SolverFlowMap(self, field, steps, spacing)
 
 
+def stir(x: Tensor, noise: Noise, deviation: float) -> None:
+    """Add `deviation` times fresh normal noise to a state of the walk's own."""
+    x.add_(noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype), alpha=deviation)
+
+
+def _finite(x: Tensor) -> bool:
+    """Whether every number is finite; so it is where the sum is, which needs no memory."""
+    return bool(x.sum().isfinite()) or bool(torch.isfinite(x).all())
+
+
 @dataclass(frozen=True)
 class Times:
     """A checked grid: its times as Python floats and as 0-dim float64 tensors, made once."""
@@ -157,12 +167,16 @@ class Times:
 
     @staticmethod
     def of(grid: Tensor | Sequence[float]) -> Times:
-        return _times(tuple(grids.check(grid).tolist()))
+        times = torch.as_tensor(grid, dtype=torch.float64).detach()
+        if times.ndim != 1:
+            grids.check(times)  # raises
+        return _times(tuple(times.tolist()))
 
 
 @lru_cache(maxsize=256)
 def _times(floats: tuple[float, ...]) -> Times:
-    return Times(floats, torch.tensor(floats, dtype=torch.float64).unbind())
+    with torch.inference_mode(False):  # kept beyond the walk that asks first
+        return Times(floats, grids.check(floats).unbind())
 
 
 @dataclass(frozen=True)

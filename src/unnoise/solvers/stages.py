@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..errors import InvalidArgument
 from ..paths import GaussianPath
-from .terms import Terms, g_rows, posterior_noise
+from .looks import Look, Row, plan_looks
+from .terms import Rows, g_rows, posterior_noise
 from .weights import COORDINATES, LOG_SNRS, step_weights
 
 if TYPE_CHECKING:
@@ -201,33 +202,36 @@ def lay_out(solver: SingleStep, path: GaussianPath, times: tuple[float, ...]) ->
 
 @lru_cache(maxsize=128)
 def compile_plan(
-    solver: SingleStep, path: GaussianPath, lens: str, times: tuple[float, ...]
-) -> tuple[tuple[Terms, ...], ...]:
-    """The coefficients of every stage of every step, on states and the network's own values."""
+    solver: SingleStep,
+    path: GaussianPath,
+    lens: str,
+    times: tuple[float, ...],
+    dtype: torch.dtype,
+) -> tuple[tuple[Look, ...], ...]:
+    """What every look of every step adds, on states of `dtype` and the network's own values."""
     layouts = lay_out(solver, path, times)
     looks = torch.cat([torch.stack(layout.times) for layout in layouts])
-    on_x, on_value = g_rows(path, lens, solver.direction, looks)
+    rows = g_rows(path, lens, solver.direction, looks, dtype)
     plan, seen = [], 0
     for layout in layouts:
-        rows = list(zip(on_x[seen:], on_value[seen:], strict=True))
-        seen += len(layout.nodes)
-        plan.append(
-            tuple(
-                _terms(solver, path, stage, layout.nodes[: i + 1], layout.targets[i], rows)
-                for i, stage in enumerate(layout.stages)
-            )
-        )
+        here = slice(seen, seen + len(layout.nodes))
+        seen = here.stop
+        states = [
+            _state(solver, path, stage, layout.nodes[: i + 1], layout.targets[i])
+            for i, stage in enumerate(layout.stages)
+        ]
+        plan.append(plan_looks(Rows(rows.on_x[here], rows.on_value[here], dtype), states))
     return tuple(plan)
 
 
-def _terms(
+def _state(
     solver: SingleStep,
     path: GaussianPath,
     stage: Stage,
     nodes: tuple[Place, ...],
     target: tuple[float, float, float, float],
-    rows: list[tuple[float, float]],
-) -> Terms:
+) -> Row:
+    """(base, share of the g of every look so far) of the state that a stage makes."""
     (p, q), begin = solver.direction, nodes[0]
     alpha, sigma, lam, stretch = target
     scale = p * begin.sigma + q * begin.alpha
@@ -245,11 +249,7 @@ def _terms(
             stage.rule,
             stretch,
         )
-    base, past = (p * sigma + q * alpha) / scale, []
+    shares = [0.0] * len(nodes)
     for j, weight in zip(through, weights, strict=True):
-        on_x, on_value = (weight * gain / scale * part for part in rows[j])
-        if j == 0:
-            base, on_x = base + on_x, 0.0
-        if on_x or on_value:
-            past.append((j, on_x, on_value))
-    return Terms(base, tuple(past))
+        shares[j] = weight * gain / scale
+    return (p * sigma + q * alpha) / scale, shares

@@ -1,10 +1,11 @@
-"""What plans are made of: linear combinations of a state and of Predictions, as Python floats."""
+"""What plans are made of: linear combinations of a state and of what was said along the way."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,23 +16,104 @@ from ..fields.lenses import conversion, determinant, lens_row
 from ..paths import GaussianPath
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Terms:
-    """A linear combination: of the base state, and (index, on x_t, on value) of Predictions."""
+    """base·x + Σ weight·point, over the (index, weight) in `past`.
 
-    base: float
-    past: tuple[tuple[int, float, float], ...]
+    base: a 0-dim tensor, which costs a multiplication half of what a Python number does. own: the
+    last point's weight where that point is the walk's own and not needed again, so that the sum
+    may be taken in its memory; it is then the last of `past`. on_x: the base as a float.
+    """
+
+    base: Tensor
+    past: tuple[tuple[int, float], ...]
+    on_x: float = 0.0
+    own: Tensor | None = None
 
 
-def combine(base: Tensor, terms: Terms, history: Sequence[Prediction]) -> Tensor:
-    """The combination's value, as a new tensor."""
-    x = torch.mul(base, terms.base)
-    for index, on_x, on_value in terms.past:
-        past = history[index]
-        x.add_(past.value, alpha=on_value)
-        if on_x:
-            x.add_(past.x_t, alpha=on_x)
-    return x
+def combine(x: Tensor, terms: Terms, points: Sequence[Tensor], mine: bool = False) -> Tensor:
+    """The combination's value, in x's memory where that is the walk's own (`mine`)."""
+    past = terms.past
+    if terms.own is not None and points[-1].dtype == x.dtype:
+        out = points[-1].mul_(terms.own).add_(x, alpha=terms.on_x)
+        past = past[:-1]
+    else:
+        out = x.mul_(terms.base) if mine else torch.mul(x, terms.base)
+    for index, weight in past:
+        out.add_(points[index], alpha=weight)
+    return out
+
+
+def factor(value: float, dtype: torch.dtype) -> Tensor:
+    """A number as the 0-dim tensor that multiplies states of `dtype` as the number itself does."""
+    kind = torch.float32 if dtype == torch.float32 else torch.float64
+    with torch.inference_mode(False):  # plans outlive the walk that made them
+        return torch.tensor(value, dtype=kind, device="cpu")
+
+
+class Mark(NamedTuple):
+    """What a walk keeps of a Prediction, one tensor that g is a multiple of.
+
+    value + share·x_t, or where `of_x` x_t + share·value: |share| ≤ 1, 0 for the value itself.
+    """
+
+    of_x: bool
+    share: float
+
+
+def marked(said: Prediction, mark: Mark, free: bool = False) -> Tensor:
+    """What the walk keeps of a Prediction: its value where mark.share is 0, or a new tensor, in
+    the memory of x_t where that is `free`."""
+    if not mark.share:
+        return said.value
+    a, b = (said.x_t, said.value) if mark.of_x else (said.value, said.x_t)
+    if free:
+        return torch.add(a, b, alpha=mark.share, out=said.x_t)
+    return torch.add(a, b, alpha=mark.share)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """g = on_x·x_t + on_value·value at each time of a plan, for states of `dtype`."""
+
+    on_x: Sequence[float]
+    on_value: Sequence[float]
+    dtype: torch.dtype
+
+    def mark(self, j: int) -> Mark:
+        """What to keep of the Prediction at the j-th time."""
+        on_x, on_value = self.on_x[j], self.on_value[j]
+        if abs(on_x) > abs(on_value):
+            return Mark(True, on_value / on_x)
+        return Mark(False, on_x / on_value if on_x else 0.0)
+
+    def unit(self, j: int) -> float:
+        """g in units of the mark."""
+        return self.on_x[j] if abs(self.on_x[j]) > abs(self.on_value[j]) else self.on_value[j]
+
+    def terms(
+        self, base: float, shares: Iterable[tuple[int, float]], newest: int, fresh: bool
+    ) -> Terms:
+        """base·x + Σ share·g over (time, share), points counted back from the time `newest`.
+
+        fresh: x is the state that the newest Prediction was made at, and the newest point is its
+        value: its part on x_t joins the base.
+        """
+        past = []
+        for j, share in shares:
+            if fresh and j == newest:
+                base, weight = base + share * self.on_x[j], share * self.on_value[j]
+            else:
+                weight = share * self.unit(j)
+            if weight:
+                past.append((newest - j, weight))
+        return Terms(factor(base, self.dtype), tuple(past), base)
+
+    def reused(self, terms: Terms, oldest: int, length: int) -> Terms:
+        """The same, taken in the memory of the last of `length` points, that at time `oldest`."""
+        if not terms.past or terms.past[-1][0] != length - 1 or not self.mark(oldest).share:
+            return terms
+        return replace(terms, own=factor(terms.past[-1][1], self.dtype))
 
 
 def in_lens(prediction: Prediction, lens: str) -> Prediction:
@@ -73,9 +155,9 @@ def posterior_noise(eta: float, sigma: float, lam0: float, lam1: float) -> tuple
 
 
 def g_rows(
-    path: GaussianPath, lens: str, direction: tuple[float, float], t: Tensor
-) -> tuple[list[float], list[float]]:
-    """(on x, on value) of g = q·ε − p·x0 at times t: g = (−(q·a + p·b)·x + s·value)/det.
+    path: GaussianPath, lens: str, direction: tuple[float, float], t: Tensor, dtype: torch.dtype
+) -> Rows:
+    """g = q·ε − p·x0 at times t: g = (−(q·a + p·b)·x + s·value)/det.
 
     Raises Unsupported, naming the first time at which the lens does not determine g.
     """
@@ -87,4 +169,4 @@ def g_rows(
     if not all(map(math.isfinite, [*on_x, *on_value])):
         for time in t.tolist():  # names the time and the lens
             conversion(path, lens, "eps" if p == 0 else "x0", time)
-    return on_x, on_value
+    return Rows(on_x, on_value, dtype)
