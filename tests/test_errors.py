@@ -15,12 +15,13 @@ def test_one_family():
     names = {kind.__name__ for kind in kinds}
     assert names == {
         "UnnoiseError", "InvalidArgument", "Unsupported", "DataError", "ArtifactError",
-        "RecipeError", "NonFinite",
+        "RecipeError", "NonFinite", "OutOfMemory",
     }  # fmt: skip
     assert all(issubclass(kind, UnnoiseError) for kind in kinds)
     assert issubclass(InvalidArgument, ValueError)
     assert issubclass(errors.Unsupported, ValueError)
     assert issubclass(errors.NonFinite, ArithmeticError)
+    assert issubclass(errors.OutOfMemory, MemoryError)
 
 
 def test_unknown_names_suggest_the_nearest():

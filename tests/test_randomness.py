@@ -1,5 +1,6 @@
 """Per-sample streams: keys, purposes, subsets, and no other source of randomness anywhere."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -196,3 +197,52 @@ def test_the_core_leaves_the_global_generator_alone():
     Denoising()(field, Batch(x0.float()), noise)
     Flow().prior(noise, (2,))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def one_by_one(seed, indices, purpose, calls):
+    """What the contract says: a generator for each sample, keyed by (seed, index)."""
+    word = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:8], "little")
+    out = []
+    generators = [
+        np.random.Generator(
+            np.random.Philox(
+                key=np.array([seed, i], np.uint64),
+                counter=np.array([0, 0, 0, word if purpose else 0], np.uint64),
+            )
+        )
+        for i in indices
+    ]
+    for kind, event, high in calls:
+        rows = [
+            {"normal": lambda g=g: g.standard_normal(event, np.float32),  # noqa: B023
+             "uniform": lambda g=g: g.random(event, np.float32),  # noqa: B023
+             "integers": lambda g=g: g.integers(high, size=event)}[kind]()  # noqa: B023
+            for g in generators
+        ]  # fmt: skip
+        out.append(np.stack(rows) if rows else None)
+    return out
+
+
+def test_every_number_is_that_of_a_generator_of_its_own():
+    # streams share one generator while they are drawn from once: no number may change by that
+    chance = np.random.Generator(np.random.Philox(0))
+    events, highs = [(), (1,), (3,), (2, 3), (0,)], [1, 2, 7, 2**32, 2**33, 2**63 - 1]
+    for _ in range(200):
+        seed = [0, 1, 2**63, LAST, 11, 12][chance.integers(6)]
+        indices = [int(i) for i in chance.integers(2**63, size=chance.integers(1, 4))] + [LAST]
+        purpose = str(chance.choice(["", "times", "a/b"]))
+        calls = [
+            (
+                str(chance.choice(["normal", "uniform", "integers"])),
+                events[chance.integers(5)],
+                highs[chance.integers(6)],
+            )
+            for _ in range(chance.integers(1, 4))
+        ]
+        noise = Streams(seed, indices, purpose)
+        for wanted, (kind, event, high) in zip(
+            one_by_one(seed, indices, purpose, calls), calls, strict=True
+        ):
+            got = getattr(noise, kind)(*([high] if kind == "integers" else []), *event).numpy()
+            assert got.dtype == wanted.dtype
+            assert np.array_equal(got, wanted)

@@ -41,6 +41,10 @@ class RecipeError(UnnoiseError, ValueError):
     """A recipe or an override that cannot be understood."""
 
 
+class OutOfMemory(UnnoiseError, MemoryError):
+    """Work that does not fit into memory, in however small parts it is done."""
+
+
 class NonFinite(UnnoiseError, ArithmeticError):
     """A computation left the finite numbers; says at which step, time and sample."""
 

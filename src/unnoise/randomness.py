@@ -9,7 +9,8 @@ and then moved.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,29 +84,67 @@ class Streams:
         return self._draw("integers", event, high)
 
     def _draw(self, kind: str, event: tuple[int, ...], high: int = 0) -> Tensor:
-        if self._generators is None:
-            word = int.from_bytes(hashlib.sha256(self._purpose.encode()).digest()[:8], "little")
-            counter = [0, 0, 0, word if self._purpose else 0]
-            self._generators = [
-                np.random.Generator(
-                    np.random.Philox(
-                        key=np.array([self.seed, i], np.uint64),
-                        counter=np.array(counter, np.uint64),
-                    )
-                )
-                for i in self.indices
-            ]
         self._draws.append((kind, event, high))
-        draw: Callable[[np.random.Generator], np.ndarray]
-        if kind == "normal":
-            out = np.empty((len(self), *event), np.float32)
-            draw = lambda g: g.standard_normal(event, np.float32)  # noqa: E731
-        elif kind == "uniform":
-            out = np.empty((len(self), *event), np.float32)
-            draw = lambda g: g.random(event, np.float32)  # noqa: E731
+        if len(self._draws) == 1:  # most streams are drawn from once: one generator serves all rows
+            return torch.from_numpy(self._filled(self._one_after_another(), *self._draws[0]))
+        if self._generators is None:
+            self._generators = [np.random.Generator(self._philox(i)) for i in self.indices]
+            for earlier in self._draws[:-1]:
+                self._filled(self._generators, *earlier)
+        return torch.from_numpy(self._filled(self._generators, kind, event, high))
+
+    def _filled(
+        self,
+        generators: Iterable[np.random.Generator],
+        kind: str,
+        event: tuple[int, ...],
+        high: int,
+    ) -> np.ndarray:
+        """The next numbers of each generator, a row each."""
+        out = np.empty((len(self), *event), np.int64 if kind == "integers" else np.float32)
+        if kind == "integers":
+            for row, generator in enumerate(generators):
+                out[row] = generator.integers(high, size=event)
+        elif not event:
+            for row, generator in enumerate(generators):
+                normal = kind == "normal"
+                out[row] = (generator.standard_normal if normal else generator.random)(
+                    None, np.float32
+                )
         else:
-            out = np.empty((len(self), *event), np.int64)
-            draw = lambda g: g.integers(high, size=event)  # noqa: E731
-        for row, generator in enumerate(self._generators):
-            out[row] = draw(generator)
-        return torch.from_numpy(out)
+            for row, generator in zip(out, generators, strict=True):
+                if kind == "normal":
+                    generator.standard_normal(None, np.float32, row)
+                else:
+                    generator.random(None, np.float32, row)
+        return out
+
+    @property
+    def _word(self) -> int:
+        """Where in the counter space the purpose lies."""
+        if not self._purpose:
+            return 0
+        return int.from_bytes(hashlib.sha256(self._purpose.encode()).digest()[:8], "little")
+
+    def _philox(self, index: int) -> np.random.Philox:
+        return np.random.Philox(
+            key=np.array([self.seed, index], np.uint64),
+            counter=np.array([0, 0, 0, self._word], np.uint64),
+        )
+
+    def _one_after_another(self) -> Iterator[np.random.Generator]:
+        """The generator of each row at its beginning, valid until the next is asked for: setting
+        the state of one costs a tenth of making another."""
+        if not self.indices:
+            return
+        bits = self._philox(0)
+        generator = np.random.Generator(bits)
+        key = [self.seed, 0]
+        state: Any = {
+            **bits.state,
+            "state": {"counter": [0, 0, 0, self._word], "key": key},
+            "buffer": [0, 0, 0, 0],
+        }
+        for key[1] in self.indices:
+            bits.state = state
+            yield generator

@@ -84,3 +84,29 @@ def test_applied_gives_the_averages_and_brings_the_weights_back_bitwise():
 def test_lengths_that_cannot_be_are_refused(options):
     with pytest.raises(InvalidArgument, match="EMA"):
         Ema([nn.Parameter(torch.zeros(1))], **options)
+
+
+@pytest.mark.parametrize("options", [{"gamma": 5.0}, {"decay": 0.9, "warmup": 4.0}])
+def test_a_cadence_keeps_the_length(options):
+    # every 4th update taken in for all four: the weights of an average of every update, that saw
+    # the 4th of each four only
+    n, every = 41, 4
+    w, ema = walked(n, every=every, **options)
+    like = Ema([nn.Parameter(torch.zeros(1))], **options)
+    expected = w[0]
+    for k in range(1, 41):
+        like.updates = k - 1
+        seen = w[-(-k // every) * every]
+        expected = like.rate() * expected + (1 - like.rate()) * seen
+    torch.testing.assert_close(ema.averages[0].double(), expected, rtol=1e-5, atol=1e-6)
+    assert ema.updates == 41
+    ema.catch_up()
+    like.updates = 40
+    expected = like.rate() * expected + (1 - like.rate()) * w[41]
+    torch.testing.assert_close(ema.averages[0].double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_cadence_that_cannot_be_is_refused():
+    for every in (0, -1, 1.5, True):
+        with pytest.raises(InvalidArgument, match="every"):
+            Ema([nn.Parameter(torch.zeros(1))], gamma=1.0, every=every)

@@ -56,14 +56,16 @@ def test_batches_are_made_in_other_processes_and_ahead(tmp_path):
             return torch.arange(counter, counter + size)
 
         def batch(self, rows):
-            (tmp_path / str(int(rows[0]))).write_text(str(os.getpid()))
+            part = tmp_path / f".{int(rows[0])}"  # nobody sees it half written
+            part.write_text(str(os.getpid()))
+            part.rename(tmp_path / str(int(rows[0])))
             return rows.float(), None
 
     feed = Feed(Telling(), 0, 4, 8, workers=2)
     feed.seek(16)
     seen = [feed.take(counter, 4)[0].tolist() for counter in (16, 24, 32)]
     assert seen == [[16, 17, 18, 19], [24, 25, 26, 27], [32, 33, 34, 35]]
-    makers = {p.read_text() for p in tmp_path.iterdir()}
+    makers = {p.read_text() for p in tmp_path.iterdir() if p.name[0] != "."}
     assert len(makers) == 2
     assert str(os.getpid()) not in makers
     assert (tmp_path / "40").exists()  # nobody has asked for it

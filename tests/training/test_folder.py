@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.training.test_run import go, lines
 from tests.training.tiny import tiny
@@ -191,3 +192,13 @@ def test_parts_may_change_only_where_samples_are_taken_one_by_one(overrides, fre
 def test_a_checkpoint_s_recipe_has_no_keys_of_its_own():
     with pytest.raises(RecipeError, match="surprise"):
         need_same(tiny().model_dump(mode="json") | {"surprise": "os.system"}, tiny())
+
+
+def test_a_run_may_go_on_with_less_memory(tmp_path):
+    more = ["train.schedule=constant", "train.steps=4"]
+    go(tiny(*more), tmp_path / "straight")
+    go(tiny("train.schedule=constant", "train.steps=2"), tmp_path / "a")
+    go(tiny(*more, "train.recompute=true"), tmp_path / "a", resume=True)
+    last = [Checkpoints(tmp_path / name).load()[0] for name in ("straight", "a")]
+    for name, value in last[0]["weights"].items():
+        assert torch.equal(last[1]["weights"][name], value), name

@@ -11,7 +11,7 @@ from tests.training.tiny import assert_same, everything, run_steps, tiny, traini
 from unnoise.errors import ArtifactError, NonFinite, RecipeError
 from unnoise.objectives import LossHistory
 from unnoise.recipes import load_recipe
-from unnoise.recipes.schema import GuardConfig
+from unnoise.recipes.train_section import GuardConfig
 from unnoise.training import Checkpoints, Guard
 from unnoise.training.guard import Fault
 

@@ -1,29 +1,10 @@
 import math
 
 import pytest
-import torch
 from torch import nn
 
 from tests.training.tiny import tiny, training_of
-from unnoise.training import Muon, build_optimizers, rate_at
-
-
-@pytest.mark.parametrize("kernel", [(), (3,), (3, 3), (2, 2, 2)])
-def test_muon_on_a_convolution_is_torchs_on_the_matrix(kernel):
-    g = torch.Generator().manual_seed(0)
-    first = torch.randn(6, 4, *kernel, generator=g)
-    whole, matrix = nn.Parameter(first.clone()), nn.Parameter(first.flatten(1).clone())
-    options = {"lr": 0.02, "momentum": 0.9, "weight_decay": 0.1}
-    ours, torchs = Muon([whole], **options), torch.optim.Muon([matrix], **options)
-    for _ in range(3):
-        gradient = torch.randn(first.shape, generator=g)
-        whole.grad, matrix.grad = gradient, gradient.flatten(1).clone()
-        ours.step()
-        torchs.step()
-        ours.zero_grad()
-        assert whole.grad is None
-    assert torch.equal(whole.detach().flatten(1), matrix.detach())
-    assert not torch.equal(whole.detach(), first)
+from unnoise.training import build_optimizers, rate_at
 
 
 @pytest.mark.parametrize("kind", ["muon", "adamw"])

@@ -8,11 +8,13 @@ from .loop import Training, Update
 from .muon import Muon
 from .optimizers import Optimizers, build_optimizers, rate_at
 from .run import Interrupted, train
+from .sizing import Fit, fit_to_time
 
 __all__ = [
     "Checkpoints",
     "Ema",
     "Fault",
+    "Fit",
     "Guard",
     "Interrupted",
     "Muon",
@@ -20,6 +22,7 @@ __all__ = [
     "Training",
     "Update",
     "build_optimizers",
+    "fit_to_time",
     "rate_at",
     "read_log",
     "train",

@@ -1,7 +1,8 @@
 """Checkpoints: a folder a state, complete or not there at all.
 
 checkpoints/step-00000100/  weights, ema, optimizer.safetensors, objective.safetensors where the
-                            objective has a state; state.json; manifest.json (last)
+                            objective has a state; averages.safetensors where train.averages
+                            are kept; state.json; manifest.json (last)
 checkpoints/latest          the name of the newest complete one, for people: readers look themselves
 Written beside, synced, then renamed; a reader verifies the manifest's hashes and walks back to the
 newest sound one, and says so. What is removed is renamed first. Names with a dot are unfinished
@@ -36,6 +37,7 @@ _KINDS: dict[str, Any] = {
     "step": int, "seen": int, "elapsed": int | float, "ema_updates": int, "data": str,
     "guard": dict, "optimizers": list, "recipe": dict,
 }  # fmt: skip
+_OPTIONAL = ("objective", "averages")
 _NAME = re.compile(r"step-(\d{8,})")
 
 
@@ -84,13 +86,13 @@ class Checkpoints:
             beside.mkdir()
             optimizer, plain = _flatten(state["optimizers"])
             parts = {"weights": state["weights"], "ema": state["ema"], "optimizer": optimizer}
-            if state.get("objective"):
-                parts["objective"] = state["objective"]
+            parts |= {part: state[part] for part in _OPTIONAL if state.get(part)}
             hashes = {
                 f"{part}.safetensors": write_tensors(beside / f"{part}.safetensors", tensors)
                 for part, tensors in parts.items()
             }
             numbers = {k: state[k] for k in _NUMBERS} | {"guard": state.get("guard") or {}}
+            numbers |= {"part": state["part"]} if state.get("part") else {}
             write_json(
                 beside / "state.json",
                 {"format": FORMAT, **numbers, "optimizers": plain, "recipe": recipe},
@@ -174,7 +176,8 @@ class Checkpoints:
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     hashes = read_json(folder / "manifest.json")
     expected = {"weights.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"}
-    if not isinstance(hashes, dict) or set(hashes) - {"objective.safetensors"} != expected:
+    optional = {f"{part}.safetensors" for part in _OPTIONAL}
+    if not isinstance(hashes, dict) or set(hashes) - optional != expected:
         raise ArtifactError(f"{folder / 'manifest.json'} does not list {sorted(expected)}")
     parts = {
         name.removesuffix(".safetensors"): read_tensors(folder / name, sha256)
@@ -199,14 +202,14 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if negative := [key for key in ("step", "seen", "elapsed", "ema_updates") if tree[key] < 0]:
         raise ArtifactError(f"{path}: {negative[0]} is {tree[negative[0]]}, below 0")
     recipe = tree.pop("recipe")
-    for part in ("weights", "ema"):
-        check_finite(parts[part], str(folder / f"{part}.safetensors"))
+    for part in ("weights", "ema", "averages"):
+        check_finite(parts.get(part, {}), str(folder / f"{part}.safetensors"))
     try:
         tree["optimizers"] = _unflatten(parts["optimizer"], tree["optimizers"])
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise ArtifactError(f"{path}: the state of the optimizers is damaged ({error})") from error
     kept = {"weights": parts["weights"], "ema": parts["ema"]}
-    return tree | kept | {"objective": parts.get("objective", {})}, recipe
+    return tree | kept | {part: parts.get(part, {}) for part in _OPTIONAL}, recipe
 
 
 def _flatten(states: list[dict[str, Any]]) -> tuple[dict[str, Tensor], list[Any]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, need_count
 
 
 class Ema:
@@ -17,8 +18,12 @@ class Ema:
     With `gamma`, d = (1 − 1/k)^(γ+1) at update k = 1, 2, …: a power-function average, whose length
     is a constant share of the run so far (Karras et al. 2024, eq. 121). With `decay` instead,
     d = min(decay, k/(warmup + k − 1)), so that early weights are soon forgotten. `warm` tells
-    whether the average has left its beginning. Raises InvalidArgument unless one of the two is
-    given, in its range.
+    whether the average has left its beginning.
+
+    With `every` n only each nth update is taken in, with the product of the decays of all n: the
+    average is as long as ever, of every nth weights, each standing for the n − 1 before it, and
+    up to n − 1 updates old until `catch_up`. Raises InvalidArgument unless one of gamma and decay
+    is given, in its range.
     """
 
     def __init__(
@@ -28,7 +33,9 @@ class Ema:
         gamma: float | None = None,
         decay: float | None = None,
         warmup: float = 10.0,
+        every: int = 1,
     ) -> None:
+        self.every = need_count("every", every)
         if (gamma is None) == (decay is None):
             raise InvalidArgument(f"EMA gamma {gamma!r}, decay {decay!r}; give one of the two")
         if gamma is not None and not 0 < gamma < float("inf"):
@@ -43,7 +50,9 @@ class Ema:
 
     def rate(self) -> float:
         """The decay of the next update."""
-        k = self.updates + 1
+        return self._decay(self.updates + 1)
+
+    def _decay(self, k: int) -> float:
         if self.gamma is not None:
             return (1 - 1 / k) ** (self.gamma + 1)
         assert self.decay is not None
@@ -56,14 +65,25 @@ class Ema:
             return self.updates >= 100 * (self.gamma + 1)
         return self.updates > 0 and self.rate() == self.decay
 
-    @torch.no_grad()
     def update(self) -> None:
-        """Take in the parameters as they are now."""
+        """Note an update, and take in the parameters as they are now where it is the nth."""
+        self.updates += 1
+        if self.updates % self.every == 0:
+            self._take(self.every)
+
+    def catch_up(self) -> None:
+        """Take in the last updates' parameters, at the end of a run: the average is then no longer
+        that of a run which goes on."""
+        if left := self.updates % self.every:
+            self._take(left)
+
+    @torch.no_grad()
+    def _take(self, count: int) -> None:
+        decay = math.prod(self._decay(k) for k in range(self.updates - count + 1, self.updates + 1))
         now: list[Tensor] = [p.detach() for p in self.parameters]
         if any(p.dtype != torch.float32 for p in now):
             now = [p.float() for p in now]
-        torch._foreach_lerp_(self.averages, now, 1 - self.rate())
-        self.updates += 1
+        torch._foreach_lerp_(self.averages, now, 1 - decay)
 
     @contextmanager
     @torch.no_grad()

@@ -20,7 +20,7 @@ LOCK, HOLDER = ".lock", ".lock.json"
 # nothing goes wrong (accumulate: where each sample is taken by itself)
 FREE = (
     "reports", "checkpoint", "keep", "keep_every", "workers", "accumulate", "steps", "budget",
-    "guard",
+    "guard", "recompute",
 )  # fmt: skip
 _DYING = 0.5  # seconds that a killed process may take to be gone
 _LINGER = 15.0  # seconds that the workers of a run that was killed may still hold its lock

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArtifactError, NonFinite, unknown
-from ..recipes.schema import GuardConfig
+from ..recipes.train_section import GuardConfig
 
 KEPT = 50  # faults remembered, the newest
 GROWN = math.log(30.0)  # of the gradient norm, over its usual size, before things broke

@@ -5,50 +5,33 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ..artifacts.files import check_tensors
 from ..artifacts.precision import Precision, autocast, resolve
 from ..data import Dataset
-from ..errors import ArtifactError, DataError, UnnoiseError, Unsupported
+from ..errors import Unsupported
 from ..fields import Denoiser
-from ..objectives import Batch, Objective, condition_from_labels
+from ..objectives import Batch, Loss, Objective, condition_from_labels
 from ..randomness import Streams
-from ..recipes.schema import TrainConfig
+from ..recipes.train_section import TrainConfig
+from .batches import Parts, batch_at, memory_named, out_of_memory, rate_of
 from .ema import Ema
 from .feed import Feed, worker_deaths
 from .guard import Fault, Guard, bad_gradient, bad_rows
 from .optimizers import build_optimizers, rate_at
+from .prepare import prepare
+from .state import restore, state_of
 from .together import Together, find_processes
 from .trivial import mean_trivial_loss, trivial_loss
+from .update import Update
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-
-@dataclass(frozen=True)
-class Update:
-    """One update: its number, the samples seen so far, the mean loss over its batch, the norm of
-    the gradient before clipping, the learning rate's share, the share of the run that is done.
-
-    loss, per_sample, t and gradient_norm are tensors still on the device. fault: what went wrong,
-    if anything did; where fault.skipped the update was not made.
-    """
-
-    step: int
-    seen: int
-    loss: Tensor
-    per_sample: Tensor
-    t: Tensor
-    gradient_norm: Tensor
-    rate: float
-    progress: float
-    fault: Fault | None = None
 
 
 class Training:
@@ -58,11 +41,14 @@ class Training:
     data: the training part, or whatever has its `batch(rows)`, `order`, `spec` and `fingerprint`;
     conditional: whether labels are shown to the model; accelerator: made anew where none is given.
 
-    Each update is one batch of `config.batch` samples. It is split into `accumulate` parts on each
-    of the processes that Accelerate finds, each part with its own backward pass; gradients are
-    added up once, before clipping, so the update is that of one process on the whole batch (a
-    coupling pairs inside a part). Raises DataError for a batch that does not split, or processes
-    with unlike data; Unsupported for an objective that learns from its losses on several processes.
+    Each update is one batch of `config.batch` samples, or of the ramp's. It is split into
+    `accumulate` parts on each of the processes that Accelerate finds, each part with its own
+    backward pass; gradients are added up once, before clipping, so the update is that of one
+    process on the whole batch (a coupling pairs inside a part). Where a part does not fit into
+    memory the update is made again in smaller ones, and so are all later ones. What is computed is
+    read on the host once an update, its loss and norm together, for the guard. Raises DataError for
+    a batch that does not split, or processes with unlike data; Unsupported for an objective that
+    learns from its losses on several processes.
     """
 
     def __init__(
@@ -80,13 +66,7 @@ class Training:
         )  # fmt: skip
         self.together = Together(accelerator)
         processes = self.together.count
-        if config.batch % (config.accumulate * processes):
-            raise DataError(
-                f"a batch of {config.batch} cannot be split into {config.accumulate} accumulated "
-                f"parts on {processes} process(es); make it a multiple of "
-                f"{config.accumulate * processes}"
-            )
-        self.part = config.batch // (config.accumulate * processes)
+        self.parts = Parts(config, processes)
         if processes > 1 and (state := getattr(objective, "state", None)) and state():
             raise Unsupported(
                 f"{type(objective).__name__} learns from its losses, and each of {processes} "
@@ -97,9 +77,14 @@ class Training:
         self.device = accelerator.device
         self.precision: Precision = resolve(config.precision, self.device)
         self.model = model.to(self.device).train()
+        prepare(self.model.network, config, objective, self.device)
         self.optimizers = build_optimizers(self.model.network, config.optimizer)
-        trained = (p for p in self.model.network.parameters() if p.requires_grad)
+        self._trained = trained = [p for p in self.model.network.parameters() if p.requires_grad]
         self.ema = Ema(trained, **config.ema.model_dump(exclude={"kind"}))
+        kept = config.averages
+        self.averages = (
+            [Ema(trained, gamma=g, every=kept.every) for g in kept.gammas] if kept else []
+        )
         self.step, self.seen, self.elapsed = 0, 0, 0.0
         self.guard = Guard(config.guard)
         self._feed: Feed | None = None
@@ -130,7 +115,7 @@ class Training:
     def batch(self, counter: int, size: int) -> tuple[Batch, Streams]:
         """The samples at positions counter … counter + size − 1 of the stream, and their noise."""
         seed = self.config.seed
-        feed = self._feed or Feed(self.data, seed, self.part, 0)
+        feed = self._feed or Feed(self.data, seed, size, 0)
         x0, labels = feed.take(counter, size)
         condition = condition_from_labels(labels) if self.conditional else None
         if condition is not None:
@@ -144,35 +129,67 @@ class Training:
         The caller may stop at any time, save `state()`, and go on later. Where `guard.broken` after
         an update the caller can `roll_back`; otherwise asking for the next one raises NonFinite.
         """
-        stride, pin = self.part * self.together.count, self.device.type == "cuda"
-        feed = Feed(self.data, self.config.seed, self.part, stride, self.config.workers, pin)
-        self._feed = feed
         try:
             while self.progress < 1:
-                with worker_deaths():
-                    update = self._update(feed)
+                with worker_deaths(), memory_named():
+                    update = self._update()
                 yield update
         finally:
-            feed.close()
+            if self._feed is not None:
+                self._feed.close()
 
-    def _update(self, feed: Feed) -> Update:
+    def _fed(self, size: int) -> Feed:
+        """What makes parts of `size` samples."""
+        if self._feed is None or self._feed.source.size != size:
+            if self._feed is not None:
+                self._feed.close()
+            stride, pin = size * self.together.count, self.device.type == "cuda"
+            self._feed = Feed(self.data, self.config.seed, size, stride, self.config.workers, pin)
+        return self._feed
+
+    def _losses(self, whole: int) -> list[Loss]:
+        """The losses of the next `whole` samples' parts, whose gradients are left in place; none
+        where a part does not fit into memory on any process, and then there are no gradients."""
+        together = self.together
+        count, size = self.parts.split(whole)
+        self._fed(size).seek(self.seen + together.rank * size)
+        keeps = getattr(self.objective, "state", None)
+        before, losses, failed = keeps() if keeps else {}, [], False
+        try:
+            for k in range(count):
+                start = (k * together.count + together.rank) * size
+                batch, noise = self.batch(self.seen + start, size)
+                batch = replace(batch, start=start, whole=whole)
+                with autocast(self.precision.name, self.device):
+                    loss = self.objective(self.model, batch, noise)
+                self.accelerator.backward(loss.value / (count * together.count))
+                losses.append(loss)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            failed = True
+        if failed:
+            self.optimizers.zero_grad()
+        if together.gradients(self._trained, failed):
+            losses.clear()
+            self.optimizers.zero_grad()
+            if before:
+                self.objective.load_state(before)  # type: ignore[attr-defined]
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        return losses
+
+    def _update(self) -> Update:
         self.guard.check(self.precision.name)
-        parameters = [p for p in self.model.network.parameters() if p.requires_grad]
+        parameters, together, note = self._trained, self.together, None
         began = time.perf_counter()
         progress = self.progress
-        rate = rate_at(self._middle(), self.config) * self.guard.factor
+        whole = batch_at(progress, self.config)
+        rate = rate_at(self._middle(), self.config) * rate_of(whole, self.config)
+        rate *= self.guard.factor
         self.optimizers.scale(rate)
-        together, size, losses = self.together, self.part, []
-        feed.seek(self.seen + together.rank * size)
-        for k in range(self.config.accumulate):
-            start = (k * together.count + together.rank) * size
-            batch, noise = self.batch(self.seen + start, size)
-            batch = replace(batch, start=start, whole=self.config.batch)
-            with autocast(self.precision.name, self.device):
-                loss = self.objective(self.model, batch, noise)
-            self.accelerator.backward(loss.value / (self.config.accumulate * together.count))
-            losses.append(loss)
-        together.gradients(parameters)
+        while not (losses := self._losses(whole)):
+            note = self.parts.shrink(whole)
         per_sample, t = together.whole(
             [
                 torch.stack([loss.per_sample for loss in losses]),
@@ -190,14 +207,15 @@ class Training:
                     parameters, self.config.clip, norm, foreach=True
                 )
             self.optimizers.step()
-            self.ema.update()
+            for average in (self.ema, *self.averages):
+                average.update()
         self.optimizers.zero_grad()
-        self.seen += self.config.batch
+        self.seen += whole
         self.elapsed += time.perf_counter() - began
         if self.config.budget is not None:
             self.elapsed = together.of_first(self.elapsed)
         mean = per_sample.mean()
-        return Update(self.step, self.seen, mean, per_sample, t, norm, rate, progress, fault)
+        return Update(self.step, self.seen, mean, per_sample, t, norm, rate, progress, fault, note)
 
     def _judge(self, per_sample: Tensor, t: Tensor, norm: Tensor) -> Fault | None:
         """What is wrong with the update whose gradients are ready, if anything is."""
@@ -239,7 +257,7 @@ class Training:
         held_out = getattr(self.objective, "held_out", None)
         objective: Objective = held_out() if held_out else self.objective
         with self.ema.applied(), autocast(self.precision.name, self.device):
-            for part in rows.split(256):
+            for part in rows.split(min(256, self.parts.most or 256)):
                 x0, labels = data.batch(part)
                 condition = condition_from_labels(labels) if self.conditional else None
                 if condition is not None:
@@ -257,44 +275,9 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """Everything a resumed run needs, beside its recipe and data."""
-        return {
-            "step": self.step,
-            "seen": self.seen,
-            "elapsed": self.elapsed,
-            "ema_updates": self.ema.updates,
-            "data": self.fingerprint,
-            "weights": self.model.network.state_dict(),
-            "ema": {str(i): a for i, a in enumerate(self.ema.averages)},
-            "optimizers": self.optimizers.state_dict(),
-            "objective": state() if (state := getattr(self.objective, "state", None)) else {},
-            "guard": self.guard.state(),
-        }
+        return state_of(self)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on where `state()` was taken; raises DataError where the data have changed since."""
-        if state["data"] != self.fingerprint:
-            raise DataError(
-                f"the training data have changed: fingerprint {self.fingerprint[:16]}…, the run "
-                f"was on {str(state['data'])[:16]}…; bring the data back, or start a new run"
-            )
-        check_tensors(self.model.network, state["weights"], "the checkpoint's weights")
-        try:
-            self._restore(state)
-        except UnnoiseError:
-            raise
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise ArtifactError(
-                f"the checkpoint is not one of this run, or is damaged ({error!r:.200}); start a "
-                "new run"
-            ) from error
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        self.step, self.seen = int(state["step"]), int(state["seen"])
-        self.elapsed, self.ema.updates = float(state["elapsed"]), int(state["ema_updates"])
-        self.model.network.load_state_dict(state["weights"])
-        for i, average in enumerate(self.ema.averages):
-            average.copy_(state["ema"][str(i)])
-        self.optimizers.load_state_dict(state["optimizers"])
-        self.guard.load_state(state.get("guard", {}))
-        if load := getattr(self.objective, "load_state", None):
-            load(state.get("objective", {}))
+        """Go on where `state()` was taken; raises DataError where the data have changed since,
+        ArtifactError where it is not a state of this run."""
+        restore(self, state)

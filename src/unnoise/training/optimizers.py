@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..networks import Network
-from ..recipes.schema import AdamWConfig, MuonConfig, TrainConfig
+from ..recipes.train_section import AdamWConfig, MuonConfig, TrainConfig
 from .muon import Muon
 
 

@@ -10,6 +10,7 @@ import torch
 
 from ..data import Dataset
 from ..errors import ArtifactError, NonFinite
+from .averages import Averages, due
 from .checkpoints import Checkpoints
 from .log import Log
 from .loop import Training, Update
@@ -27,9 +28,17 @@ class Recovery:
     """
 
     def __init__(
-        self, training: Training, checkpoints: Checkpoints, log: Log, data: Dataset | None = None
+        self,
+        training: Training,
+        checkpoints: Checkpoints,
+        log: Log,
+        data: Dataset | None = None,
+        store: Averages | None = None,
     ) -> None:
         self.training, self.checkpoints, self.log, self.data = training, checkpoints, log, data
+        self.store = store
+        if store is not None:
+            store.forget(training.step)
         self.start: dict[str, Any] | None = None
         if not training.together.at_first(checkpoints.names):
             self.start = deepcopy(training.state())
@@ -42,6 +51,14 @@ class Recovery:
     def fit(self) -> bool:
         """Whether the state as it is now is worth saving as one to go back to."""
         return self.training.guard.steady and not unsound(self.training)
+
+    def keep(self, update: Update) -> None:
+        """Store the averages for after the run, where their moment has come."""
+        training, kept = self.training, self.training.config.averages
+        if self.store is None or kept is None:
+            return
+        if due(update.progress, training.progress, kept.snapshots) and not unsound(training):
+            self.store.save(training.averages, training.model.network, training.step)
 
     def tell(self, updates: Iterable[Update]) -> None:
         """Log the updates that went wrong, and say the first few."""
@@ -75,6 +92,8 @@ class Recovery:
         assert state is not None
         broke = training.step
         training.roll_back(state)
+        if self.store is not None:
+            self.store.forget(training.step)
         if name is not None:
             training.together.at_first(lambda: self.checkpoints.forget(training.step))
         self.log.write("rollback", broke, to=training.step, rate_factor=guard.factor)

@@ -23,8 +23,10 @@ from ..recipes import (
     levels_of,
     open_parts,
 )
+from .averages import Averages
 from .checkpoints import Checkpoints
 from .feed import worker_deaths
+from .few import need_few
 from .folder import RECIPE, held, need_free, need_same
 from .log import ByLevel, Log
 from .loop import Training, Update
@@ -118,7 +120,8 @@ def _train(
     resumed_at = training.step if saved is not None else None
     with Log(out if together.first else None, resumed_at, quiet, tensorboard) as log:
         _opening(log, model, training, data, out, checkpoints.notes, saved is not None)
-        recovery = Recovery(training, checkpoints, log, data)
+        store = Averages(out) if recipe.train.averages and together.first else None
+        recovery = Recovery(training, checkpoints, log, data, store)
         _run(training, model, parts.get("validation"), checkpoints, log, out, recovery)
         _finish(training, model)
         together.at_first(lambda: model.save(out))
@@ -159,6 +162,7 @@ def _run(
     held_out = float("nan")
     together = training.together
     pending: list[Update] = []
+    spent = training.elapsed
 
     def save() -> None:
         state, recipe = training.state(), model.recipe.model_dump(mode="json")
@@ -168,13 +172,19 @@ def _run(
     with worker_deaths(), stoppable() as stopped, closing(training.updates()) as updates:
         for update in updates:
             pending.append(update)
-            due = int(training.progress * reports) > written
+            if update.note:
+                log.say(f"note: {update.note}")
+                log.write("smaller_parts", update.step, most=training.parts.most)
+            need_few(training, training.elapsed - spent)
+            spent = training.elapsed
+            recovery.keep(update)
+            report_due = int(training.progress * reports) > written
             saving = time.monotonic() - last_saved > training.config.checkpoint
             stopping, saving = together.any(stopped(), saving and together.first)
             if training.config.keep_every is not None:
                 saving = saving or training.step % training.config.keep_every == 0
             broken = training.guard.broken
-            if len(pending) >= 20 or due or saving or stopping or broken:
+            if len(pending) >= 20 or report_due or saving or stopping or broken:
                 recovery.tell(pending)
                 mean = _account(pending, levels, log, training)
                 pending.clear()
@@ -183,12 +193,13 @@ def _run(
                     training.progress,
                     text + ("" if held_out != held_out else f"  held out {held_out:.4f}"),
                 )
-            if due:
+            if report_due:
                 written = int(training.progress * reports)
                 if together.first:
                     held_out = report(training, model, validation, levels, log, out)
             if broken:
                 recovery.go_back()
+                spent = training.elapsed
             if stopping:
                 kept = not unsound(training)
                 if kept:
@@ -218,10 +229,11 @@ def _run(
 def _account(pending: list[Update], levels: ByLevel, log: Log, training: Training) -> float:
     """Write the updates since the last time; those that were skipped count in no mean."""
     made = [update for update in pending if not (update.fault and update.fault.skipped)]
-    for update in made:
-        levels.add(update.per_sample, update.t)
-    mean = sum(float(u.loss) for u in made) / len(made) if made else float("nan")
-    norm = sum(float(u.gradient_norm) for u in made) / len(made) if made else float("nan")
+    mean = norm = float("nan")
+    if made:  # all of them are fetched from the device at once
+        levels.add(torch.cat([u.per_sample for u in made]), torch.cat([u.t for u in made]))
+        numbers = torch.stack([torch.stack([u.loss, u.gradient_norm]).double() for u in made])
+        mean, norm = numbers.mean(0).tolist()
     skipped = {"skipped": training.guard.skipped} if training.guard.skipped else {}
     log.write(
         "train",
@@ -237,6 +249,7 @@ def _account(pending: list[Update], levels: ByLevel, log: Log, training: Trainin
 
 
 def _finish(training: Training, model: Model) -> None:
+    training.ema.catch_up()
     with torch.no_grad():
         averages = zip(training.ema.parameters, training.ema.averages, strict=True)
         for parameter, average in averages:

@@ -47,25 +47,30 @@ class Together:
                 torch.distributed.all_reduce(numbers)
         return numbers
 
-    def gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Add up the gradients by one reduction of one flat buffer.
+    def gradients(self, parameters: Sequence[nn.Parameter], failed: bool = False) -> bool:
+        """Add up the gradients by one reduction of one flat buffer; whether any process `failed`
+        to make its own, and then the sums are of no use and none is made.
 
         A parameter that got no gradient anywhere is left without one.
         """
         if self.count == 1 or not parameters:
-            return
+            return failed
         dtype = torch.float64 if parameters[0].dtype == torch.float64 else torch.float32
-        has = torch.tensor([p.grad is not None for p in parameters])
+        has = torch.tensor([*(p.grad is not None for p in parameters), failed])
         pieces = [
             torch.zeros_like(p, dtype=dtype) if p.grad is None else p.grad.to(dtype)
             for p in parameters
         ]
         flat = torch.cat([*(g.reshape(-1) for g in pieces), has.to(self.device, dtype)])
         self.add(flat)
-        *sums, had = flat.split([*(p.numel() for p in parameters), len(parameters)])
-        for p, total, any_had in zip(parameters, sums, had.tolist(), strict=True):
-            if any_had:
+        *sums, had = flat.split([*(p.numel() for p in parameters), len(has)])
+        *any_had, any_failed = had.tolist()
+        if any_failed:
+            return True
+        for p, total, one_had in zip(parameters, sums, any_had, strict=True):
+            if one_had:
                 p.grad = total.view_as(p).to(p.dtype)
+        return False
 
     def whole(self, rows: Sequence[Tensor]) -> list[Tensor]:
         """From each process's parts of a batch, in order, the whole batch: (batch,) each.

@@ -1,0 +1,59 @@
+"""What is done to a network before it is trained: recomputing and compiling its blocks."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ..data.cache import cache_dir
+from ..errors import Unsupported
+from ..networks import Network
+from ..networks.compiled import compile_blocks
+from ..objectives import Objective
+from ..objectives.score_matching import ScoreMatching
+from ..recipes.train_section import TrainConfig
+
+LONG = 600.0  # seconds of a run on a GPU that win the compiler's time back
+MANY = 10_000  # updates of one
+
+
+def prepare(
+    network: nn.Module, config: TrainConfig, objective: Objective, device: torch.device
+) -> None:
+    """Have the blocks recomputed and compiled as `train.recompute` and `train.compile` say.
+
+    What is compiled stays in the folder `compiled` of the cache. Raises Unsupported where that was
+    asked for and cannot be: a network without blocks, derivatives of derivatives through compiled
+    blocks.
+    """
+    second = isinstance(objective, ScoreMatching)
+    blocks = isinstance(network, Network) and bool(network.blocks())
+    for name, asked in (("recompute", config.recompute), ("compile", config.compile is True)):
+        if asked and not blocks:
+            raise Unsupported(
+                f"train.{name} is on, and {type(network).__name__} has no blocks; turn it off"
+            )
+    if config.compile is True and second:
+        raise Unsupported(
+            f"train.compile is on, and {type(objective).__name__} takes second derivatives, "
+            "which cannot pass through compiled blocks; use train.compile=off"
+        )
+    if not isinstance(network, Network):
+        return
+    network.recompute, network.runner = config.recompute, None
+    if blocks and not second and worth_compiling(config, device):
+        compile_blocks(network, cache_dir() / "compiled")
+
+
+def worth_compiling(config: TrainConfig, device: torch.device) -> bool:
+    """What `train.compile` means on this device: auto is on for long runs on a GPU.
+
+    On a CPU auto is off whatever the length: convolutions and products are the same, and what is
+    fused between them was measured to gain nothing in training (0.98 to 1.00 × eager, bfloat16
+    U-Net, torch 2.13), so there is no run that wins the compiler's minutes back. The lengths for a
+    GPU are a guess.
+    """
+    if config.compile != "auto":
+        return config.compile
+    long = (config.budget or 0) >= LONG or (config.steps or 0) >= MANY
+    return device.type == "cuda" and long
