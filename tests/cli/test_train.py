@@ -5,6 +5,7 @@ from PIL import Image
 import unnoise
 from tests.training.tiny import tiny
 from unnoise.recipes import dump, load_recipe
+from unnoise.training import sizing
 
 SMALL = ["network.widths=[8,8]", "train.steps=2", "train.reports=1", "sample.steps=2"]
 
@@ -46,6 +47,20 @@ def test_the_run_is_named_after_its_recipe(run, recipe, tmp_path):
     assert "100%" in said.err
 
 
+@pytest.mark.parametrize(("source", "place"), [("vectors", "samples.npy"), (None, "samples.png")])
+def test_the_command_it_names_next_runs(run, recipe, tmp_path, source, place):
+    given = [recipe]
+    if source is not None:
+        np.save(tmp_path / "v.npy", np.random.default_rng(0).normal(size=(40, 6)))
+        given = ["--data", tmp_path / "v.npy", "network.width=8"]
+    said = run("train", *given, "train.steps=2", "train.reports=1", "--out", "runs/next", "--quiet")
+    assert said.code == 0, said.err
+    words = said.out.split("next: ")[1].split()
+    assert words[-1] == place
+    said = run(*words[words.index("sample") :], "--steps", 2)
+    assert said.code == 0, said.err
+
+
 def test_ones_own_pictures_in_one_line(run, photos):
     said = run("train", "--data", photos, *SMALL)
     assert said.code == 0, said.err
@@ -64,10 +79,25 @@ def test_resume_needs_only_the_folder(run, recipe):
     assert unnoise.load("a").training["updates"] == 6
 
 
-def test_a_length_from_the_command_line(run, recipe):
-    said = run("train", recipe, "--budget", "0.1s", "--out", "a", "--quiet")
+def test_a_run_on_ones_own_data_goes_on_with_its_network(run, refused, photos, monkeypatch):
+    monkeypatch.setattr(sizing, "seconds_per_update", lambda recipe, data, most=0.0: 1e-3)
+    words = ["train", "--data", photos, "--quiet", "train.reports=1", "train.batch=2"]
+    monkeypatch.setattr(sizing, "FACTORS", (0.25,))
+    assert run(*words, "--budget", "0.5s").code == 0
+    was = load_recipe("runs/photos/recipe.yaml").network
+    monkeypatch.setattr(sizing, "FACTORS", (0.125,))
+    again = [*words, "--budget", "0.6s", "--resume"]
+    said = run(*again)  # in the folder that it has by default, and with the size found before
     assert said.code == 0, said.err
-    assert load_recipe("a/recipe.yaml").train.budget == 0.1
+    assert run(*again, "network.blocks=1").code == 0  # as it is
+    assert load_recipe("runs/photos/recipe.yaml").network == was
+    assert "network.widths was [16, 32] and is now [8]:" in refused(*again, "network.widths=[8]")
+
+
+def test_a_length_from_the_command_line(run, recipe):
+    said = run("train", recipe, "--budget", "1s", "--out", "a", "--quiet")
+    assert said.code == 0, said.err
+    assert load_recipe("a/recipe.yaml").train.budget == 1
 
 
 def test_a_run_that_was_never_clipped_is_resumed(run, recipe):
@@ -160,3 +190,22 @@ def test_an_interruption_says_how_to_go_on(run, recipe, monkeypatch):
     monkeypatch.setattr(room, "_run", stop)
     said = run("train", recipe, "--out", "a", "--quiet")
     assert (said.code, said.err) == (130, "interrupted after update 7; the state is saved\n")
+
+
+def test_a_network_for_the_time_given(run, photos, monkeypatch):
+    monkeypatch.setattr(
+        sizing, "seconds_per_update", lambda r, d, most=0: 1e-5 * r.network.widths[0] ** 2
+    )
+    said = run("train", "--data", photos, "--budget", "0.2s", "--out", "a")
+    assert said.code == 2
+    assert "at least" in said.err
+    asked = ("train", "--data", photos, "--size", 8, "train.batch=4", "train.reports=1")
+    said = run(*asked, "--budget", "2s", "sample.steps=2", "--out", "a")
+    assert said.code == 0, said.err
+    assert "# tried here: unet [" in said.out
+    assert load_recipe("a/recipe.yaml").network.widths[0] == 24
+    # going on takes the network that is there, whatever the machine does now
+    monkeypatch.setattr(sizing, "seconds_per_update", None)
+    said = run(*asked, "--budget", "3s", "sample.steps=2", "--out", "a", "--resume")
+    assert said.code == 0, said.err
+    assert load_recipe("a/recipe.yaml").network.widths[0] == 24

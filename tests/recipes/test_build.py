@@ -88,6 +88,42 @@ def test_a_unet_on_vectors_names_the_remedy():
     assert denoiser(torch.randn(3, 5), torch.tensor(0.5)).value.shape == (3, 5)
 
 
+DITS = {
+    "width": 96, "depth": 3, "patch": 1, "head": 32, "expand": 2.0, "positions": "sincos",
+    "normalise": False, "embedding": 24,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value"), DITS.items())
+def test_every_key_of_a_transformer_reaches_it(key, value):
+    spec = parts_of(tiny())["train"].spec
+    recipe = tiny("network.kind=dit", "network.head=16", "network.width=32", "network.depth=1")
+    other = tiny(*(f"network.{k}={v}" for k, v in recipe.network.model_dump().items() if v),
+                 f"network.{key}={value}")  # fmt: skip
+    plain, changed = (
+        build_denoiser(r.path, r.network, r.model, spec).network for r in (recipe, other)
+    )
+    assert plain.config()["conditions"]["class"]["count"] == 10
+    assert (plain.config()[key] != value, changed.config()[key]) == (True, value)
+    assert {k for k, v in changed.config().items() if v != plain.config()[k]} <= {key, "embedding"}
+
+
+def test_what_a_transformer_cannot_take_is_refused_before_training():
+    spec = parts_of(tiny())["train"].spec.to_dict()
+    kind, recipe = type(parts_of(tiny())["train"].spec), tiny("network.kind=dit")
+    vectors = kind.from_dict(spec | {"modality": "vector", "shape": [5], "channels": "features"})
+    with pytest.raises(Unsupported, match=r"kind is 'dit'.*network\.kind=mlp"):
+        build_denoiser(recipe.path, recipe.network, recipe.model, vectors)
+    large = tiny("network.kind=dit", "network.patch=9")
+    with pytest.raises(InvalidArgument, match="patch is 9 and the data are 8 × 8"):
+        build_denoiser(large.path, large.network, large.model, kind.from_dict(spec))
+    with pytest.raises(RecipeError, match="head 48 does not divide width 256"):
+        tiny("network.kind=dit", "network.head=48")
+    learned = tiny("network.kind=dit", "network.positions=learned", "network.width=64")
+    made = build_denoiser(learned.path, learned.network, learned.model, kind.from_dict(spec))
+    assert made.network.config()["size"] == [8, 8]
+
+
 def test_every_key_of_the_model_reaches_the_denoiser():
     spec = parts_of(tiny())["train"].spec
     recipe = tiny(

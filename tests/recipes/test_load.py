@@ -88,7 +88,7 @@ def test_one_key_of_a_default_section_can_be_given_alone():
         ("objective.times.stratify=true", "objective.times.stratify", "stratified"),
         ("sample.grid.sigma_mix=1", "sample.grid.sigma_mix", "sigma_m"),
         ("path.kind=ve path.sigma_mim=1", "path.sigma_mim", "sigma_min"),
-        ("train.ema.decays=0.9", "train.ema.decays", "known there: gamma, kind"),
+        ("train.ema.decays=0.9", "train.ema.decays", "known there: every, gamma, kind"),
     ],
 )
 def test_unknown_keys_at_every_depth_name_the_nearest(override, place, guess):

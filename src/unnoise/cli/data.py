@@ -128,7 +128,8 @@ def _training(found: Checked, would: Outlook, command: str) -> list[str]:
         f"{_numbers(would.mean)}, over {_numbers(would.std)}",
         f"  memory      data {_bytes(would.data_bytes)} {where}; model and optimizer "
         f"{_bytes(would.model_bytes)}, and activations",
-        f"  network     {would.network}, {would.parameters:,} parameters",
+        f"  network     {would.network}, {would.parameters:,} parameters"
+        + ", made larger or smaller for the time given" * would.fitted,
         "",
         command,
     ]

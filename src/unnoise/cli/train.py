@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ..data import Dataset
+    from ..recipes import Recipe
 
 
 def train(
@@ -28,17 +32,23 @@ def train(
     size: Annotated[
         int | None, typer.Option(help="With --data: crop and resize pictures to this side.")
     ] = None,
-    budget: Annotated[str | None, typer.Option(help="How long to train: 90s, 5m, 1.5h.")] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="How long to train: 90s, 5m, 1.5h. With --data the network's size is chosen for "
+            "it on this machine."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.  [runs/NAME]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Train a model by a recipe, or on your own data."""
     from ..errors import RecipeError
-    from ..recipes import choose, dump, load_recipe, read_tree
+    from ..recipes import choose_for, dump, load_recipe, read_tree
     from ..training.run import RECIPE
     from ..training.run import train as run
-    from .output import program
+    from .output import is_picture, program
 
     first = os.environ.get("RANK", "0") == "0"  # of the processes that a launcher started
     overrides = list(overrides or [])
@@ -52,7 +62,9 @@ def train(
     if size is not None and data is None:
         raise RecipeError("--size goes with --data; with a recipe write data.size=…")
     if data is not None:
-        resolved = choose(data, size=size, overrides=overrides)
+        resolved, opened = choose_for(data, size=size, overrides=overrides)
+        out = out or Path("runs") / resolved.name
+        resolved = _sized(resolved, opened, overrides, out if resume else None, quiet or not first)
         if not quiet and first:
             typer.echo(f"# the recipe chosen for {data}:\n{dump(resolved)}")
     elif recipe is not None:
@@ -65,7 +77,32 @@ def train(
             "or --resume with the --out of a run"
         )
     out = out or Path("runs") / resolved.name
-    run(resolved, out, resume, quiet)
+    model = run(resolved, out, resume, quiet)
     if first:
         typer.echo(f"model: {out}")
-        typer.echo(f"next: {program()} sample {out} --n 40 --out samples.png")
+        place = "samples.png" if is_picture(model) else "samples.npy"
+        typer.echo(f"next: {program()} sample {out} --n 40 --out {place}")
+
+
+def _sized(
+    recipe: Recipe, data: Dataset | None, overrides: list[str], resumed: Path | None, quiet: bool
+) -> Recipe:
+    """The chosen recipe with a network for its time, unless one was asked for; a run that is
+    resumed keeps its own, but for what is asked for again."""
+    from ..recipes import fits_time, load_recipe, open_parts, read_tree
+    from ..recipes.load import parse_override
+    from ..training import fit_to_time
+    from ..training.run import RECIPE
+
+    if resumed is not None and (resumed / RECIPE).is_file():
+        tree = recipe.model_dump(mode="json")
+        tree["network"] = read_tree(resumed / RECIPE).get("network")
+        asked = [text for text in overrides if parse_override(text)[0][0] == "network"]
+        return load_recipe(tree, asked)
+    if not fits_time(recipe, data is not None, overrides):
+        return recipe
+    fit = fit_to_time(recipe, data or open_parts(recipe)[0])
+    if not quiet:
+        typer.echo("# tried here: " + "; ".join(fit.tried))
+        typer.echo(f"# {recipe.train.budget:g} s hold about {fit.updates:,} updates of this:")
+    return fit.recipe

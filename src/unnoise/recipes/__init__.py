@@ -10,10 +10,11 @@ from .build import (
     check_data,
     data_std,
     open_parts,
+    parts_of,
     plan_grid,
 )
 from .build_objective import build_objective, levels_of
-from .choose import choose
+from .choose import choose, choose_for, fits_time
 from .load import dump, load_recipe, read_tree, resolved, shipped, validate
 from .schema import Recipe, SampleConfig
 from .section import seconds
@@ -30,11 +31,14 @@ __all__ = [
     "check",
     "check_data",
     "choose",
+    "choose_for",
     "data_std",
     "dump",
+    "fits_time",
     "levels_of",
     "load_recipe",
     "open_parts",
+    "parts_of",
     "plan_grid",
     "read_tree",
     "resolved",

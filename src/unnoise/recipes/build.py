@@ -59,7 +59,8 @@ def build_network(
     config: NetworkConfig, model: ModelConfig, spec: DataSpec, seed: int
 ) -> nn.Module:
     """A network for this kind of data: its shape and classes come from the data."""
-    from ..networks import Mlp, UNet
+    from ..networks import DiT, Mlp, UNet
+    from ..networks.dit import check_cells
 
     conditions: dict[str, dict[str, Any]] = {}
     if spec.classes and model.conditional:
@@ -71,9 +72,14 @@ def build_network(
         return Mlp(list(spec.shape), **options)
     if len(spec.shape) < 2:
         raise Unsupported(
-            f"network.kind is 'unet', which needs channels and at least one axis; {spec.name!r} "
-            f"has events of shape {spec.shape}: use network.kind=mlp"
+            f"network.kind is {config.kind!r}, which needs channels and at least one axis; "
+            f"{spec.name!r} has events of shape {spec.shape}: use network.kind=mlp"
         )
+    if config.kind == "dit":
+        check_cells(spec.shape[1:], config.patch)
+        if config.positions == "learned":
+            options["size"] = list(spec.shape[1:])
+        return DiT(spec.shape[0], len(spec.shape) - 1, **options)
     return UNet(spec.shape[0], len(spec.shape) - 1, **options)
 
 

@@ -13,6 +13,7 @@ from .load import load_recipe, parse_override, shipped
 from .schema import Recipe
 
 SHARDED = ("parquet", "webdataset")
+SIDES = {1: 512, 2: 24, 3: 12}  # positions a side at the first level, by dimensions
 
 
 def choose(
@@ -25,9 +26,10 @@ def choose(
 
     A built-in one with a shipped recipe of its name gets that. Otherwise the network is a U-Net
     for signals, pictures and volumes (larger ones are cut into patches first) and an MLP for
-    vectors; one tenth of the data, 20 at least and 500 at most, is held out where there are 80 or
-    more. `size` resizes pictures. Overrides are those of `load_recipe`; data.layout=NCL and the
-    like already count when the data are read. Raises DataError where the data cannot be read.
+    vectors, of a size that `training.fit_to_time` fits to the time; one tenth of the data, 20 at
+    least and 500 at most, is held out where there are 80 or more. `size` resizes pictures.
+    Overrides are those of `load_recipe`; data.layout=NCL and the like already count when the data
+    are read. Raises DataError where the data cannot be read.
     """
     return choose_for(what, budget, size, overrides)[0]
 
@@ -67,15 +69,7 @@ def choose_for(
     if spec.modality == "vector":
         network: dict[str, Any] = {"kind": "mlp", "width": 256, "depth": 4}
     else:
-        longest = max(spec.shape[1:])
-        # keep the first level near 32 positions a side; cost grows with the others
-        patch = 2 ** max(0, math.ceil(math.log2(longest / 40)))
-        levels = max(1, min(4, math.ceil(math.log2(max(longest / patch, 2))) - 1))
-        network = {
-            "kind": "unet",
-            "widths": [32, 64, 128, 256][:levels] if patch == 1 else [64, 96, 128, 256][:levels],
-            "patch": patch,
-        }
+        network = _unet(spec.shape)
     labelled = bool(spec.classes)
     chosen = load_recipe(
         {
@@ -90,12 +84,35 @@ def choose_for(
             "network": network,
             "model": {"predicts": "velocity"},
             "objective": {"weight": "velocity", "drop": 0.1 if labelled else 0.0},
-            "train": {"budget": "5m", "batch": max(1, min(64, len(data) - held))},
+            "train": {"budget": "5m", "batch": max(1, min(32, len(data) - held))},
             "sample": {"steps": 10, "guidance": 1.25 if labelled else 1.0},
         },
         overrides,
     )
     return chosen, data
+
+
+def fits_time(recipe: Recipe, opened: bool, overrides: Sequence[str] = ()) -> bool:
+    """Whether a chosen recipe's network is to be fitted to its time, as `training.fit_to_time`
+    does: there is a budget, no part of the network was asked for, and, of a shipped recipe
+    (not `opened`), another time than its own."""
+    given = [".".join(keys) for keys, _ in map(parse_override, overrides)]
+    asked = any(name.split(".")[0] == "network" for name in given)
+    return recipe.train.budget is not None and not asked and (opened or "train.budget" in given)
+
+
+def _unet(shape: tuple[int, ...]) -> dict[str, Any]:
+    """A U-Net for (channels, *size): cells become channels before its first level, which has at
+    most SIDES positions a side, or thrice as many where cells would be larger than 4.
+
+    Few positions of many channels are what arithmetic is fast at, and what learned more in the same
+    time (docs/benchmarks.md).
+    """
+    longest, side = max(shape[1:]), SIDES[len(shape) - 1]
+    cells = [2 ** max(0, math.ceil(math.log2(longest / most))) for most in (side, 3 * side)]
+    patch = min(cells[0], max(4, cells[1]), 1024)  # the recipe's limit
+    levels = max(1, min(4, math.floor(math.log2(max(longest / patch, 2))) - 1))
+    return {"kind": "unet", "widths": [64, 128, 192, 256][:levels], "blocks": 1, "patch": patch}
 
 
 def _name(source: str, path: Path, of_data: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from ..data import load_data
 from ..errors import UnnoiseError
 from .build import build_denoiser, check, check_data, parts_of
-from .choose import choose_for
+from .choose import choose_for, fits_time
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,10 @@ class Outlook:
     """refusal: why training would not begin; None where it would, and then the rest is said.
 
     train, validation, test: samples of each part. shape, channels, normalisation: of one sample
-    as the network sees it. streamed: whether values stay in their files. data_bytes: of all raw
-    values; model_bytes: weights, their gradients, the optimizer's state and the average in float32.
+    as the network sees it. fitted: whether training first makes the network larger or smaller, for
+    its time on the machine it runs on. streamed: whether values stay in their files. data_bytes:
+    of all raw values; model_bytes: weights, their gradients, the optimizer's state and the average
+    in float32.
     """
 
     refusal: str | None = None
@@ -33,6 +35,7 @@ class Outlook:
     streamed: bool = False
     data_bytes: int = 0
     network: str = ""
+    fitted: bool = False
     parameters: int = 0
     model_bytes: int = 0
     batch: int = 0
@@ -55,6 +58,7 @@ def outlook(
     """
     try:
         recipe, data = choose_for(what, budget, size, overrides)
+        opened = data is not None
         check(recipe)
         if data is None:
             options = recipe.data.model_dump(exclude={"source", "split"}, exclude_none=True)
@@ -79,6 +83,7 @@ def outlook(
         streamed=data.streamed,
         data_bytes=data.nbytes,
         network=recipe.network.kind,
+        fitted=fits_time(recipe, opened, overrides),
         parameters=count,
         model_bytes=5 * 4 * count,
         batch=train.batch,

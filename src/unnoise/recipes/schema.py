@@ -12,8 +12,6 @@ from ..errors import UnnoiseError
 from ..solvers import names
 from .objectives import DenoisingObjective, ObjectiveConfig, couple
 from .section import (
-    Count,
-    Decay,
     Few,
     Positive,
     Section,
@@ -22,9 +20,11 @@ from .section import (
     Steps,
     Width,
     kind_or,
-    seconds,
 )
 from .sources import Data
+from .train_section import (
+    TrainConfig,
+)
 
 
 # ── path ─────────────────────────────────────────────────────────────────────────────────────
@@ -113,7 +113,27 @@ class MlpConfig(Section):
     embedding: Width | None = None
 
 
-NetworkConfig = Annotated[UNetConfig | MlpConfig, Field(discriminator="kind")]
+class DiTConfig(Section):
+    kind: Literal["dit"]
+    width: Annotated[int, Field(ge=1, le=16384, strict=True)] = 256
+    depth: Annotated[int, Field(ge=1, le=512, strict=True)] = 6
+    patch: Few = 2
+    head: Width | None = None
+    expand: Annotated[float, Field(gt=0, le=64)] = 4.0
+    positions: Literal["rotary", "sincos", "learned", "none"] = "rotary"
+    normalise: bool = True
+    embedding: Width | None = None
+
+    @model_validator(mode="after")
+    def _heads(self) -> DiTConfig:
+        if self.head is not None and self.width % self.head:
+            raise ValueError(
+                f"head {self.head} does not divide width {self.width}; make the width a multiple"
+            )
+        return self
+
+
+NetworkConfig = Annotated[UNetConfig | MlpConfig | DiTConfig, Field(discriminator="kind")]
 
 
 class ModelConfig(Section):
@@ -123,103 +143,6 @@ class ModelConfig(Section):
     conditional: bool = True
     null: Literal["learned", "zero"] = "learned"
     learned_variance: bool = False
-
-
-# ── training ─────────────────────────────────────────────────────────────────────────────────
-class MuonConfig(Section):
-    """Muon on matrices and convolutions, AdamW on the rest."""
-
-    kind: Literal["muon"] = "muon"
-    rate: Positive = 0.02
-    momentum: Decay = 0.95
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    adam_rate: Positive = 2e-3
-    adam_betas: tuple[Decay, Decay] = (0.9, 0.99)
-
-
-class AdamWConfig(Section):
-    kind: Literal["adamw"]
-    rate: Positive = 1e-3
-    betas: tuple[Decay, Decay] = (0.9, 0.99)
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-
-
-class PowerEma(Section):
-    """An average over a constant share of the run so far: see `training.Ema`."""
-
-    kind: Literal["power"] = "power"
-    gamma: Positive = 9.0
-
-
-class ConstantEma(Section):
-    """decay of the average; warmup n: decay is at most (1 + k)/(n + k) at update k."""
-
-    kind: Literal["constant"]
-    decay: Decay = 0.999
-    warmup: Annotated[float, Field(ge=1)] = 10.0
-
-
-class GuardConfig(Section):
-    """What to do when numbers go wrong: see `training.Guard`.
-
-    skips: so many updates in a row that are skipped, or whose loss is `explosion` times too large,
-    take the run back to its last good checkpoint, with all rates × `lower`; at most `rollbacks`
-    times, then it ends.
-    """
-
-    skips: Count = 10
-    rollbacks: Annotated[int, Field(ge=0, le=100, strict=True)] = 2
-    lower: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    explosion: Annotated[float, Field(ge=10, allow_inf_nan=False)] = 100.0
-
-
-class TrainConfig(Section):
-    """How long and how: give `steps` (updates) or `budget` (wall-clock time), not both.
-
-    batch: of the whole update, whatever the number of processes and `accumulate`d parts that share
-    it. checkpoint: seconds between two; the newest `keep` stay, and so does one every `keep_every`
-    updates. workers: processes that make batches ahead; they change nothing in the result.
-    """
-
-    steps: Count | None = None
-    budget: Annotated[float | None, BeforeValidator(lambda b: b if b is None else seconds(b))] = (
-        None
-    )
-    batch: Count = 64
-    accumulate: Count = 1
-    optimizer: Annotated[
-        Annotated[MuonConfig | AdamWConfig, Field(discriminator="kind")],
-        BeforeValidator(kind_or("muon")),
-    ] = MuonConfig()
-    warmup: Share = 0.03
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    clip: Positive | None = 1.0
-    ema: Annotated[
-        Annotated[PowerEma | ConstantEma, Field(discriminator="kind")],
-        BeforeValidator(kind_or("power")),
-    ] = PowerEma()
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    reports: Count = 8
-    checkpoint: Annotated[float, BeforeValidator(seconds)] = 300.0
-    keep: Count = 2
-    keep_every: Count | None = None
-    workers: Annotated[int, Field(ge=0, le=256, strict=True)] = 0
-    seed: Seed = 0
-    guard: GuardConfig = GuardConfig()
-
-    @model_validator(mode="after")
-    def _one_length(self) -> TrainConfig:
-        if (self.steps is None) == (self.budget is None):
-            raise ValueError(
-                "give train.steps (a number of updates) or train.budget (a time such as 5m), "
-                "one of the two"
-            )
-        if self.batch % self.accumulate:
-            raise ValueError(
-                f"train.batch {self.batch} cannot be split into train.accumulate="
-                f"{self.accumulate} equal parts; make it a multiple"
-            )
-        return self
 
 
 # ── sampling, evaluation ─────────────────────────────────────────────────────────────────────
