@@ -4,7 +4,7 @@ import torch
 
 import unnoise
 from tests.training.tiny import model_of, parts_of, tiny
-from unnoise.artifacts import Model, Precision, autocast, resolve
+from unnoise.artifacts import InTurn, Model, Precision, autocast, resolve
 from unnoise.errors import InvalidArgument, Unsupported
 from unnoise.randomness import Streams
 
@@ -74,6 +74,42 @@ def test_labels_in_every_form(model):
         (np.array([7]), None, [7]),
     ):
         assert model.sample(n, condition={"class": asked}).labels.tolist() == expected
+
+
+def test_labels_whatever_the_first_is(model):
+    for condition, expected in (
+        (None, [3, 4, 5]),
+        ({"class": [7, 8, 9]}, [7, 8, 9]),  # one a sample
+        ({"class": InTurn((7, "8"))}, [8, 7, 8]),
+        ({"class": 4}, [4, 4, 4]),
+    ):
+        stream = model.stream(3, first=13, batch=2, condition=condition)
+        assert stream.whole().labels.tolist() == expected
+        assert torch.cat([block.labels for block in stream]).tolist() == expected
+    with pytest.raises(InvalidArgument, match="no class is given"):
+        model.stream(3, condition={"class": InTurn(())})
+    many = model.stream(5000, condition={"class": [*range(10)] * 500}, batch=3)
+    assert many.draw(1).labels.tolist() == [3, 4, 5]
+
+
+def test_blocks_are_cut_at_multiples_of_the_batch(model):
+    for first, n, batch in ((0, 10, 4), (3, 1, 4), (2, 6, 4), (7, 20, 5), (5, 5, 5), (4, 3, 10)):
+        stream = model.stream(n, first=first, batch=batch)
+        rows = [stream.rows(block) for block in stream.blocks]
+        assert [i for each in rows for i in each] == [*range(first, first + n)]
+        for block, each in zip(stream.blocks, rows, strict=True):
+            assert {i // batch for i in each} == {block}
+        assert len(stream) == len(rows)
+
+
+def test_a_block_is_the_same_wherever_the_stream_begins(model):
+    whole = model.sample(12, seed=1, batch=4)
+    for first in (0, 4, 8):
+        for block in model.stream(12 - first, seed=1, batch=4, first=first):
+            rows = slice(block.first, block.first + 4)
+            assert torch.equal(block.x, whole.x[rows])
+            assert torch.equal(block.values, whole.values[rows])
+            assert torch.equal(block.labels, whole.labels[rows])
 
 
 def test_labels_reach_the_network(model):

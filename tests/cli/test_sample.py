@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -36,13 +38,60 @@ def test_an_array_is_what_python_gives(run, model):
     made = np.load("a.npy")
     assert made.dtype == np.uint8
     assert np.abs(made.astype(int) - expected.values.numpy()).max() <= 1
+    assert np.array_equal(np.load("a.labels.npy"), expected.labels)
+    again = run("sample", model, *options, "--precision", "fp32", "--out", "a.npy", "--batch", 5)
+    assert (again.code, "a.npy is there already" in again.out) == (0, True)
+
+
+def test_an_array_goes_on_with_the_options_it_was_begun_with(run, refused, model, monkeypatch):
+    from unnoise.pipelines import sample_files
+
+    write, written = sample_files.ArrayOutput.write, []
+
+    def interrupted(self, block):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(block.first)
+        write(self, block)
+
+    options = ["--n", 12, "--steps", 2, "--seed", 4, "--batch", 5, "--class", 3, "--class", "5"]
+    with monkeypatch.context() as patch:
+        patch.setattr(sample_files.ArrayOutput, "write", interrupted)
+        said = run("sample", model, *options, "--out", "a.npy")
+    assert said.code == 130
+    assert "10 of 12 samples are on the disk" in said.err
+    assert f"unnoise sample {model} --resume --out a.npy" in said.err
+    assert "n 12, not 13" in refused("sample", model, "--resume", "--n", 13, "--out", "a.npy")
+    said = run("sample", model, "--resume", "--out", "a.npy")
+    assert said.code == 0, said.err
+    assert "12 samples" in said.out
+    assert np.load("a.labels.npy").tolist() == [3, 5] * 6
+    assert run("sample", model, *options, "--out", "b.npy").code == 0
+    for name in ("{}.npy", "{}.labels.npy", "{}.samples.json"):
+        a, b = (Path(name.format(x)).read_bytes() for x in "ab")
+        assert a == b
+
+
+def test_progress_says_rate_and_time_left(capsys, monkeypatch):
+    from unnoise.cli import output
+
+    now = iter([0.0, 5.0, 14.0, 17.0, 25.0])
+    monkeypatch.setattr(output.time, "monotonic", lambda: next(now))
+    meter = output.Meter()
+    for done in (100, 190, 220, 300):  # 100 were there before: 10 a second since
+        meter(done, 1000)
+    assert capsys.readouterr().err.splitlines() == [
+        "190 of 1000 samples  10.0/s  01:21 left",
+        "300 of 1000 samples  10.0/s  01:10 left",
+    ]
 
 
 def test_a_folder_of_pictures_named_by_class(run, model, tmp_path):
     said = run("sample", model, "--n", 5, "--class", 7, "--class", "2", "--out", "deep/folder")
     assert said.code == 0, said.err
     names = sorted(p.name for p in (tmp_path / "here" / "deep" / "folder").iterdir())
-    assert names == ["00000-7.png", "00001-2.png", "00002-7.png", "00003-2.png", "00004-7.png"]
+    pictures = ["00000-7.png", "00001-2.png", "00002-7.png", "00003-2.png", "00004-7.png"]
+    assert names == [*pictures, "labels.csv", "samples.json"]
     picture = np.asarray(Image.open("deep/folder/00000-7.png"))
     loaded = unnoise.load(model)
     made = loaded.sample(5, condition={"class": [7, 2, 7, 2, 7]})
@@ -91,6 +140,14 @@ def test_pictures_one_pixel_wide(run, tmp_path):
         (["--precision", "fp16"], "fp32"),
         (["--stepz", 3], "--steps"),
         (["--out", "x.jpg"], ".png"),
+        (["--out", "x.npz"], "give a .npy"),
+        (["--resume"], "drawn at once"),
+        (["--processes", 2], "drawn at once"),
+        (["--processes", 0, "--out", "x.npy"], "processes is 0"),
+        (["--resume", "--out", "x.npy"], "nothing to go on with"),
+        (["--first", -1, "--out", "x.npy"], "first is -1"),
+        (["--n", 10**14, "--out", "x.npy"], "take 6,4.* bytes, and"),
+        (["--class", 1, "--class", 2, "--n", 1, "--out", "x"], "2 classes for 1 samples"),
         (["--out", "nowhere/x.png"], "there is no folder nowhere"),
         (["--out", "/dev/null"], "is a file|/dev/null"),
         (["--out", "/dev/null/deeper"], "is a file"),

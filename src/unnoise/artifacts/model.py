@@ -8,38 +8,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..data import DataSpec
 from ..data.dataset import MAX_BYTES
-from ..errors import InvalidArgument, need_count, unknown
-from ..fields import Condition, Denoiser, Field
-from ..randomness import Streams
+from ..errors import InvalidArgument, need_count
+from ..fields import Denoiser
 from ..recipes import Recipe
 from ..solvers import Solver
-from ..solvers import sample as walk
 from ..solvers.solver import OnStep
+from .labels import labels_for
 from .origin import Origin
 from .plan import make_plan
-from .precision import autocast
+from .stream import Samples, Stream
 from .tuned import TunedFile
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "model.json", "README.md"
 _TOLD = ("updates", "samples_seen", "seconds")  # of the training, in one line
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What a model made: `values` in the data's own units, `labels` where classes were asked for,
-    the network passes each sample cost, `x` as the network sees it. Where on_step stopped the walk
-    `finished` is False: the values are then the state that was reached, of the batches begun."""
-
-    values: Tensor
-    labels: Tensor | None
-    passes: int
-    x: Tensor
-    finished: bool = True
 
 
 @dataclass(repr=False)
@@ -90,47 +75,49 @@ class Model:
         """Draw n samples; what is not given is as the model's recipe says.
 
         n: how many (by default one a label of `condition`, else 16). condition: {"class": c}, c an
-        index or a name, or n of them; without one a class-conditional model draws the classes in
-        turn (class first + i, modulo their number, for sample i). guidance: scale, 1 none. Sample
-        i depends on (seed, first + i) alone, whatever the batch, up to the rounding of the
-        network's precision. solver "auto" and "tuned" (`unnoise tune`) bring their own grid where
-        none is given. grid: a name, {"kind": …, options}, or the times themselves. Raises
+        index or a name, n of them, or `InTurn`; without one a class-conditional model draws the
+        classes in turn (class first + i, modulo their number, for sample i). guidance: scale, 1
+        none. Sample i depends on (seed, first + i) alone, whatever the batch, up to the rounding
+        of the network's precision. solver "auto" and "tuned" (`unnoise tune`) bring their own grid
+        where none is given. grid: a name, {"kind": …, options}, or the times themselves. Raises
         InvalidArgument for what cannot be, before any work.
+        """
+        if n is not None:
+            self.check_affordable(n)
+        stream = self.stream(
+            n, solver=solver, steps=steps, grid=grid, guidance=guidance, interval=interval,
+            rescale=rescale, condition=condition, seed=seed, batch=batch, first=first,
+        )  # fmt: skip
+        return stream.whole(on_step)
+
+    def stream(
+        self,
+        n: int | None = None,
+        *,
+        solver: str | Solver | None = None,
+        steps: int | None = None,
+        grid: Mapping[str, Any] | Sequence[float] | Tensor | str | None = None,
+        guidance: float | None = None,
+        interval: tuple[float, float] | None = None,
+        rescale: float | None = None,
+        condition: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        batch: int = 250,
+        first: int = 0,
+    ) -> Stream:
+        """The samples that `sample` draws, block by block: `for block in model.stream(10**6): …`.
+
+        Checked at once, drawn as they are asked for: one block of `batch` samples is in memory,
+        however many there are. Block b is the samples b·batch … b·batch + batch − 1, so that a
+        stream that begins or ends elsewhere has the same blocks but for its two ends.
         """
         plan = make_plan(self, solver, steps, grid, guidance, interval, rescale)
         need_count("batch", batch)
         need_count("first", first, 0)
         if n is not None:
-            self.check_affordable(n)
-        labels = self._labels(n, condition, first)
-        n = len(labels) if labels is not None else 16 if n is None else n
-        noise = Streams(seed, range(first, first + n), "sample")
-        device = next(self.denoiser.parameters()).device
-        pieces, passes, finished = [], 0, True
-        for at in range(0, n, batch):
-            rows = slice(at, min(at + batch, n))
-            field_: Field = self.denoiser
-            if labels is not None:
-                chosen = Condition.of({"class": labels[rows].to(device)}, len(labels[rows]))
-                field_ = plan.guide(self.denoiser).given(chosen)
-            with torch.no_grad(), autocast(self.precision, device):
-                made = walk(
-                    field_,
-                    noise[rows],
-                    self.spec.shape,
-                    plan.solver,
-                    plan.grid,
-                    self.denoiser.data_std,
-                    device,
-                    on_step=on_step,
-                )
-            pieces.append(made.x.float().cpu())
-            passes, finished = made.passes, made.finished
-            if not finished:
-                break
-        x = torch.cat(pieces)
-        labels = None if labels is None else labels[: len(x)]
-        return Samples(self.spec.restore(x), labels, passes, x, finished)
+            need_count("n", n)
+        labels, n = labels_for(self.spec, self.classes, condition, n, first)
+        return Stream(self, plan, labels, seed, first, n, batch)
 
     def check_affordable(self, n: int) -> None:
         """Raise InvalidArgument unless n samples can be asked for and held in memory."""
@@ -138,33 +125,9 @@ class Model:
         if need_count("n", n) * size > MAX_BYTES:
             raise InvalidArgument(
                 f"n is {n}, {n * size / 2**30:.0f} GiB of samples at once; draw at most "
-                f"{MAX_BYTES // size} and go on with first={MAX_BYTES // size}"
+                f"{MAX_BYTES // size} and go on with first={MAX_BYTES // size}, or stream them "
+                "(model.stream; `unnoise sample --out FOLDER` or x.npy)"
             )
-
-    def _labels(
-        self, n: int | None, condition: Mapping[str, Any] | None, first: int
-    ) -> Tensor | None:
-        if condition is not None and not isinstance(condition, Mapping):
-            raise InvalidArgument(f'condition is {condition!r}; give a dict, as {{"class": 3}}')
-        if condition:
-            for name in condition:
-                if name != "class" or not self.classes:
-                    known = ["class"] if self.classes else ["none: the model is unconditional"]
-                    raise unknown("condition", name, known)
-            asked = condition["class"]
-            asked = asked.tolist() if hasattr(asked, "tolist") else asked
-            many = asked if isinstance(asked, list | tuple | range) else [asked]
-            labels = [self.spec.class_index(label) for label in many]
-            if not labels or (n is not None and len(labels) not in (1, n)):
-                raise InvalidArgument(
-                    f"{len(labels)} classes for {n or 'some'} samples; give one, or one per sample"
-                )
-            one_for_all = len(labels) == 1 and not isinstance(asked, list | tuple | range)
-            count = n or (16 if one_for_all else len(labels))
-            return torch.tensor(labels * count if len(labels) == 1 else labels)
-        if not self.classes:
-            return None
-        return (first % self.classes + torch.arange(16 if n is None else n)) % self.classes
 
     def save(self, folder: str | Path) -> Path:
         """Write the artifact: weights, JSON, card and tuned solvers take the old ones' places as

@@ -11,6 +11,7 @@ import typer.core
 
 from ..errors import UnnoiseError
 from . import (
+    average,
     claims,
     compare,
     data,
@@ -54,6 +55,7 @@ app.command("doctor")(doctor.doctor)
 app.command("compare")(compare.compare)
 app.command("likelihood")(likelihood.likelihood)
 app.command("tune")(tune.tune)
+app.command("average")(average.average)
 app.command("recipes")(recipes.recipes)
 app.command("solvers")(solvers.solvers)
 app.command("support")(support.support)

@@ -1,4 +1,4 @@
-"""Writing samples: a grid to look at, an array, or a folder of pictures."""
+"""Where samples may be written, a grid of them to look at, and how far they are."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import io
 import os
 import shutil
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from ..artifacts import Model, Samples
 from ..artifacts.files import write_bytes
 from ..errors import InvalidArgument
+
+EVERY = 10.0  # seconds between lines of progress
 
 
 def program() -> str:
@@ -35,13 +37,23 @@ def is_picture(model: Model) -> bool:
 
 def check_output(model: Model, out: Path) -> None:
     """Raise InvalidArgument, before any work, where samples cannot be written to `out`."""
-    if out.suffix not in ("", ".png", ".npy"):
-        raise InvalidArgument(f"--out is {str(out)!r}; give a .png, a .npy, or a folder")
+    check_place(out)
     if out.suffix != ".npy" and not is_picture(model):
         raise InvalidArgument(
             f"samples of {model.spec.modality} data of shape {model.spec.shape} are no pictures; "
             "give --out samples.npy"
         )
+
+
+def check_place(out: Path) -> None:
+    """Raise InvalidArgument where `out` is no .png, .npy or folder, or cannot be written."""
+    if out.suffix == ".npz":
+        raise InvalidArgument(
+            f"--out is {str(out)!r}, and an archive cannot be written piece by piece; give a .npy "
+            "(labels come beside it)"
+        )
+    if out.suffix not in ("", ".png", ".npy"):
+        raise InvalidArgument(f"--out is {str(out)!r}; give a .png, a .npy, or a folder")
     if out.suffix and out.is_dir():
         raise InvalidArgument(f"{out} is a folder; give a file name, or a folder without ending")
     if not out.suffix and out.is_file():
@@ -62,27 +74,41 @@ def check_folder(folder: Path) -> None:
         raise InvalidArgument(f"{at} cannot be written to; give another place")
 
 
-def write_samples(model: Model, made: Samples, out: Path) -> None:
-    """Write samples as the ending of `out` says."""
-    if out.suffix == ".npy":
-        buffer = io.BytesIO()
-        np.save(buffer, made.values.numpy(), allow_pickle=False)
-        write_bytes(out, buffer.getvalue())
-        return
+def write_grid(model: Model, made: Samples, out: Path) -> None:
+    """Write samples as one picture, a row a class."""
     from ..data import sample_grid
 
+    buffer = io.BytesIO()
     pixels = model.spec.pixels(made.x)
-    if out.suffix == ".png":
-        buffer = io.BytesIO()
-        sample_grid(pixels, made.labels, model.spec.class_names).save(buffer, "PNG")
-        write_bytes(out, buffer.getvalue())
-        return
-    from PIL import Image
+    sample_grid(pixels, made.labels, model.spec.class_names).save(buffer, "PNG")
+    write_bytes(out, buffer.getvalue())
 
-    out.mkdir(parents=True, exist_ok=True)
-    names = model.spec.class_names
-    for i, picture in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
-        label = "" if made.labels is None or names is None else f"-{names[int(made.labels[i])]}"
-        safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in label)
-        picture = picture[..., 0] if picture.shape[-1] == 1 else picture
-        Image.fromarray(picture).save(out / f"{i:05d}{safe}.png")
+
+class Meter:
+    """How many samples are done, at what rate, and the time left: a bar on a terminal, elsewhere a
+    line from time to time."""
+
+    def __init__(self) -> None:
+        self.bar: Any = None
+        self.began = self.said = time.monotonic()
+        self.at: int | None = None
+
+    def __call__(self, done: int, n: int) -> None:
+        from tqdm import tqdm
+
+        now = time.monotonic()
+        if self.at is None:  # the first block may follow many of an earlier call
+            self.at, self.began = done, now
+        if sys.stderr.isatty():
+            if self.bar is None:
+                self.bar = tqdm(total=n, initial=done, unit="", file=sys.stderr, desc="samples")
+            self.bar.update(done - self.bar.n)
+        elif now - self.said > EVERY and done > self.at:
+            self.said, rate = now, (done - self.at) / (now - self.began)
+            left = tqdm.format_interval((n - done) / rate)
+            print(f"{done} of {n} samples  {rate:.1f}/s  {left} left", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self.bar is not None:
+            self.bar.close()

@@ -6,12 +6,15 @@ from .likelihood_report import LikelihoodReport
 from .measure import measure
 from .measure_samples import measure_samples
 from .noise_levels import loss_by_level
+from .sample_many import Drawn, sample_many
 
 __all__ = [
+    "Drawn",
     "LikelihoodReport",
     "held_out",
     "loss_by_level",
     "measure",
     "measure_likelihood",
     "measure_samples",
+    "sample_many",
 ]

@@ -1,0 +1,262 @@
+"""What stands in the way of samples on the disk: one clear error, and nothing lost."""
+
+import errno
+import json
+import os
+import resource
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools" / "campaigns"))
+
+from forked import fork
+
+from tests.pipelines.test_sample_many import KINDS, OPTIONS, SMALL, files, model, stopped, whole
+from tests.training.tiny import model_of, tiny
+from unnoise.errors import ArtifactError, InvalidArgument, UnnoiseError
+from unnoise.pipelines import sample_files, sample_many
+
+__all__ = ["model", "whole"]
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """The same network with other weights, and another network of weights of the same shapes."""
+    folder = tmp_path_factory.mktemp("others")
+    return {
+        "weights": model_of(tiny(SMALL), 0.2).save(folder / "weights"),
+        "path": model_of(tiny(SMALL, "path={kind: vp}"), 0.3).save(folder / "path"),
+    }
+
+
+CHANGES = {
+    "n": 12, "batch": 5, "steps": 3, "seed": 4, "solver": "ddim", "grid": "uniform",
+    "guidance": 2.0, "first": 1, "classes": ["3"], "precision": "bf16",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("state", ["begun", "finished"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_request_is_refused_naming_what_differs(
+    kind, state, model, whole, others, tmp_path, monkeypatch
+):
+    from unnoise.artifacts import precision
+
+    monkeypatch.setattr(precision, "_has_bf16", lambda device: True)
+    out = tmp_path / KINDS[kind]
+    if state == "begun":
+        stopped(model, out)
+    else:
+        shutil.copytree(whole[kind], tmp_path, dirs_exist_ok=True)
+    before = files(tmp_path)
+    for name, value in CHANGES.items():
+        with pytest.raises(ArtifactError, match=rf"\b{name} .*, not ") as said:
+            sample_many(model, out, **{**OPTIONS, name: value})
+        assert "give another --out" in str(said.value)
+    for name, named in (("weights", "weights_sha256"), ("path", "recipe_sha256")):
+        with pytest.raises(ArtifactError, match=f"{named} .*, not "):
+            sample_many(others[name], out, **OPTIONS)
+    assert files(tmp_path) == before
+    sample_many(model, out, **OPTIONS)
+    assert files(tmp_path) == files(whole[kind])
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.labels.npy", "x/picture.png", "x/notes.txt"])
+def test_what_is_there_already_is_never_written_over(name, model, tmp_path):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ArtifactError, match="give another --out"):
+        sample_many(model, tmp_path / ("x" if "/" in name else "x.npy"), **OPTIONS)
+    assert files(tmp_path) == {name: b"mine"}
+
+
+def test_what_appears_meanwhile_is_not_written_over(model, whole, tmp_path):
+    stopped(model, tmp_path / "x.npy")
+    (tmp_path / "x.npy").write_text("mine")
+    with pytest.raises(ArtifactError, match="move it away"):
+        sample_many(model, tmp_path / "x.npy", **OPTIONS)
+    assert (tmp_path / "x.npy").read_text() == "mine"
+    (tmp_path / "x.npy").unlink()
+    assert sample_many(model, tmp_path / "x.npy", **OPTIONS).blocks == 0
+    assert files(tmp_path) == files(whole["array"])
+
+
+def test_finished_files_that_were_changed_are_said(model, whole, tmp_path):
+    for kind in KINDS:
+        shutil.copytree(whole[kind], tmp_path / kind)
+    array, folder = tmp_path / "array" / "x.npy", tmp_path / "folder" / "x"
+    os.truncate(array, 100)
+    (folder / "00003-3.png").unlink()
+    for out, words in ((array, "holds 100 bytes"), (folder, "holds 10 pictures")):
+        with pytest.raises(ArtifactError, match=words):
+            sample_many(model, out, **OPTIONS)
+    array.unlink()  # removed as a whole: drawn again
+    (tmp_path / "array" / "x.labels.npy").unlink()
+    assert sample_many(model, array, **OPTIONS).blocks == 3
+    assert files(tmp_path / "array") == files(whole["array"])
+
+
+def _changed(change):
+    return lambda text: json.dumps({**json.loads(text), **change})
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda text: text[:50], "sound JSON"),
+        (_changed({"format": 2}), "of format 1"),
+        (_changed({"extra": 1}), "unknown key"),
+        (_changed({"drawn": []}), "drawn is"),
+        (_changed({"threads": "2"}), "threads is"),
+        (_changed({"asked": None}), "asked is"),
+        (lambda text: "[" * 100_000, "sound JSON"),
+    ],
+)
+def test_a_damaged_description_is_said(edit, words, model, tmp_path):
+    out = stopped(model, tmp_path / "x.npy")
+    card = tmp_path / "x.npy.partial" / "samples.json"
+    card.write_text(edit(card.read_text()))
+    for resume in (False, True):
+        with pytest.raises(ArtifactError, match=words):
+            sample_many(model, out, **OPTIONS, resume=resume)
+
+
+def test_options_that_a_description_cannot_have(model, tmp_path):
+    out = stopped(model, tmp_path / "x.npy")
+    card = tmp_path / "x.npy.partial" / "samples.json"
+    text = card.read_text()
+    for change in ({"n": "12"}, {"batch": None, "sed": 3}, {"first": -4}, {"classes": [99]}):
+        tree = json.loads(text)
+        tree["asked"] |= change
+        card.write_text(json.dumps(tree))
+        with pytest.raises(UnnoiseError, match=r"n is|unknown|first is|class 99"):
+            sample_many(model, out, resume=True)
+
+
+def test_a_damaged_list_of_blocks_is_said(model, tmp_path):
+    out = stopped(model, tmp_path / "x.npy")
+    os.truncate(tmp_path / "x.npy.partial" / "blocks", 5)
+    with pytest.raises(ArtifactError, match="5 bytes for 3 blocks"):
+        sample_many(model, out, **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("x.npz", {}, "streamed to a .npy or a folder"),
+        ("none/x.npy", {}, "there is no folder"),
+        ("x.npy", {"n": 0}, "n is 0"),
+        ("x.npy", {"batch": 0}, "batch is 0"),
+        ("x.npy", {"processes": 0}, "processes is 0"),
+        ("x.npy", {"seed": 2**64}, "seed"),
+        ("x.npy", {"first": 2**64}, "indices"),
+        ("x.npy", {"classes": ["cat"]}, "class 'cat'"),
+        ("x.npy", {"classes": ["1"] * 12}, "12 classes for 11"),
+        ("x.npy", {"resume": True}, "nothing to go on with"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_with_nothing_written(
+    name, options, words, model, tmp_path
+):
+    with pytest.raises(InvalidArgument, match=words):
+        sample_many(model, tmp_path / name, **{**OPTIONS, **options})
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_second_launcher(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InvalidArgument, match="has started 2 already"):
+        sample_many(model, tmp_path / "x.npy", **OPTIONS, processes=3)
+
+
+def test_vectors_have_no_folder(tmp_path):
+    import numpy as np
+
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).normal(size=(40, 3)).astype("float32"))
+    data = ["data.source=arrays", f"data.path={tmp_path / 'v.npy'}", "data.split={}"]
+    vectors = model_of(tiny(*data, SMALL, "sample.guidance=1")).save(tmp_path / "m")
+    with pytest.raises(InvalidArgument, match=r"give --out samples\.npy"):
+        sample_many(vectors, tmp_path / "x", **OPTIONS)
+
+
+def test_no_room_is_found_before_work(model, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=500)
+    monkeypatch.setattr(sample_files.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(ArtifactError, match=r"take \d[\d,]* bytes, .* has 500 free; make room"):
+        sample_many(model, tmp_path / "x.npy", **OPTIONS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_fills_up_loses_nothing(model, whole, tmp_path, monkeypatch):
+    write, calls = os.pwrite, []
+
+    def full(file, content, at):
+        calls.append(len(content))
+        if len(calls) == 3:  # the first block, its mark, and then half of the second
+            return write(file, content[: len(content) // 2], at)
+        if len(calls) == 4:
+            assert len(content) == calls[2] - calls[2] // 2
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(file, content, at)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(ArtifactError, match="No space left on device; what is done stays"):
+        sample_many(model, tmp_path / "x.npy", **OPTIONS)
+    monkeypatch.undo()
+    assert sample_many(model, tmp_path / "x.npy", **OPTIONS).blocks == 2
+    assert files(tmp_path) == files(whole["array"])
+
+
+def test_a_disk_that_takes_a_part_at_a_time(model, whole, tmp_path, monkeypatch):
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, content, at: write(file, content[:50], at))
+    sample_many(model, tmp_path / "x.npy", **OPTIONS)
+    assert files(tmp_path) == files(whole["array"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_that_may_not_grow(kind, model, tmp_path):
+    """A limit on the size of files: of the array at once, of the labels after all pictures."""
+    n = 200
+    out, options = tmp_path / "a" / KINDS[kind], {**OPTIONS, "n": n, "batch": 60}
+    out.parent.mkdir()
+
+    def work(say):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2600, 2600))
+        try:
+            sample_many(model, out, **options)
+        except ArtifactError as error:
+            say(str(error))
+
+    code, said = fork(work, tmp_path / "errors.txt").end()
+    assert code == 0, (tmp_path / "errors.txt").read_text()
+    assert "cannot be written: File too large" in said[0]
+    left = files(tmp_path / "a")
+    assert not left if kind == "array" else len(left) > n
+    assert sample_many(model, out, **options).blocks == (4 if kind == "array" else 0)
+    (tmp_path / "b").mkdir()
+    sample_many(model, tmp_path / "b" / KINDS[kind], **options)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def test_numbers_that_break_down_leave_what_is_done(model, whole, tmp_path, monkeypatch):
+    from unnoise.artifacts import Stream
+
+    draw = Stream.draw
+
+    def broken(self, block, on_step=None):
+        if block == 1:
+            torch.manual_seed(0)
+            raise ArithmeticError("not finite")
+        return draw(self, block, on_step)
+
+    monkeypatch.setattr(Stream, "draw", broken)
+    with pytest.raises(ArithmeticError):
+        sample_many(model, tmp_path / "x.npy", **OPTIONS)
+    monkeypatch.undo()
+    assert sample_many(model, tmp_path / "x.npy", **OPTIONS).blocks == 2
+    assert files(tmp_path) == files(whole["array"])
