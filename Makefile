@@ -4,19 +4,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 CORE := .venv/.core
 READY := .venv/.ready
+# benchmarks/solvers.py, a quarter of an hour more, is run by itself
+BENCHMARKS := import_time sampler_overhead throughput scaling time_to_quality
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help demo test lint format bench claims campaigns docs clean
 
 help:
-	@echo "make demo   train on real digits, sample, measure (about eight minutes on two cores, installing included)"
+	@echo "make demo   train on real digits, sample, measure (about seven minutes on two cores, installing included)"
 	@echo "make test   run all tests"
 	@echo "make lint   format, lint, types and the order of the rooms"
 	@echo "make format rewrite the sources in the house style"
 	@echo "make claims re-measure what the literature says: docs/claims.md"
 	@echo "make campaigns  200 kills and all malformed files (about six minutes): docs/campaigns.md"
 	@echo "make docs   the documentation as a site that needs no network: site/index.html"
-	@echo "make bench  the measured comparisons in benchmarks/"
+	@echo "make bench  speed and quality beside other libraries (about an hour): docs/benchmarks.md"
 
 $(CORE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -27,7 +29,7 @@ $(CORE): pyproject.toml constraints.txt
 $(READY): $(CORE)
 	$(PIP) -c constraints.txt -e '.[dev,peers]'
 	@# their own requirements would bring torchvision, which breaks beside torch's CPU build
-	$(PIP) --no-deps k-diffusion azula
+	$(PIP) --no-deps k-diffusion azula torchcfm
 	@touch $(READY)
 
 demo: $(CORE)
@@ -47,9 +49,12 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 bench: $(READY)
-	$(BIN)/python benchmarks/overhead.py
-	$(BIN)/python benchmarks/import_time.py
-	$(BIN)/python benchmarks/solvers.py
+	@begun=$$(date +%s); set -e; \
+	for name in $(BENCHMARKS); do \
+		echo "== benchmarks/$$name.py"; $(BIN)/python benchmarks/$$name.py $(OPTIONS); \
+	done; \
+	$(BIN)/python tools/docs/benchmarks.py; \
+	echo "all benchmarks: $$(( $$(date +%s) - begun )) s"
 
 claims: $(READY)
 	$(BIN)/unnoise claims
@@ -61,6 +66,7 @@ campaigns: $(READY)
 
 docs: $(READY)
 	$(BIN)/python tools/docs/tables.py
+	$(BIN)/python tools/docs/benchmarks.py
 	$(BIN)/python tools/docs/pictures.py
 	$(BIN)/python tools/docs/build.py
 

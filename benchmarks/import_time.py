@@ -3,7 +3,7 @@
 `import unnoise` alone loads nothing, not even torch; what it puts off is measured too: the core
 rooms, and the names `unnoise.load` and `unnoise.sample`.
 
-    python benchmarks/import_time.py
+    python benchmarks/import_time.py [--quick] [--out FOLDER]
 
 Interpreters take turns, CPU and wall time of the import alone are taken inside each; medians are
 compared. The first pair, which warms the disk's cache, is thrown away.
@@ -11,11 +11,14 @@ compared. The first pair, which warms the disk's cache, is thrown away.
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from side_by_side import arguments, write
 
 ROUNDS = 9
 WANTED = 1.15
@@ -25,7 +28,6 @@ CASES = {
     "core rooms": "import unnoise.objectives, unnoise.solvers, unnoise.guidance",
     "load, sample": "from unnoise import load, sample",
 }
-RESULT = Path(__file__).parent / "results" / "import_time.json"
 CODE = (
     "import time; wall, cpu = time.perf_counter(), time.process_time(); {}; "
     "print(time.perf_counter() - wall, time.process_time() - cpu)"
@@ -42,7 +44,9 @@ def once(statement: str) -> tuple[float, float]:
 
 def main() -> None:
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in CASES}
-    for turn in range(ROUNDS + 1):
+    asked = arguments(__doc__)
+    count = 1 if asked.quick else ROUNDS
+    for turn in range(count + 1):
         for name in CASES if turn % 2 else reversed(CASES):
             spent = once(CASES[name])
             if turn:
@@ -59,10 +63,7 @@ def main() -> None:
         table[name] = {"wall": wall, "cpu": cpu, "ratio": ratios[0], "cpu_ratio": ratios[1]}
         print(f"{name:14}{wall:8.3f}{cpu:8.3f}{ratios[0]:8.3f}{ratios[1]:8.3f}")
     print(f"wanted for unnoise: ratio ≤ {WANTED}")
-    result = {"rounds": ROUNDS, "wanted": WANTED, "imports": table}
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"written to {RESULT}")
+    write("import_time", {"rounds": count, "wanted": WANTED, "imports": table}, asked.out)
 
 
 if __name__ == "__main__":

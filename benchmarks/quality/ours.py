@@ -1,0 +1,80 @@
+"""unnoise: a shipped recipe, with nothing changed but the split, the budget and the seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unnoise import load_recipe
+from unnoise.artifacts import Model
+from unnoise.recipes import Recipe, build_denoiser, build_objective, levels_of, resolved
+from unnoise.training import Training
+
+from .learning import spent
+from .task import EVALUATIONS, SPLITS, Task
+
+
+def parameters_of(recipe: Recipe, task: Task) -> int:
+    denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, task.train.spec)
+    return sum(p.numel() for p in denoiser.network.parameters())
+
+
+def recipe_for(task: Task, seconds: float, seed: int, most: int | None) -> Recipe:
+    """The shipped recipe; where it has more than `most` parameters, all widths × one factor, in
+    multiples of 8, so that it has at most so many."""
+    changed = [f"train.budget={seconds}s", f"train.seed={seed}", *SPLITS[task.name]]
+    recipe = load_recipe(task.name, changed)
+    if most is None or parameters_of(recipe, task) <= most:
+        return recipe
+    network = recipe.network.model_dump()
+    key = "widths" if "widths" in network else "width"
+    whole = network[key] if key == "widths" else [network[key]]
+    for eighths in range(max(whole) // 8 - 1, 0, -1):
+        scale = 8 * eighths / max(whole)
+        widths = [max(8, 8 * round(w * scale / 8)) for w in whole]
+        value = widths if key == "widths" else widths[0]
+        recipe = load_recipe(task.name, [*changed, f"network.{key}={value}"])
+        if parameters_of(recipe, task) <= most:
+            return recipe
+    raise ValueError(f"no width of {task.name} has at most {most} parameters")
+
+
+def settings(recipe: Recipe) -> dict[str, Any]:
+    return resolved(recipe)
+
+
+def run(task: Task, recipe: Recipe) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(what it took, raw samples by what drew them): 50 evaluations without guidance, and the
+    recipe's own sampling."""
+    spec = task.train.spec
+    denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec, recipe.train.seed)
+    model = Model(denoiser, recipe, spec)
+    objective = build_objective(recipe.objective, denoiser.data_std, levels_of(spec))
+    training = Training(denoiser, objective, task.train, recipe.train, recipe.model.conditional)
+    model.precision = training.precision.name
+    began = spent()
+    for _ in training.updates():
+        training.elapsed = spent() - began  # its clock is the wall's; here CPU time counts
+    training.ema.catch_up()
+    took = training.elapsed
+    with torch.no_grad():
+        for parameter, average in zip(training.ema.parameters, training.ema.averages, strict=True):
+            parameter.copy_(average)
+    denoiser.eval().requires_grad_(False)
+    asked = {"condition": {"class": task.labels.tolist()}} if model.classes else {}
+    asked["n"] = len(task.labels)
+    same = model.sample(**asked, steps=EVALUATIONS, guidance=1.0, seed=1)
+    assert same.passes == EVALUATIONS, f"{same.passes} evaluations"
+    own = model.sample(**asked, seed=1)
+    about = {
+        "parameters": sum(p.numel() for p in denoiser.network.parameters()),
+        "updates": training.step,
+        "seen": training.seen,
+        "cpu_seconds": took,
+        "precision": training.precision.name,
+        "conditional": bool(model.classes),
+        "passes": {"equal": same.passes, "own": own.passes},
+    }
+    return about, {"equal": same.values, "own": own.values}

@@ -1,0 +1,127 @@
+"""What each choice of a recipe gives at equal CPU time.
+
+    python benchmarks/recipe_search.py [--jobs 2] [--data digits] [--only NAME] [--keep]
+
+Every row is the shipped recipe with one thing changed, trained from scratch on one thread for the
+same CPU time, and measured as in time_to_quality.py: Fréchet distance over its floor and C2ST by
+one fixed classifier, in 50 evaluations without guidance ("equal") and as the recipe samples
+("own"). Digits at about 0.66 M parameters for 120 s, MNIST-5k for 300 s. One seed a row, and the
+base with others: what differs by less than its seeds do is a tie. Finished runs are kept in
+runs/recipe_search by a hash of their settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import side_by_side
+import time_to_quality
+import torch
+from quality import ours
+from quality.runs import Kept, Run, execute
+from quality.task import SPLITS
+
+from unnoise import load_recipe
+
+ROOT = Path(__file__).parents[1]
+NAME = "recipe_search"
+SECONDS = {"digits": 120.0, "mnist5k": 300.0}
+SMALL = {"digits": ["network.widths=[40,80]"], "mnist5k": []}
+TIMES = "objective.times={kind: logit_normal, mean: 0.0, std: 1.0, stratified: true}"
+VARIANTS: dict[str, dict[str, list[str]]] = {
+    "digits": {
+        "as shipped": [],
+        "as shipped, seed 1": ["train.seed=1"],
+        "batch 16": ["train.batch=16"],
+        "cosine path": ["path.kind=cosine", "model.predicts=v"],
+        "1.7 × fewer parameters": ["network.widths=[32,64]"],
+        "batch 64": ["train.batch=64"],
+        "Muon rate 0.02": ["train.optimizer.rate=0.02"],
+        "logit-normal times": [TIMES],
+        "AdamW alone": ["train.optimizer.kind=adamw", "train.optimizer.rate=2e-3"],
+        "preconditioned": ["model.preconditioned=true"],
+        "2.5 × the parameters": ["network.widths=[64,128]"],
+        "linear schedule": ["train.schedule=linear"],
+        "average γ = 16": ["train.ema.gamma=16"],
+    },
+    "mnist5k": {
+        "as shipped": [],
+        "batch 64": ["train.batch=64"],
+        "no patches, 1.1 M": [
+            "network.patch=1", "network.widths=[32,64,128]", "network.blocks=1",
+        ],
+        "two blocks a level": ["network.blocks=2"],
+        "patches of 4": ["network.patch=4", "network.widths=[160]", "network.blocks=4"],
+        "half as wide again": ["network.widths=[96,192]"],
+        "logit-normal times": [TIMES],
+    },
+}  # fmt: skip
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--data", choices=tuple(VARIANTS), help="one of the data sets")
+    parser.add_argument("--only", action="append", help="rows whose name has this in it")
+    parser.add_argument("--keep", action="store_true", help="run nothing: tables of what is kept")
+    parser.add_argument("--again", action="append", default=[], help="measure these rows anew")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+
+
+def runs_of(data: str, seconds: float) -> list[Run]:
+    runs = []
+    for name, changed in VARIANTS[data].items():
+        fixed = [f"train.budget={seconds}s", *SPLITS[data], *SMALL[data]]
+        recipe = load_recipe(data, [*fixed, *changed])
+        settings = {"peer": "unnoise", "recipe": ours.settings(recipe)}
+        runs.append(Run(name, data, seconds, recipe.train.seed, settings))
+    return runs
+
+
+def row_of(found: dict[str, Any], floor: dict[str, float]) -> dict[str, Any]:
+    equal, own = found["samplers"]["equal"], found["samplers"]["own"]
+    return {
+        "choice": found["name"],
+        "parameters": found["parameters"],
+        "updates": found["updates"],
+        "× floor": round(equal["fd"] / floor["fd"], 3),
+        "C2ST": round(equal["c2st"], 3),
+        "accuracy": round(equal["accuracy"], 3),
+        "own × floor": round(own["fd"] / floor["fd"], 3),
+    }
+
+
+def main() -> None:
+    asked = side_by_side.arguments(__doc__, options)
+    torch.set_num_threads(1)
+    if asked.worker:
+        told = json.loads(asked.worker)
+        run, folder = Run(**told["run"]), Path(told["folder"])
+        task = time_to_quality.open_task(run.task, asked, folder)
+        return execute(run, task, folder, side_by_side.library())
+    path = asked.out / f"{NAME}.json"
+    kept = Kept(asked.out / "kept") if asked.quick else Kept(ROOT / "runs" / NAME, path)
+    data: dict[str, Any] = {}
+    for name in [asked.data] if asked.data else ["digits"] if asked.quick else list(VARIANTS):
+        task = time_to_quality.open_task(name, asked, kept.folder)
+        bounds = task.bounds()
+        planned = runs_of(name, 2.0 if asked.quick else SECONDS[name])
+        planned = planned[:2] if asked.quick else planned
+        time_to_quality.measure(planned, asked, kept, __file__)
+        found = [result for run in planned if (result := kept(run))]
+        rows = [row_of(result, bounds["floor"]) for result in found]
+        print(f"\n{name}, {SECONDS[name]:g} CPU seconds; floor {bounds['floor']['fd']:.3f}")
+        print(side_by_side.table(rows))
+        data[name] = {"bounds": bounds, "table": rows, "runs": found, "tries": []}
+    if path.exists() and not asked.quick:  # the data sets that were not asked for stay
+        data = {**json.loads(path.read_text("utf-8"))["data"], **data}
+    side_by_side.write(NAME, {"seconds": SECONDS, "data": data}, asked.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What throughput.py and scaling.py share: the networks, a step of each, peaks and memory."""

@@ -1,0 +1,158 @@
+"""One training update and one inference pass of a contestant, as its own library does them.
+
+An update is the same in kind for all: forward on a noisy batch that is there already, mean squared
+error, backward, the gradient's norm clipped at 1, the optimizer, the gradients forgotten, one
+average of the weights. Ours uses the library's optimizers (AdamW, fused) and `Ema`; diffusers the
+default AdamW and the EMAModel of its training script; torchcfm the default Adam and the average of
+its examples. bf16 is autocast in training; peers' default is fp32.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from .networks import Contestant, Event, fill
+
+Run = Callable[[], object]
+
+
+def autocast(precision: str) -> AbstractContextManager[object]:
+    """What a network trains in: nothing for fp32."""
+    return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def inputs(event: Event, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(x, t, target), the same for all."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(batch, *event, generator=generator)
+    return x, torch.rand(batch, generator=generator), torch.randn(x.shape, generator=generator)
+
+
+def made(contestant: Contestant) -> nn.Module:
+    """Its network, with the same weights every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return fill(contestant.make())
+
+
+def training(
+    contestant: Contestant,
+    event: Event,
+    batch: int,
+    precision: str,
+    prepare: Callable[[nn.Module], object] | None = None,
+) -> Run:
+    """One update; its answer is the loss. `prepare` is called on the network first."""
+    network = made(contestant).train()
+    if prepare is not None:
+        prepare(network)
+    x, t, target = inputs(event, batch)
+    parameters = list(network.parameters())
+    finish = _FINISH[contestant.maker](network, parameters)
+
+    def update() -> Tensor:
+        with autocast(precision):
+            answer = contestant.call(network, x, t)
+        loss = nn.functional.mse_loss(answer.float(), target)
+        loss.backward()
+        finish()
+        return loss.detach()
+
+    return update
+
+
+def inference(
+    contestant: Contestant,
+    event: Event,
+    batch: int,
+    precision: str,
+    prepare: Callable[[nn.Module], object] | None = None,
+) -> Run:
+    """One pass at one noise level for the whole batch, as a sampler asks for it.
+
+    Every call has a level that was not met before, so that nothing kept from a call helps the next.
+    Ours is the copy that `unnoise.load` samples with. In bf16 diffusers' has its weights in bf16,
+    as its documentation has it; torchcfm's cannot, and runs under autocast.
+    """
+    network = made(contestant).eval().requires_grad_(False)
+    x = inputs(event, batch)[0]
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    if contestant.ours:
+        from unnoise.networks.freezing import frozen
+
+        network = frozen(network, dtype)
+    elif contestant.maker == "diffusers":
+        from diffusers.utils import logging
+
+        logging.set_verbosity_error()  # it advises to cast while loading a file
+        network, x = network.to(dtype), x.to(dtype)
+    if prepare is not None:
+        prepare(network)
+    calls = itertools.count(1)
+
+    def look() -> Tensor:
+        t = torch.tensor(next(calls) * 0.618034 % 1).expand(batch)
+        with torch.no_grad(), autocast(precision if contestant.maker == "torchcfm" else "fp32"):
+            return contestant.call(network, x, t)
+
+    return look
+
+
+def _finish_ours(network: nn.Module, parameters: list[nn.Parameter]) -> Run:
+    from unnoise.recipes.train_section import AdamWConfig
+    from unnoise.training.ema import Ema
+    from unnoise.training.optimizers import build_optimizers
+
+    optimizers = build_optimizers(network, AdamWConfig(kind="adamw"))
+    ema = Ema(parameters, gamma=9.0)
+
+    def finish() -> None:
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
+        optimizers.step()
+        optimizers.zero_grad()
+        ema.update()
+
+    return finish
+
+
+def _finish_diffusers(network: nn.Module, parameters: list[nn.Parameter]) -> Run:
+    from diffusers.training_utils import EMAModel
+
+    optimizer = torch.optim.AdamW(parameters, 1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
+    ema = EMAModel(parameters, decay=0.9999, use_ema_warmup=True)
+
+    def finish() -> None:
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        ema.step(parameters)
+
+    return finish
+
+
+def _finish_torchcfm(network: nn.Module, parameters: list[nn.Parameter]) -> Run:
+    optimizer = torch.optim.Adam(parameters, 2e-4)
+    average = copy.deepcopy(network)
+
+    def finish() -> None:
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        now = network.state_dict()
+        for key, kept in average.state_dict().items():
+            kept.copy_(kept * 0.9999 + now[key] * (1 - 0.9999))
+
+    return finish
+
+
+_FINISH = {
+    "unnoise": _finish_ours,
+    "diffusers": _finish_diffusers,
+    "torchcfm": _finish_torchcfm,
+}

@@ -1,0 +1,264 @@
+"""The page of benchmarks, from what they left in benchmarks/results.
+
+python tools/docs/benchmarks.py     docs/benchmarks.md
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "benchmarks.md"
+Lines = list[str]
+Tree = Mapping[str, Any]
+
+INTRO = """# Benchmarks
+
+<!-- made by tools/docs/benchmarks.py: run `make bench` instead of changing it -->
+
+Everything here is measured side by side in one run, as a ratio, by one command:
+
+    make bench
+
+Each part prints its table and leaves `benchmarks/results/NAME.json`, from which this page is made.
+One alone is run by its name. `--quick`, or `make bench OPTIONS=--quick` for all, takes seconds of
+each to see that it runs, and changes nothing here:
+
+    python benchmarks/throughput.py --quick
+
+**How to read it.** Contestants take turns on one thread, A B A B, and are timed by the CPU time of
+their process; a ratio is the median of each round's own, with the quartiles in brackets. So a busy
+neighbour slows both sides of a ratio alike, while milliseconds, images a second and shares of a
+peak are those of that machine at that hour. "Times" of a peer is how many times faster: above 1 is
+ours. A peer's default is what its documentation does: float32, eager. Its other rows are what its
+user could ask for.
+
+**What is not claimed.** That a ratio holds on another processor: the gain of bfloat16 is that of
+the processor's arithmetic (a machine with AMX multiplies bfloat16 matrices several times faster
+than the one below). Nothing was measured on a GPU. A faster update is no better model: what is
+learned in the same time is measured apart, under time to quality.
+"""
+
+
+def page(folder: Path = RESULTS) -> str:
+    """docs/benchmarks.md; a part that has not been measured is left out."""
+    lines = [INTRO]
+    for name, section in SECTIONS.items():
+        path = folder / f"{name}.json"
+        if path.is_file():
+            lines += [*section(json.loads(path.read_text("utf-8"))), ""]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip("\n") + "\n"
+
+
+def table(rows: Sequence[Tree], columns: Sequence[str] | None = None) -> Lines:
+    """A Markdown table; no column that is empty throughout."""
+    columns = columns or list(dict.fromkeys(key for row in rows for key in row))
+    columns = [c for c in columns if any(row.get(c) is not None for row in rows)]
+    return [
+        f"| {' | '.join(c.replace('_', ' ') for c in columns)} |",
+        "|---" * len(columns) + "|",
+        *(f"| {' | '.join(said(row.get(c)) for c in columns)} |" for row in rows),
+    ]
+
+
+def said(value: Any) -> str:
+    """A cell: a spread [median, quartiles] as 1.23 [1.20, 1.27]."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {said(inner)}" for key, inner in value.items())
+    if isinstance(value, list) and len(value) == 3 and all(isinstance(v, float) for v in value):
+        return "{:.2f} [{:.2f}, {:.2f}]".format(*value)
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return ", ".join(map(said, value))
+    return str(value).replace("|", "\\|")
+
+
+def where(result: Tree) -> str:
+    """The machine, torch and the sources of a result."""
+    made = result.get("machine")
+    if made is None:
+        return ""
+    flags = ", ".join(made["instructions"]) or "none of the wide instructions"
+    return (
+        f"Measured on {made['processor']}, {made['cores']} cores, {flags}; {made['system']}, "
+        f"Python {made['python']}, torch {result['torch']}, {made['threads']} thread(s), load "
+        f"{made['load']:g}; sources `{result['library']}`."
+    )
+
+
+def throughput(result: Tree) -> Lines:
+    """Networks in training and inference."""
+    top, rows = result["peaks"], result["rows"]
+    lines = ["## Networks: training and inference", "", where(result), ""]
+    lines += [
+        "Pairs of a peer's network and ours with the same parameters and the same arithmetic; the "
+        "benchmark refuses to run where they differ by more than 5 %.",
+        "",
+        *table(result["pairs"]),
+        "",
+        "An update: forward on a batch that is there, mean squared error, backward, the gradient's "
+        "norm clipped at 1, the optimizer, one average of the weights, each as its own library "
+        "does them (ours: fused AdamW, one `foreach` average; diffusers: AdamW and its EMAModel; "
+        "torchcfm: Adam and its examples' average). Inference: one pass at one noise level for the "
+        "whole batch, a new level every time. bf16 is autocast in training, for all; in inference "
+        "ours is the copy that `unnoise.load` samples with, and diffusers has its weights in bf16.",
+        "",
+        "GFLOP/s count a forward pass once and an update three times. A share is of the best "
+        "measured in the same run and precision: "
+        + "; ".join(f"{kind} {said(found)} GFLOP/s" for kind, found in top.items())
+        + " (convolution for U-Nets, matmul for transformers). MB is the most that torch held at "
+        "once, above weights and optimizer, counted at every allocation.",
+    ]
+    columns = ("work", "who", "images a second", "GFLOP/s", "share", "speed", "MB")
+    for pair in dict.fromkeys(row["pair"] for row in rows):
+        for batch in dict.fromkeys(row["batch"] for row in rows):
+            mine = [r for r in rows if (r["pair"], r["batch"]) == (pair, batch)]
+            if mine:
+                lines += ["", f"**{pair}, batch {batch}**", ""]
+                lines += [
+                    line.replace("| speed |", "| times the peer's default |")
+                    for line in table(mine, columns)
+                ]
+    if result["targets"]:
+        lines += [
+            "",
+            "What was aimed at, at batch 8, as times the peer's default. The bound is what the "
+            "ratio would be if all of our arithmetic ran at the peak of this machine and nothing "
+            "else cost anything:",
+            "",
+        ]
+        lines += table(result["targets"])
+    return lines
+
+
+def scaling(result: Tree) -> Lines:
+    """How costs grow."""
+    lines = ["## How the cost grows", "", where(result), ""]
+    lines += [
+        "Everything else stays along an axis. Batch: 28×28×1, U-Nets of 1.7 M parameters; side: "
+        "the same networks on s×s×3, batch 4; parameters (in millions): 16×16×1, batch 8. "
+        f"Ours in {result['precision']}, diffusers' UNet2DModel by default. Milliseconds of CPU a "
+        "call, and cost ≈ c·sizeᵖ fitted on the logarithms, with the standard error of the "
+        "scatter about the line: an exponent below 1 means that a part of the cost does not grow.",
+        "",
+        *table(result["exponents"]),
+        "",
+    ]
+    for axis in dict.fromkeys(row["axis"] for row in result["rows"]):
+        rows = [row for row in result["rows"] if row["axis"] == axis]
+        lines += ["", f"**{axis}**", ""]
+        lines += table(rows, ("size", "work", "peer ms", "our ms", "speed"))
+    both = result.get("processes")
+    if both:
+        lines += [
+            "",
+            "**One and two processes**: the shipped digits recipe in float32, trained at the same "
+            f"batch of the whole update ({both['updates']} updates), and sampled from. Losses "
+            "differ relative to their size, samples absolutely; two processes share the machine's "
+            "cores with whatever else runs, so the speed of two wants a quiet machine.",
+            "",
+            "| | |",
+            "|---|---|",
+            *(f"| {key} | {said(value)} |" for key, value in both.items()),
+        ]
+    return lines
+
+
+def time_to_quality(result: Tree) -> Lines:
+    """What is learned in the same time."""
+    lines = ["## Time to quality", "", where(result), ""]
+    lines += [
+        f"The same CPU time on one thread for all, {result['evaluations']} network evaluations a "
+        "sample. FD is the Fréchet distance in the features of one fixed classifier, C2ST the "
+        "share of held-out and made samples that a classifier tells apart (0.5: none); each "
+        "between its floor, held-out against training data, and noise.",
+    ]
+    for name, found in result["data"].items():
+        lines += ["", f"**{name}**", "", *table(found["table"])]
+        if found.get("targets"):
+            lines += ["", *table([{"aim": k, **v} for k, v in found["targets"].items()])]
+    if (PAGE.parent / "pictures" / "time_to_quality.png").is_file():
+        lines += ["", "![Samples of every contestant](pictures/time_to_quality.png)"]
+    return lines
+
+
+def recipe_search(result: Tree) -> Lines:
+    """What each choice of a recipe gave."""
+    lines = ["## What each choice of a recipe gives", "", where(result), ""]
+    lines += [
+        "The shipped recipe with one thing changed, trained for the same CPU time on one thread: "
+        + ", ".join(f"{name} {seconds:g} s" for name, seconds in result["seconds"].items())
+        + ". Fréchet distance over its floor, C2ST and accuracy in 50 evaluations, unguided; "
+        '"own" is the distance as the recipe samples. One seed a row: what differs by less than '
+        "the two seeds of the shipped one do is a tie.",
+    ]
+    for name, found in result["data"].items():
+        lines += ["", f"**{name}**", "", *table(found["table"])]
+    return lines
+
+
+def sampler_overhead(result: Tree) -> Lines:
+    """A solver's step beside its arithmetic."""
+    lines = ["## A sampler's step", "", where(result), ""]
+    lines += [
+        "What a step costs beside the tensor arithmetic that it cannot do without: the unit is two "
+        "in-place operations, which is one step of DDIM written by hand. The network says one "
+        "constant tensor. Peers are driven by the loop of their documentation, what prepares their "
+        "schedulers taken off. Memory is the peak of what tensors hold beyond the state given, in "
+        "such states, where every answer of the network is a tensor of its own, and without it.",
+    ]
+    for state, found in result["states"].items():
+        lines += ["", f"**{state}**, {found['rounds']} rounds of {result['steps']} steps", ""]
+        lines += table(found["rows"])
+    return lines
+
+
+def import_time(result: Tree) -> Lines:
+    """`import unnoise`."""
+    rows = [{"import": name, **row} for name, row in result["imports"].items()]
+    return [
+        "## Import",
+        "",
+        where(result),
+        "",
+        "Seconds in a fresh interpreter, and as a ratio to `import torch`.",
+        "",
+        *table(rows),
+    ]
+
+
+def compiled(result: Tree) -> Lines:
+    """Ours compiled block by block."""
+    columns = ("pair", "work", "who", "images a second", "speed", "compiling s")
+    rows = [row for row in result["rows"] if row["who"].startswith("ours bf16")]
+    said_ = "Ours in bf16 with its blocks compiled, `benchmarks/throughput.py --compiled`, batch 8."
+    return ["## Compiled", "", where(result), "", said_, "", *table(rows, columns)]
+
+
+SECTIONS: dict[str, Callable[[Tree], Lines]] = {
+    "throughput": throughput,
+    "throughput_compiled": compiled,
+    "time_to_quality": time_to_quality,
+    "recipe_search": recipe_search,
+    "sampler_overhead": sampler_overhead,
+    "scaling": scaling,
+    "import_time": import_time,
+}
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
