@@ -4,7 +4,7 @@
     python tools/planted_bugs.py chain      those whose name contains "chain"
     python tools/planted_bugs.py --list
 
-The repository's src and tests are copied to a temporary folder; every bug is a textual
+The repository's src, tests and benchmarks are copied to a temporary folder; every bug is a textual
 replacement in that copy, undone before the next. A bug counts as caught when a test fails with it
 and passes without it. Exits with 1 where a bug survives, where its text is no longer in the
 sources exactly once (mend the pattern), or where the copy is not what the tests import.
@@ -23,7 +23,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from planted_sampling import STREAMED
 from planted_training import TRAINING
+from planted_walks import WALKS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -78,7 +80,7 @@ BUGS = [
     ),
     bug(
         "multistep: corrector redoes the step from the state it corrects", MULTISTEP,
-        "combine(base, correct,", "combine(x, correct,", PAPERS,
+        "combine(base, step.correct, points, mine)", "combine(x, step.correct, points)", PAPERS,
     ),
     bug(
         "score of the wrong sign", "fields/lenses.py",
@@ -136,7 +138,7 @@ BUGS = [
     ),
     bug(
         "Runge–Kutta: stages scaled as the step's start", "solvers/runge_kutta.py",
-        "Stage(moments[i][k], scales[i][k] / sizes[k],", "Stage(moments[i][k], 1.0,", PAPERS,
+        "(size / sizes[k], [size", "(1.0, [size", PAPERS,
     ),
     bug(
         "guidance: scale w for 1 + w", "guidance/classifier_free.py",
@@ -158,7 +160,7 @@ BUGS = [
     ),
     bug(
         "streams keyed by the row of the batch", "randomness.py",
-        "for i in self.indices\n", "for i in range(len(self.indices))\n",
+        "for key[1] in self.indices:", "for key[1] in range(len(self.indices)):",
         "tests/test_randomness.py", STOCHASTIC,
     ),
     bug(
@@ -166,6 +168,8 @@ BUGS = [
         "and end == 0 and", "and end != 0 and", SAMPLING,
     ),
     *(bug(*row) for row in TRAINING),
+    *(bug(*row) for row in STREAMED),
+    *(bug(*row) for row in WALKS),
 ]  # fmt: skip
 
 
@@ -226,7 +230,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="planted-") as folder:
         copy = Path(folder).resolve()
         skip = shutil.ignore_patterns("__pycache__", "*.pyc")
-        for part in ("src", "tests", "tools"):
+        for part in ("src", "tests", "tools", "benchmarks"):
             shutil.copytree(ROOT / part, copy / part, ignore=skip)
         shutil.copy(ROOT / "pyproject.toml", copy)
         where = run(["-c", "import unnoise; print(unnoise.__file__)"], copy).stdout.strip()

@@ -4,6 +4,8 @@ LOOP, RUN = "training/loop.py", "training/run.py"
 CHECKPOINTS, FEED = "training/checkpoints.py", "training/feed.py"
 PROCESSES, WORKERS = "tests/training/test_processes.py", "tests/training/test_feed.py"
 KILLED, FOLDER = "tests/training/test_killed.py", "tests/training/test_folder.py"
+MUON, AVERAGES = "tests/training/test_muon.py", "tests/training/test_post_hoc.py"
+BATCHES = "tests/training/test_batches.py"
 SAVED, LOGGED = "tests/training/test_checkpoints.py", "tests/training/test_log.py"
 
 TRAINING = [
@@ -14,8 +16,8 @@ TRAINING = [
     ),
     (
         "training: the rate grows with the number of processes", LOOP,
-        "loss.value / (self.config.accumulate * together.count)",
-        "loss.value / self.config.accumulate",
+        "loss.value / (count * together.count)",
+        "loss.value / count",
         f"{PROCESSES}::test_two_processes_are_one",
     ),
     (
@@ -105,5 +107,94 @@ TRAINING = [
         "log: what was done again is told twice", "training/log.py",
         "            rows.pop()\n", "            break\n",
         f"{LOGGED}::test_lines_that_were_done_again_are_left_out_unless_asked_for",
+    ),    (
+        "update: Newton–Schulz squares all singular values at once", "training/muon.py",
+        "parts = max(1, math.ceil(steps / 3))", "parts = 1",
+        f"{MUON}::test_rounding_of_small_singular_values_stays_that_of_the_plain_iteration",
+    ),
+    (
+        "update: Muon in bfloat16 on the CPU too", "training/muon.py",
+        'coarse = given[0].device.type != "cpu" and', "coarse =",
+        f"{PROCESSES}::test_the_shipped_digits_recipe_with_muon_is_the_same_on_two",
+    ),
+    (
+        "update: equal shapes get each other's updates", "training/muon.py",
+        "for i, matrix in zip(places, found, strict=True):",
+        "for i, matrix in zip(places[::-1], found, strict=True):",
+        f"{MUON}::test_what_has_no_gradient_stays_and_equal_shapes_are_not_mixed_up",
+    ),
+    (
+        "update: Muon's rate does not know the shape", "training/muon.py",
+        "return math.sqrt(max(1, rows / columns))", "return 1.0",
+        f"{MUON}::test_the_rule_is_torchs",
+    ),
+    (
+        "update: a cadence shortens the average", "training/ema.py",
+        "self._take(self.every)", "self._take(1)",
+        "tests/training/test_ema.py::test_a_cadence_keeps_the_length",
+    ),
+    (
+        "update: shares of stored averages do not sum to one", "training/post_hoc.py",
+        "shares[last] = 1 - shares.sum()", "shares[last] = 1 - np.abs(shares).sum()",
+        f"{AVERAGES}::test_weights_that_stand_still_stay_as_they_are",
+    ),
+    (
+        "update: the profile of a stored average is not cut at its end", "training/post_hoc.py",
+        "np.where(t <= end, (gamma + 1) / end * share**gamma, 0.0)",
+        "(gamma + 1) / end * share**gamma",
+        f"{AVERAGES}::test_a_length_that_was_not_stored",
+    ),
+    (
+        "update: averages stored after a pause's checkpoint stay", "training/averages.py",
+        'if e["step"] <= after])', "])",
+        f"{AVERAGES}::test_what_is_stored_later_than_where_a_run_goes_on_is_forgotten",
+    ),
+    (
+        "update: gradients of a failed try stay", LOOP,
+        "            losses.clear()\n            self.optimizers.zero_grad()\n",
+        "            losses.clear()\n",
+        f"{BATCHES}::test_processes_agree_on_what_fits",
+    ),
+    (
+        "update: what an objective learned in a failed try stays", LOOP,
+        "self.objective.load_state(before)", "pass",
+        f"{BATCHES}::test_what_an_objective_learned_in_the_failed_try_is_forgotten",
+    ),
+    (
+        "update: each process shrinks its parts alone", "training/together.py",
+        "        if any_failed:\n", "        if failed:\n",
+        f"{BATCHES}::test_processes_agree_on_what_fits",
+    ),
+    (
+        "update: what fits is not in the checkpoint", CHECKPOINTS,
+        'numbers |= {"part": state["part"]} if state.get("part") else {}', "pass",
+        f"{BATCHES}::test_what_fits_is_remembered_over_a_pause",
+    ),
+    (
+        "update: the ramp's batch is stratified as the whole one", LOOP,
+        "replace(batch, start=start, whole=whole)",
+        "replace(batch, start=start, whole=self.config.batch)",
+        f"{BATCHES}::test_times_are_stratified_over_the_batch_as_it_is",
+    ),
+    (
+        "update: samples of the ramp are counted as of whole batches", LOOP,
+        "self.seen += whole", "self.seen += self.config.batch",
+        f"{BATCHES}::test_updates_take_the_ramps_samples_each_once",
+    ),
+    (
+        "update: loss and norm are read one by one", "training/guard.py",
+        "torch.stack([loss.detach().float(), norm.detach().float()]).tolist()",
+        "loss.item(), norm.item()",
+        "tests/training/test_synchronisation.py::test_an_update_is_read_once",
+    ),
+    (
+        "update: the first update of a budget is judged by", "training/few.py",
+        "(training.step < 2 and training.progress < 1)", "False",
+        "tests/training/test_budget.py::test_a_slow_first_update_is_not_judged_by",
+    ),
+    (
+        "streams: the second draw starts again", "randomness.py",
+        "                self._filled(self._generators, *earlier)\n", "                pass\n",
+        "tests/test_randomness.py::test_every_number_is_that_of_a_generator_of_its_own",
     ),
 ]  # fmt: skip

@@ -18,7 +18,8 @@ WANTED = {
     "Checkpoints": 4,
     "Data": 16,
     "Arguments": 7,
-    "Training": 5,
+    "Training": 8,
+    "Sampling to the disk": 6,
 }
 
 
