@@ -16,7 +16,8 @@ TEXT = "".join(page.read_text("utf-8") for page in PAGES)
 
 def test_every_picture_is_made_shown_and_small():
     there = {path.stem for path in FOLDER.glob("*.png")}
-    assert there == set(pictures.PICTURES) | {"tutorial"}  # that one is of a trained model
+    of_models = {"tutorial", "time_to_quality"}  # drawn by trained models
+    assert there == set(pictures.PICTURES) | of_models
     for path in FOLDER.glob("*.png"):
         assert path.stat().st_size < 100_000, path
         assert re.search(rf"!\[[^\]]+\]\([./]*pictures/{path.name}\)", TEXT), f"{path} is not shown"
