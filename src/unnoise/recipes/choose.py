@@ -106,7 +106,7 @@ def _unet(shape: tuple[int, ...]) -> dict[str, Any]:
     most SIDES positions a side, or thrice as many where cells would be larger than 4.
 
     Few positions of many channels are what arithmetic is fast at, and what learned more in the same
-    time (docs/benchmarks.md).
+    time on MNIST (benchmarks/recipe_search.py --data mnist5k).
     """
     longest, side = max(shape[1:]), SIDES[len(shape) - 1]
     cells = [2 ** max(0, math.ceil(math.log2(longest / most))) for most in (side, 3 * side)]

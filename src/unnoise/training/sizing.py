@@ -49,8 +49,9 @@ class Fit:
 def wanted_updates(budget: float) -> float:
     """How many updates a run of `budget` seconds should hold: 1500·√(budget / 120 s).
 
-    More time goes in equal shares, of its logarithm, into more updates and larger ones; measured
-    on digits and MNIST (docs/recipes.md). At least 300.
+    More time goes in equal shares, of its logarithm, into more updates and larger ones. A
+    rule of thumb from a few runs of two and of five minutes (benchmarks/recipe_search.py runs its
+    kind), not fitted. At least 300.
     """
     return max(300.0, UPDATES * (budget / AT) ** 0.5)
 
