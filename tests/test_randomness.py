@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 import unnoise
 from unnoise.errors import InvalidArgument
-from unnoise.randomness import Streams
+from unnoise.randomness import Streams, moved
 
 LAST = 2**64 - 1
 
@@ -246,3 +247,21 @@ def test_every_number_is_that_of_a_generator_of_its_own():
             got = getattr(noise, kind)(*([high] if kind == "integers" else []), *event).numpy()
             assert got.dtype == wanted.dtype
             assert np.array_equal(got, wanted)
+
+
+class Moves(TorchFunctionMode):
+    """Moves nothing; keeps whether a move would have been waited for."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.to:
+            self.waits = not kwargs["non_blocking"]
+            return args[0]
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("device", "waits"), [("cpu", False), ("meta", False), ("mps", True)])
+def test_no_copy_may_read_memory_that_is_free_again(device, waits):
+    """pytorch issue 189690: on MPS a copy that is not waited for may."""
+    with Moves() as moves:
+        moved(torch.ones(3), torch.device(device))
+    assert moves.waits == waits

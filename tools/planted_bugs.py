@@ -23,6 +23,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from planted_late import LATE_BUGS
 from planted_sampling import STREAMED
 from planted_training import TRAINING
 from planted_walks import WALKS
@@ -47,7 +48,8 @@ ORDER, PAPERS = "tests/solvers/test_order.py", "tests/solvers/test_papers.py"
 STOCHASTIC, MOMENTS = "tests/solvers/test_stochastic.py", "tests/solvers/test_moments.py"
 WEIGHTS, SOLVER = "tests/solvers/test_weights.py", "tests/solvers/test_solver.py"
 SAMPLING = "tests/solvers/test_sampling.py"
-MULTISTEP = "solvers/multistep.py"
+MULTISTEP, PLAN = "solvers/multistep.py", "solvers/multistep_plan.py"
+CHOSEN = "tests/recipes/test_choose_network.py"
 
 BUGS = [
     Bug(
@@ -59,7 +61,7 @@ BUGS = [
         ("tests/paths/test_chains.py", STOCHASTIC),
     ),
     bug(
-        "multistep: σ_t where σ_s belongs", MULTISTEP,
+        "multistep: σ_t where σ_s belongs", PLAN,
         "alpha[k + 1] * sigma[k]\n", "alpha[k + 1] * sigma[k + 1]\n", ORDER,
     ),
     Bug(
@@ -116,11 +118,11 @@ BUGS = [
         "math.sqrt(-math.expm1(-2 * h))", "math.sqrt(-math.expm1(-h))", STOCHASTIC,
     ),
     bug(
-        "stochastic multistep: weights of the deterministic one", MULTISTEP,
+        "stochastic multistep: weights of the deterministic one", PLAN,
         "if 0 < aim < math.inf and math.isfinite(h):", "if False:", STOCHASTIC,
     ),
     bug(
-        "DDPM: the larger variance on the last step too", MULTISTEP,
+        "DDPM: the larger variance on the last step too", PLAN,
         'if solver.variance == "transition" and sigma[k + 1] > 0:',
         'if solver.variance == "transition":', STOCHASTIC,
     ),
@@ -167,7 +169,20 @@ BUGS = [
         "no last denoising step where a path ends in noise", "solvers/sampling.py",
         "and end == 0 and", "and end != 0 and", SAMPLING,
     ),
+    bug(
+        "chosen network: cells by the longest side", "recipes/choose.py",
+        "math.log2(math.prod(size)) / len(size)", "math.log2(max(size))", CHOSEN,
+    ),
+    bug(
+        "chosen network: a short side is cut away", "recipes/choose.py",
+        "4 * min(size) / side", "4 * max(size) / side", CHOSEN,
+    ),
+    bug(
+        "chosen network: a short side is halved away", "recipes/choose.py",
+        " - 1, *halved])", " - 1])", CHOSEN,
+    ),
     *(bug(*row) for row in TRAINING),
+    *(bug(*row) for row in LATE_BUGS),
     *(bug(*row) for row in STREAMED),
     *(bug(*row) for row in WALKS),
 ]  # fmt: skip

@@ -21,6 +21,16 @@ from .errors import InvalidArgument
 _LIMIT = 2**64
 
 
+def moved(numbers: Tensor, device: torch.device) -> Tensor:
+    """The numbers on a device; a GPU gets them from pinned memory, and nothing waits for it. Only
+    on Apple's is it waited for, whose copies may read memory that is free again by then (pytorch
+    issue 189690)."""
+    if device.type == "cuda" and numbers.device.type == "cpu":
+        numbers = numbers.pin_memory()
+    waits = numbers.device.type != "cpu" or device.type == "mps"
+    return numbers.to(device, non_blocking=not waits)
+
+
 class Streams:
     """Per-sample random streams: row k belongs to sample `indices[k]` of `seed`.
 

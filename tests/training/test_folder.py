@@ -202,3 +202,21 @@ def test_a_run_may_go_on_with_less_memory(tmp_path):
     last = [Checkpoints(tmp_path / name).load()[0] for name in ("straight", "a")]
     for name, value in last[0]["weights"].items():
         assert torch.equal(last[1]["weights"][name], value), name
+
+
+def test_a_start_that_cannot_lock_leaves_no_folder_of_its_own(tmp_path, monkeypatch) -> None:
+    import filelock
+
+    def full(self: object, timeout: float) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", full)
+    said = "run cannot be written: No space left on device"
+    with pytest.raises(ArtifactError, match=said), held(tmp_path / "new" / "run"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    there = tmp_path / "there"
+    there.mkdir()
+    with pytest.raises(ArtifactError), held(there):
+        pass
+    assert there.is_dir()

@@ -185,14 +185,14 @@ class Dataset:
         self, indices: Tensor | Sequence[int]
     ) -> tuple[Float32[Tensor, batch * event], Int64[Tensor, " batch"] | None]:
         """Normalised values and labels of some samples; raises InvalidArgument outside 0…n−1."""
-        rows = self._rows(indices)
+        rows = self.rows(indices)
         return self.spec.normalise(self._read(rows)), (
             None if self.labels is None else self.labels[rows]
         )
 
     def raw(self, indices: Tensor | Sequence[int]) -> Tensor:
         """Raw values of some samples, wherever they are; raises InvalidArgument outside 0…n−1."""
-        return self._read(self._rows(indices))
+        return self._read(self.rows(indices))
 
     def order(self, seed: int, counter: int, size: int) -> Int64[Tensor, " size"]:
         """Which samples stand at positions counter … counter + size − 1 of the training stream.
@@ -204,7 +204,7 @@ class Dataset:
 
     def subset(self, indices: Tensor | Sequence[int]) -> Dataset:
         """Some of the samples, under the same description."""
-        rows = self._rows(indices)
+        rows = self.rows(indices)
         return self._subset(rows, self.spec)
 
     def sample(self, n: int, seed: int = 0) -> Dataset:
@@ -285,7 +285,8 @@ class Dataset:
         values, measured = Chosen(self._values, rows), self._measured.chosen(rows)
         return Dataset(values, labels, spec, self.notes, blocks, measured, identity)
 
-    def _rows(self, indices: Tensor | Sequence[int]) -> Tensor:
+    def rows(self, indices: Tensor | Sequence[int]) -> Int64[Tensor, " m"]:
+        """Indices as a tensor; raises InvalidArgument outside 0…n−1, and for none."""
         rows = torch.as_tensor(indices)
         if rows.ndim != 1 or rows.is_floating_point() or rows.dtype == torch.bool or not len(rows):
             raise InvalidArgument(

@@ -104,10 +104,13 @@ class DataSpec:
             f"{len(names) - 1} or a name" + (f", such as {guess!r}" if guess else "")
         )
 
-    def normalise(self, raw: Tensor) -> Float32[Tensor, "*batch_and_event"]:
-        """(raw − mean) / std in float32. raw: (*event) or (batch, *event), any real dtype."""
+    def normalise(
+        self, raw: Tensor, scale: tuple[Tensor, Tensor] | None = None
+    ) -> Float32[Tensor, "*batch_and_event"]:
+        """(raw − mean) / std in float32. raw: (*event) or (batch, *event), any real dtype; scale:
+        what `scale` gave, where it is at hand."""
         self._check_shape(raw)
-        mean, std = self._scale(raw)
+        mean, std = self.scale(raw.device) if scale is None else scale
         return raw.to(torch.float32).sub(mean).div_(std)
 
     def restore(self, x: Tensor, clip: bool = True) -> Tensor:
@@ -123,7 +126,7 @@ class DataSpec:
             raise NonFinite(
                 "values to restore hold NaN or infinity; nothing can be written of them"
             )
-        mean, std = self._scale(x)
+        mean, std = self.scale(x.device)
         raw = x.mul(std).add_(mean)
         if self.dtype == "uint8":
             return raw.round_().clamp_(*self.value_range).to(torch.uint8)
@@ -166,10 +169,11 @@ class DataSpec:
         """Read `to_json` back; raises DataError for broken JSON, twice-given keys and NaN."""
         return cls.from_dict(strict_json(text, "a data description"))
 
-    def _scale(self, like: Tensor) -> tuple[Tensor, Tensor]:
+    def scale(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """(mean, std), float32 on a device, shaped to broadcast over events."""
         ones = (1,) * (len(self.shape) - 1)
         make = lambda numbers: torch.tensor(  # noqa: E731
-            numbers, dtype=torch.float32, device=like.device
+            numbers, dtype=torch.float32, device=device
         ).reshape(-1, *ones)
         return make(self.mean), make(self.std)
 

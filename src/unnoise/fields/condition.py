@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument
+from ..randomness import moved
 
 Tree = dict[str, "Tensor | Tree"]
 
@@ -76,7 +77,7 @@ class Condition:
         device = torch.device(device)
         if all(tensor.device == device for tensor in (self.keep, *_leaves(self.values))):
             return self
-        return self._map(lambda value: value.to(device))
+        return self._map(lambda value: moved(value, device))
 
     def leaves(self) -> list[Tensor]:
         """Every tensor of the tree."""

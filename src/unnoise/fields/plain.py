@@ -8,14 +8,12 @@ from torch.autograd import forward_ad
 
 
 def plain(tensor: Tensor) -> bool:
-    """Whether the values say all there is (`still`), and reading them waits for no device."""
-    return tensor.device.type == "cpu" and type(tensor) is Tensor and still(tensor)
-
-
-def still(tensor: Tensor) -> bool:
-    """Whether no gradients, tangents or batched transforms pass through."""
+    """Whether the values say all there is (no gradients, tangents or batched transforms pass
+    through), and reading them waits for no device."""
     return (
-        not tensor.requires_grad
+        tensor.device.type == "cpu"
+        and type(tensor) is Tensor
+        and not tensor.requires_grad
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
         and not torch._C._functorch.is_legacy_batchedtensor(tensor)
         and (forward_ad._current_level < 0 or forward_ad.unpack_dual(tensor).tangent is None)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import InvalidArgument, Unsupported
 from ..fields import Condition, Field, lens_row
 from ..paths import Coupling, GaussianPath, Independent, expand
-from ..randomness import Streams
+from ..randomness import Streams, moved
 from .times import OneLevel, Times, Uniform
 from .weights import Weight, weight
 
@@ -92,7 +92,7 @@ class Denoising:
 
     def __call__(self, model: Field, batch: Batch, noise: Streams) -> Loss:
         x0, path = batch.x0, model.path
-        t = self.times.sample(path, noise.purpose("times"), *batch.place).to(x0.device)
+        t = moved(self.times.sample(path, noise.purpose("times"), *batch.place), x0.device)
         if self.weight.name == "likelihood" and not path.independent:
             raise Unsupported(
                 f"the likelihood weight on {path}: with coupled ends it bounds nothing; use weight "
@@ -134,7 +134,7 @@ def draw_source(batch: Batch, path: GaussianPath, coupling: Coupling, noise: Str
     if source is None:
         if getattr(path, "source", "gaussian") == "data":
             raise InvalidArgument(f"{path} starts from data; give Batch(x0, source=x1)")
-        source = noise.normal(*x0.shape[1:]).to(device=x0.device, dtype=x0.dtype)
+        source = moved(noise.normal(*x0.shape[1:]), x0.device).to(x0.dtype)
     elif source.shape != x0.shape:
         raise InvalidArgument(
             f"a source of shape {tuple(source.shape)} for data of shape {tuple(x0.shape)}; they "
@@ -156,7 +156,7 @@ def drop_some(condition: Condition | None, share: float, noise: Streams) -> Cond
     if condition is None or not share:
         return condition
     dropped = noise.purpose("drop").uniform() < share
-    return condition.drop(dropped.to(condition.keep.device))
+    return condition.drop(moved(dropped, condition.keep.device))
 
 
 def _groups(condition: Condition | None) -> Tensor | None:
@@ -180,4 +180,5 @@ def condition_from_labels(labels: Tensor | None) -> Condition | None:
     """The condition {"class": labels} of a labelled batch, None where there are no labels."""
     if labels is None:
         return None
-    return Condition({"class": labels}, torch.ones(len(labels), dtype=torch.bool))
+    keep = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
+    return Condition({"class": labels}, keep)

@@ -18,7 +18,7 @@ from ..errors import InvalidArgument, Unsupported, need_count, unknown
 from ..fields import Field
 from ..likelihood.divergence import PROBES, draw_probes
 from ..paths import GaussianPath, Independent, expand
-from ..randomness import Streams
+from ..randomness import Streams, moved
 from .denoising import Batch, Loss, check_drop, draw_source, drop_some
 from .directional import Score, curvatures, unit_directions
 from .times import Times, Uniform
@@ -53,7 +53,7 @@ class ScoreMatching(ABC):
 
     def __call__(self, model: Field, batch: Batch, noise: Streams) -> Loss:
         x0, path = batch.x0, model.path
-        t = self.times.sample(path, noise.purpose("times"), *batch.place).to(x0.device)
+        t = moved(self.times.sample(path, noise.purpose("times"), *batch.place), x0.device)
         eps = draw_source(batch, path, Independent(), noise)
         condition = drop_some(batch.condition, self.drop, noise)
 
@@ -111,7 +111,7 @@ class Projected(ScoreMatching):
     def draw(self, x: Tensor, noise: Streams) -> Tensor:
         """The directions, (projections, batch, *event)."""
         drawn = draw_probes(noise, self.projections, tuple(x.shape[1:]), self.distribution)
-        return drawn.to(device=x.device, dtype=x.dtype)
+        return moved(drawn, x.device).to(x.dtype)
 
 
 @dataclass(frozen=True)

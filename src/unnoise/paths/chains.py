@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, need_count
+from ..randomness import moved
 from .path import GaussianPath, as_time
 
 
@@ -168,10 +169,11 @@ class ChainPath(GaussianPath):
         near = position.round()
         position = torch.where((position - near).abs() <= 1e-12 * near, near, position)
         low = position.floor().clamp(0, self.chain.steps - 1)
-        return low.long().cpu(), (low.long() + 1).cpu(), (position - low).cpu()
+        return low.long(), low.long() + 1, position - low
 
     def _between(self, nodes: Tensor, t: Tensor | float) -> Tensor:
         low, high, share = self._locate(t)
+        nodes = moved(nodes, low.device)
         return torch.lerp(nodes[low], nodes[high], share)
 
     def _like(self, value: Tensor, t: Tensor | float) -> Tensor:
@@ -186,7 +188,8 @@ class ChainPath(GaussianPath):
 
     def _speed(self, t: Tensor | float) -> Tensor:
         low, high, _ = self._locate(t)
-        return (self._nodes[high] - self._nodes[low]) * self.chain.steps
+        nodes = moved(self._nodes, low.device)
+        return (nodes[high] - nodes[low]) * self.chain.steps
 
     def alpha_rate(self, t: Tensor | float) -> Tensor:
         return self._like(-self._between(self._nodes, t).sin() * self._speed(t), t)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..data import Dataset
+from ..data.resident import Resident
 from ..errors import DataError, UnnoiseError
 
 Raw = tuple[Tensor, Tensor | None]
@@ -28,7 +29,13 @@ class Feed:
     """
 
     def __init__(
-        self, data: Dataset, seed: int, size: int, stride: int, workers: int = 0, pin: bool = False
+        self,
+        data: Dataset | Resident,
+        seed: int,
+        size: int,
+        stride: int,
+        workers: int = 0,
+        pin: bool = False,
     ) -> None:
         self.source = _Source(data, seed, size)
         self.stride, self.workers, self.pin = stride, workers, pin
@@ -83,7 +90,7 @@ class Feed:
 class _Source:
     """The training stream as what a DataLoader asks: an item is `size` samples from a counter."""
 
-    def __init__(self, data: Dataset, seed: int, size: int) -> None:
+    def __init__(self, data: Dataset | Resident, seed: int, size: int) -> None:
         self.data, self.seed, self.size = data, seed, size
 
     def make(self, counter: int, size: int) -> Raw:

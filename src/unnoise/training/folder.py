@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..artifacts.layout import made
 from ..artifacts.model import CONFIG
 from ..errors import ArtifactError, RecipeError, unknown
 from ..recipes import Recipe, load_recipe
@@ -49,14 +50,14 @@ def held(out: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / LOCK)
-        try:
-            lock.acquire(timeout=_DYING)
-        except Timeout:
-            if _runs(_holder(out)):
-                raise
-            lock.acquire(timeout=_LINGER)
+        with made(out):
+            lock = FileLock(out / LOCK)
+            try:
+                lock.acquire(timeout=_DYING)
+            except Timeout:
+                if _runs(_holder(out)):
+                    raise
+                lock.acquire(timeout=_LINGER)
     except Timeout as error:
         who = _holder(out)
         name = f"process {who['pid']} on {who['host']}" if who else "another process"
@@ -65,8 +66,7 @@ def held(out: Path) -> Iterator[None]:
             "another --out"
         ) from error
     except OSError as error:
-        made = "be written" if out.is_dir() else "be made"
-        raise ArtifactError(f"{out} cannot {made}: {error.strerror or error}") from error
+        raise ArtifactError(f"{out} cannot be written: {error.strerror or error}") from error
     try:
         for left in out.glob(".*.part"):  # of a run that was killed as it wrote
             if left.is_file():

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ArtifactError, NonFinite, unknown
 from ..recipes.train_section import GuardConfig
@@ -68,6 +67,9 @@ class Guard:
     Trouble goes up by one with each such update and down by one with each other; at `skips` the
     run is `broken`: more than half of its latest updates went wrong, `skips` in a row at the least.
     Then it has to go back to an earlier state, with all rates × `lower`, or to end.
+
+    Where the numbers come late (`Training.late`), so does every judgement, by one update: it is the
+    same, and an update made meanwhile on a broken run is undone when the run goes back.
     """
 
     def __init__(self, config: GuardConfig) -> None:
@@ -191,22 +193,3 @@ class Guard:
                 raise unknown("key of the guard's state", name, fresh, ArtifactError)
         for name, value in (fresh | state).items():
             setattr(self, name, [Fault(**f) for f in value] if name == "faults" else value)
-
-
-def bad_rows(per_sample: Tensor) -> list[int]:
-    """The places of the samples whose loss is not finite. per_sample: (batch,)."""
-    return (~torch.isfinite(per_sample)).nonzero().flatten().tolist()
-
-
-def bad_gradient(parameters: Iterable[tuple[str, nn.Parameter]]) -> tuple[str | None, bool]:
-    """(name, False) of the first parameter whose gradient is not finite; where all are and only
-    their norm is not, (name, True) of the one with the largest."""
-    largest: tuple[float, str | None] = (-1.0, None)
-    for name, p in parameters:
-        if p.grad is None:
-            continue
-        size = float(p.grad.abs().max())
-        if not math.isfinite(size):
-            return name, False
-        largest = max(largest, (size, name))
-    return largest[1], True

@@ -14,16 +14,19 @@ from torch import Tensor
 
 from ..artifacts.precision import Precision, autocast, resolve
 from ..data import Dataset
+from ..data.resident import Resident, resident
 from ..errors import Unsupported
 from ..fields import Denoiser
 from ..objectives import Batch, Loss, Objective, condition_from_labels
-from ..randomness import Streams
+from ..randomness import Streams, moved
 from ..recipes.train_section import TrainConfig
 from .batches import Parts, batch_at, memory_named, out_of_memory, rate_of
 from .ema import Ema
 from .feed import Feed, worker_deaths
-from .guard import Fault, Guard, bad_gradient, bad_rows
+from .guard import Guard
+from .held_out import held_out
 from .optimizers import build_optimizers, rate_at
+from .outcome import Outcome
 from .prepare import prepare
 from .state import restore, state_of
 from .together import Together, find_processes
@@ -45,10 +48,16 @@ class Training:
     `accumulate` parts on each of the processes that Accelerate finds, each part with its own
     backward pass; gradients are added up once, before clipping, so the update is that of one
     process on the whole batch (a coupling pairs inside a part). Where a part does not fit into
-    memory the update is made again in smaller ones, and so are all later ones. What is computed is
-    read on the host once an update, its loss and norm together, for the guard. Raises DataError for
-    a batch that does not split, or processes with unlike data; Unsupported for an objective that
-    learns from its losses on several processes.
+    memory the update is made again in smaller ones, and so are all later ones.
+
+    What is computed is read on the host once an update, its loss and norm together, for the guard.
+    On a GPU (`late`) they are not waited for: it leaves out a bad update itself, and the host
+    judges each update, and takes it into the averages, when the next one's gradients stand in the
+    queue. `settle` does that at once; `state`, `held_out`, `Update.fault` and the end of `updates`
+    do too. Weights and judgements are the same.
+
+    Raises DataError for a batch that does not split, or processes with unlike data; Unsupported for
+    an objective that learns from its losses on several processes.
     """
 
     def __init__(
@@ -79,7 +88,9 @@ class Training:
         self.model = model.to(self.device).train()
         prepare(self.model.network, config, objective, self.device)
         self.optimizers = build_optimizers(self.model.network, config.optimizer)
-        self._trained = trained = [p for p in self.model.network.parameters() if p.requires_grad]
+        named = self.model.network.named_parameters()
+        self._named = [(name, p) for name, p in named if p.requires_grad]
+        self._trained = trained = [p for _, p in self._named]
         self.ema = Ema(trained, **config.ema.model_dump(exclude={"kind"}))
         kept = config.averages
         self.averages = (
@@ -87,6 +98,8 @@ class Training:
         )
         self.step, self.seen, self.elapsed = 0, 0, 0.0
         self.guard = Guard(config.guard)
+        self.late = self.device.type == "cuda"
+        self._pending: Outcome | None = None
         self._feed: Feed | None = None
         if processes > 1:
             self.together.same("fingerprint of its data", self.fingerprint)
@@ -95,6 +108,11 @@ class Training:
     def fingerprint(self) -> str:
         """Of the training data."""
         return self.data.fingerprint()
+
+    @cached_property
+    def source(self) -> Dataset | Resident:
+        """Where batches come from: the training data, on the device where they fit there."""
+        return resident(self.data, self.device) or self.data
 
     @property
     def progress(self) -> float:
@@ -115,16 +133,17 @@ class Training:
     def batch(self, counter: int, size: int) -> tuple[Batch, Streams]:
         """The samples at positions counter … counter + size − 1 of the stream, and their noise."""
         seed = self.config.seed
-        feed = self._feed or Feed(self.data, seed, size, 0)
+        feed = self._feed or Feed(self.source, seed, size, 0)
         x0, labels = feed.take(counter, size)
         condition = condition_from_labels(labels) if self.conditional else None
         if condition is not None:
             condition = condition.to(self.device)
         noise = Streams(seed, range(counter, counter + size), "training")
-        return Batch(x0.to(self.device, non_blocking=True), condition), noise
+        return Batch(moved(x0, self.device), condition), noise
 
     def updates(self) -> Generator[Update, None, None]:
         """Yield after every update until the run's length is reached; time outside is not counted.
+        The last one is settled.
 
         The caller may stop at any time, save `state()`, and go on later. Where `guard.broken` after
         an update the caller can `roll_back`; otherwise asking for the next one raises NonFinite.
@@ -133,10 +152,13 @@ class Training:
             while self.progress < 1:
                 with worker_deaths(), memory_named():
                     update = self._update()
+                    if self.progress >= 1:
+                        self.settle()
                 yield update
         finally:
             if self._feed is not None:
                 self._feed.close()
+            self.settle()
 
     def _fed(self, size: int) -> Feed:
         """What makes parts of `size` samples."""
@@ -144,7 +166,8 @@ class Training:
             if self._feed is not None:
                 self._feed.close()
             stride, pin = size * self.together.count, self.device.type == "cuda"
-            self._feed = Feed(self.data, self.config.seed, size, stride, self.config.workers, pin)
+            workers = 0 if isinstance(self.source, Resident) else self.config.workers
+            self._feed = Feed(self.source, self.config.seed, size, stride, workers, pin)
         return self._feed
 
     def _losses(self, whole: int) -> list[Loss]:
@@ -181,7 +204,7 @@ class Training:
 
     def _update(self) -> Update:
         self.guard.check(self.precision.name)
-        parameters, together, note = self._trained, self.together, None
+        together, note = self.together, None
         began = time.perf_counter()
         progress = self.progress
         whole = batch_at(progress, self.config)
@@ -196,40 +219,50 @@ class Training:
                 torch.stack([loss.t for loss in losses]),
             ]
         )
-        grads = [p.grad for p in parameters if p.grad is not None]
+        grads = [p.grad for p in self._trained if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(grads, foreach=True)
         self.step += 1
-        fault = self._judge(per_sample, t, norm)
-        self.guard.take(fault)
-        if fault is None or not fault.skipped:
-            if self.config.clip is not None:
-                torch.nn.utils.clip_grads_with_norm_(
-                    parameters, self.config.clip, norm, foreach=True
-                )
-            self.optimizers.step()
-            for average in (self.ema, *self.averages):
-                average.update()
+        outcome = Outcome(self.step, self.seen, per_sample, t, norm, self._named, self.late)
+        if self.late:
+            self.settle()  # the update before: its weights are there until the next line
+            self._make(norm, outcome.bad)
+            self._pending = outcome
+        elif self._judged(outcome):
+            self._make(norm)
+            self._average()
         self.optimizers.zero_grad()
         self.seen += whole
         self.elapsed += time.perf_counter() - began
         if self.config.budget is not None:
             self.elapsed = together.of_first(self.elapsed)
-        mean = per_sample.mean()
-        return Update(self.step, self.seen, mean, per_sample, t, norm, rate, progress, fault, note)
+        return Update(self.step, self.seen, outcome, rate, progress, self.settle, note)
 
-    def _judge(self, per_sample: Tensor, t: Tensor, norm: Tensor) -> Fault | None:
-        """What is wrong with the update whose gradients are ready, if anything is."""
-        kind = self.guard.judge(per_sample.mean(), norm, self._trivial)
-        if kind == "gradient":
-            tensor, every = bad_gradient(self.model.network.named_parameters())
-            return Fault(self.step, kind, tensor=tensor, every=every)
-        if kind == "loss":
-            bad = bad_rows(per_sample)
-            if not bad:  # finite, and too large to be added up
-                return Fault(self.step, kind)
-            row = int(self.data.order(self.config.seed, self.seen + bad[0], 1)[0])
-            return Fault(self.step, kind, row, float(t[bad[0]]), len(bad) == len(per_sample))
-        return None if kind is None else Fault(self.step, kind)
+    def _make(self, norm: Tensor, bad: Tensor | None = None) -> None:
+        """Change the weights by the gradients, of this norm; not where `bad` is 1 on the device."""
+        if self.config.clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(
+                self._trained, self.config.clip, norm, foreach=True
+            )
+        self.optimizers.step(bad)
+
+    def _average(self) -> None:
+        for average in (self.ema, *self.averages):
+            average.update()
+
+    def settle(self) -> None:
+        """Judge the last update, where that is still to be done, and take it into the averages; one
+        that was made while the run was broken, which goes back or ends, is left out."""
+        outcome, self._pending = self._pending, None
+        if outcome is not None and not self.guard.broken and self._judged(outcome):
+            self._average()
+
+    def _judged(self, outcome: Outcome) -> bool:
+        """Have the guard judge an update; whether it is made."""
+        outcome.arrive()
+        kind = self.guard.judge(outcome.loss, outcome.norm, self._trivial)
+        fault = outcome.settle(kind, self.data, self.config.seed)
+        self.guard.take(fault)
+        return fault is None or not fault.skipped
 
     @cached_property
     def _trivial(self) -> float:
@@ -239,7 +272,8 @@ class Training:
     def roll_back(self, state: dict[str, Any]) -> None:
         """Go back to an earlier `state()`, with lower rates from there on.
 
-        What the guard has seen stays, and so does the time spent where that is the run's length.
+        What the guard has seen stays, and so does the time spent where that is the run's length. An
+        update that is not settled is undone with the others, and nobody hears of it.
         """
         guard, elapsed = self.guard.state(), self.elapsed
         self.load_state(state | {"optimizers": deepcopy(state["optimizers"])})  # it would be shared
@@ -248,36 +282,22 @@ class Training:
         if self.config.budget is not None:
             self.elapsed = elapsed
 
-    @torch.no_grad()
     def held_out(self, data: Dataset, limit: int = 1024) -> tuple[Tensor, Tensor]:
         """(per-sample loss, t) of the average weights on data not trained on, at fixed noise."""
-        self.model.eval()
-        losses, times = [], []
-        rows = torch.arange(min(limit, len(data)))
-        held_out = getattr(self.objective, "held_out", None)
-        objective: Objective = held_out() if held_out else self.objective
-        with self.ema.applied(), autocast(self.precision.name, self.device):
-            for part in rows.split(min(256, self.parts.most or 256)):
-                x0, labels = data.batch(part)
-                condition = condition_from_labels(labels) if self.conditional else None
-                if condition is not None:
-                    condition = condition.to(self.device)
-                noise = Streams(self.config.seed, part.tolist(), "held out")
-                loss = objective(self.model, Batch(x0.to(self.device), condition), noise)
-                losses.append(loss.per_sample.cpu())
-                times.append(loss.t.cpu())
-        self.model.train()
-        return torch.cat(losses), torch.cat(times)
+        self.settle()
+        return held_out(self, data, limit)
 
     def trivial_loss(self, t: Tensor) -> Tensor | None:
         """The loss of the best linear predictor of white data: see `trivial_loss`."""
         return trivial_loss(self.objective, self.model, t)
 
     def state(self) -> dict[str, Any]:
-        """Everything a resumed run needs, beside its recipe and data."""
+        """Everything a resumed run needs, beside its recipe and data; every update in it judged."""
+        self.settle()
         return state_of(self)
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on where `state()` was taken; raises DataError where the data have changed since,
         ArtifactError where it is not a state of this run."""
+        self._pending = None
         restore(self, state)

@@ -26,6 +26,9 @@ class Muon(torch.optim.Muon):
 
     A convolution (out, in, *kernel) is updated through a matrix (out, in·kernel) that shares its
     memory, so the parameters must be contiguous and must not be moved afterwards.
+
+    Where it has an attribute `found_inf`, () on the device, of which the value is 1, a step changes
+    neither matrices nor state, as with torch's fused optimizers under its GradScaler.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], **options: Any) -> None:
@@ -37,6 +40,8 @@ class Muon(torch.optim.Muon):
     def step(self, closure: Any = None) -> Any:
         """One update of all matrices that have a gradient."""
         loss = closure() if closure is not None else None
+        bad = getattr(self, "found_inf", None)  # 1 on the device: nothing is to be changed
+        good = None if bad is None else bad == 0
         whole = dict(zip(map(id, self.matrices), self.whole, strict=True))
         for group in self.param_groups:
             found = [m for m in group["params"] if whole[id(m)].grad is not None]
@@ -48,12 +53,18 @@ class Muon(torch.optim.Muon):
                     self.state[m]["momentum_buffer"] = torch.zeros_like(g)
             kept = [self.state[m]["momentum_buffer"] for m in found]
             momentum, rate = group["momentum"], group["lr"]
+            decay: Any = 1 - rate * group["weight_decay"]
+            if good is not None:  # the average of a thing with itself is itself
+                grads = [torch.where(good, g, b) for g, b in zip(grads, kept, strict=True)]
+                decay = 1 - rate * group["weight_decay"] * good.double()
             torch._foreach_lerp_(kept, grads, 1 - momentum)
             wanted = torch._foreach_lerp(grads, kept, momentum) if group["nesterov"] else kept
             options = group["ns_coefficients"], group["ns_steps"], group["eps"]
             turned = _all_orthogonal(wanted, *options)
+            if good is not None:
+                turned = [torch.where(good, u, 0) for u in turned]
             for m, u in zip(found, turned, strict=True):
-                m.mul_(1 - rate * group["weight_decay"])
+                m.mul_(decay)
                 m.add_(u, alpha=-rate * _stretch(group["adjust_lr_fn"], m))
         return loss
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..networks import Network
 from ..recipes.train_section import AdamWConfig, MuonConfig, TrainConfig
@@ -29,10 +29,15 @@ class Optimizers:
             for group, rate in zip(part.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
 
-    def step(self) -> None:
-        """One update of all parameters."""
+    def step(self, bad: Tensor | None = None) -> None:
+        """One update of all parameters; none where `bad`, () float32 on their device, is 1, which
+        the host need not know. Fused optimizers of torch take that so from its GradScaler."""
         for part in self.parts:
+            if bad is not None:
+                part.found_inf = bad  # type: ignore[attr-defined]
             part.step()
+            if bad is not None:
+                del part.found_inf  # type: ignore[attr-defined]
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

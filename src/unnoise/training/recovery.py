@@ -50,14 +50,17 @@ class Recovery:
 
     def fit(self) -> bool:
         """Whether the state as it is now is worth saving as one to go back to."""
+        self.training.settle()
         return self.training.guard.steady and not unsound(self.training)
 
     def keep(self, update: Update) -> None:
-        """Store the averages for after the run, where their moment has come."""
+        """Store the averages for after the run, where their moment has come; all processes settle
+        then, though one writes, or one alone would know that the run is broken."""
         training, kept = self.training, self.training.config.averages
-        if self.store is None or kept is None:
+        if kept is None or not due(update.progress, training.progress, kept.snapshots):
             return
-        if due(update.progress, training.progress, kept.snapshots) and not unsound(training):
+        training.settle()
+        if self.store is not None and not unsound(training):
             self.store.save(training.averages, training.model.network, training.step)
 
     def tell(self, updates: Iterable[Update]) -> None:

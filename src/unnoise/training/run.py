@@ -183,11 +183,14 @@ def _run(
             stopping, saving = together.any(stopped(), saving and together.first)
             if training.config.keep_every is not None:
                 saving = saving or training.step % training.config.keep_every == 0
+            if report_due or saving or stopping:
+                training.settle()
             broken = training.guard.broken
-            if len(pending) >= 20 or report_due or saving or stopping or broken:
-                recovery.tell(pending)
-                mean = _account(pending, levels, log, training)
-                pending.clear()
+            told = [update for update in pending if update.settled]
+            if told and (len(told) >= 20 or report_due or saving or stopping or broken):
+                recovery.tell(told)
+                mean = _account(told, levels, log, training)
+                pending = [update for update in pending if not update.settled]
                 text = f"update {training.step}  loss {mean:.4f}"
                 log.progress(
                     training.progress,
@@ -199,6 +202,7 @@ def _run(
                     held_out = report(training, model, validation, levels, log, out)
             if broken:
                 recovery.go_back()
+                pending.clear()
                 spent = training.elapsed
             if stopping:
                 kept = not unsound(training)
@@ -241,7 +245,7 @@ def _account(pending: list[Update], levels: ByLevel, log: Log, training: Trainin
         loss=mean,
         gradient_norm=norm,
         rate=pending[-1].rate,
-        seen=training.seen,
+        seen=pending[-1].seen,
         seconds=training.elapsed,
         **skipped,
     )

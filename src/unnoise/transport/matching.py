@@ -14,7 +14,7 @@ from ..fields.field import Conditions
 from ..objectives import Batch, Loss, Times, Uniform, draw_source
 from ..objectives.denoising import check_drop, drop_some
 from ..paths import Coupled, Coupling, Independent, as_time, expand
-from ..randomness import Streams
+from ..randomness import Streams, moved
 from .interpolant import Bridge, BridgeField, Interpolant
 
 
@@ -79,8 +79,8 @@ class InterpolantMatching:
 
     def __call__(self, model: BridgeField, batch: Batch, noise: Streams) -> Loss:
         x0, path = batch.x0, model.interpolant
-        t = self.times.sample(path.path, noise.purpose("times"), *batch.place).to(x0.device)
-        z = noise.normal(*x0.shape[1:]).to(device=x0.device, dtype=x0.dtype)
+        t = moved(self.times.sample(path.path, noise.purpose("times"), *batch.place), x0.device)
+        z = moved(noise.normal(*x0.shape[1:]), x0.device).to(x0.dtype)
         x1 = draw_source(batch, Coupled(path.path, "data"), self.coupling, noise)
         condition = drop_some(batch.condition, self.drop, noise)
         said = model(path.between(x0, x1, z, t), t, condition)
