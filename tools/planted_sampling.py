@@ -3,6 +3,8 @@
 MANY, STATE = "pipelines/sample_many.py", "pipelines/sample_state.py"
 FILES, BLOCKS = "pipelines/sample_files.py", "pipelines/sample_blocks.py"
 DRAWN, REFUSED = "tests/pipelines/test_sample_many.py", "tests/pipelines/test_sample_refusals.py"
+COPY, KEPT = "artifacts/kept_copy.py", "tests/artifacts/test_kept_copy.py"
+LAYOUT = "artifacts/layout.py"
 SAMPLE, VERB = "tests/artifacts/test_sample.py", "tests/cli/test_sample.py"
 
 STREAMED = [
@@ -125,5 +127,27 @@ STREAMED = [
         "streamed: threads are not given back", MANY,
         "        torch.set_num_threads(before)\n", "        pass\n",
         f"{DRAWN}::test_threads_are_given_back",
+    ),
+    (
+        "streamed: a copy of weights that are no more is walked", COPY,
+        "torch.equal(now, then)", "True", KEPT,
+    ),
+    (
+        "streamed: a copy of a network whose parts are others is walked", COPY,
+        "all(map(is_, parts, made.parts))", "True", KEPT,
+    ),
+    (
+        "streamed: the weights to compare with are the weights themselves", COPY,
+        "[weight.clone() for weight in weights]", "weights", KEPT,
+    ),
+    (
+        "streamed: a start that fails leaves the folders around its own", LAYOUT,
+        "        for place in missing:\n", "        for place in missing[:1]:\n",
+        f"{REFUSED}::test_a_start_that_fails_at_any_operation_leaves_no_folder_behind",
+    ),
+    (
+        "streamed: a start that fails takes empty folders that were there", LAYOUT,
+        " if not os.path.lexists(place)]", "]",
+        f"{REFUSED}::test_a_start_that_fails_at_any_operation_leaves_no_folder_behind",
     ),
 ]  # fmt: skip

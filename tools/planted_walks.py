@@ -23,7 +23,7 @@ WALKS = [
     ),
     (
         "walk: a state is written over though a gradient needs it", SPARE,
-        "if x.requires_grad or said.value.requires_grad:", "if False:",
+        "if x.requires_grad or said.value.requires_grad or ", "if ",
         f"{MEMORY}::test_gradients_flow_where_nothing_is_kept_for_them",
     ),
     (
@@ -99,15 +99,8 @@ WALKS = [
         REMEMBERED,
     ),
     (
-        "guidance: a condition changed in place is not seen", GUIDED,
-        "or now != stamps", "", REMEMBERED,
-    ),
-    (
-        "guidance: the last condition is taken for any", GUIDED,
-        "or kept is not condition", "", REMEMBERED,
-    ),
-    (
-        "bound: the first batch's condition for every batch", "fields/field.py",
-        "or len(self._made) != len(x_t)", "", REMEMBERED,
+        "guidance: both halves have the condition", GUIDED,
+        "[condition, condition.null()]", "[condition, condition]",
+        "tests/guidance/test_classifier_free.py", REMEMBERED,
     ),
 ]  # fmt: skip

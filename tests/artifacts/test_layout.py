@@ -153,6 +153,35 @@ def test_the_first_save_cut_short_is_no_model_or_a_whole_one(pair, tmp_path):
     assert found == sorted(found, key=lambda model: model is not None)
 
 
+@pytest.mark.parametrize("there", ["", "a", "a/m", "a/m/notes.txt"])
+def test_a_first_save_on_a_disk_that_fails_leaves_what_was_there(pair, tmp_path, there):
+    def start(name):
+        place = tmp_path / name / there
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.suffix:
+            place.write_text("mine")
+        else:
+            place.mkdir(exist_ok=True)
+        return tmp_path / name
+
+    def below(folder):
+        return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+    total = len(save_failing(pair[0], start("count") / "a" / "m", -1, None)[0])
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    untouched = 0
+    for k in range(1, total + 1):
+        folder = start(f"at{k}")
+        before = below(folder)
+        _, error = save_failing(pair[0], folder / "a" / "m", k, full)
+        if error is not None and "can be read as it is" not in str(error):
+            assert below(folder) == before
+            untouched += 1
+        else:
+            assert which(folder / "a" / "m", pair) is pair[0]
+    assert untouched > 8
+
+
 def test_an_interrupt_before_the_files_change_leaves_the_folder_as_it_was(pair, tmp_path):
     folder = pair[0].save(tmp_path / "m")
     before = sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))

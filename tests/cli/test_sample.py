@@ -28,6 +28,11 @@ def test_a_picture_by_default(run, model, tmp_path):
     picture = Image.open("samples.png")
     assert picture.height > 10 * 56  # a row a class
     assert [p.name for p in (tmp_path / "here").iterdir()] == ["samples.png"]
+    first = Path("samples.png").read_bytes()
+    again = run("sample", model, "--steps", 2, "--seed", 1)
+    assert again.out.splitlines()[-1].endswith("network passes each: replaced samples.png")
+    assert Path("samples.png").read_bytes() != first
+    assert "replaced" not in said.out
 
 
 def test_an_array_is_what_python_gives(run, model):

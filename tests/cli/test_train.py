@@ -124,7 +124,7 @@ def test_a_run_that_was_never_clipped_is_resumed(run, recipe):
         (["digits", "--size", "8"], "--data"),
         (["digits", "model.predicts=eps"], "eps says nothing"),
         (["digits", "data.split.validation=1797"], "1797"),
-        (["digits", "model.conditional=false"], "sample.guidance=1"),
+        (["mnist5k", "model.conditional=false"], "sample.guidance=1"),
         (["--data", "nothing"], "there is no data 'nothing'"),
         (["--data", "."], "holds no pictures"),
         (["digits", "--nonsense"], "--nonsense"),

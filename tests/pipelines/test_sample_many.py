@@ -23,7 +23,7 @@ from unnoise.artifacts import load
 from unnoise.pipelines import sample_many
 from unnoise.pipelines.sample_blocks import Blocks
 from unnoise.pipelines.sample_helpers import Helpers
-from unnoise.pipelines.sample_many import Interrupted, prepare
+from unnoise.pipelines.sample_many import Interrupted, output_for
 from unnoise.pipelines.sample_state import Asked, begin, finish
 
 SMALL = "network={kind: mlp, width: 8, depth: 1}"
@@ -372,7 +372,7 @@ def test_who_comes_to_finish_after_another_finished_it(model, whole, tmp_path):
     out = tmp_path / "late.npy"
     sample_many(model, out, **OPTIONS)
     asked = Asked.of({**OPTIONS})
-    output, drawn = prepare(Path(model), out, asked, "cpu")
+    output, drawn = output_for(Path(model), out, asked, "cpu")
     assert not output.work.exists()
     tree = finish(output, drawn)  # its work folder is gone: there is nothing to lock
     assert tree["finished"]

@@ -15,10 +15,13 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tools" / "campaigns"))
 
 from forked import fork
 
+from tests.artifacts.test_layout import Watch
 from tests.pipelines.test_sample_many import KINDS, OPTIONS, SMALL, files, model, stopped, whole
 from tests.training.tiny import model_of, tiny
 from unnoise.errors import ArtifactError, InvalidArgument, UnnoiseError
 from unnoise.pipelines import sample_files, sample_many
+from unnoise.pipelines.sample_many import output_for
+from unnoise.pipelines.sample_state import Asked, begin
 
 __all__ = ["model", "whole"]
 
@@ -216,6 +219,44 @@ def test_a_disk_that_takes_a_part_at_a_time(model, whole, tmp_path, monkeypatch)
     monkeypatch.setattr(os, "pwrite", lambda file, content, at: write(file, content[:50], at))
     sample_many(model, tmp_path / "x.npy", **OPTIONS)
     assert files(tmp_path) == files(whole["array"])
+
+
+@pytest.mark.parametrize("there", ["", "a", "a/x"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_start_that_fails_at_any_operation_leaves_no_folder_behind(
+    kind, there, model, whole, tmp_path
+):
+    """A disk that is full at one operation, of beginning an output in folders that are not there,
+    or are."""
+
+    def attempt(name, fail_at):
+        place = tmp_path / name
+        (place / there).mkdir(parents=True)
+        out = place / "a" / "x"
+        if kind == "array":
+            out.mkdir(parents=True, exist_ok=True)
+            out /= "x.npy"
+        before = sorted(place.rglob("*"))
+        output, drawn = output_for(model, out, Asked.of(OPTIONS), "cpu")
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with pytest.MonkeyPatch.context() as patch:
+            watch = Watch(patch, fail_at, full, False)
+            try:
+                begin(output, drawn, Asked.of(OPTIONS), 1)
+            except ArtifactError as error:
+                said = str(error)
+            else:
+                said = ""
+        if said:
+            assert full.strerror in said
+            assert sorted(place.rglob("*")) == before, (fail_at, watch.seen)
+        assert sample_many(model, out, **OPTIONS).blocks == 3
+        assert len(files(place)) == len(files(whole[kind]))
+        return watch.count, said
+
+    total, _ = attempt("count", -1)
+    failed = [bool(attempt(f"at{k}", k)[1]) for k in range(1, total + 1)]
+    assert sum(failed) >= 5
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,7 +4,6 @@ from PIL import Image
 
 from unnoise.errors import DataError, InvalidArgument, RecipeError
 from unnoise.recipes import check, choose, dump, load_recipe
-from unnoise.recipes.choose import _unet
 from unnoise.training import train
 
 
@@ -102,28 +101,6 @@ def test_larger_pictures_are_cut_into_patches(tmp_path):
     recipe = choose(str(tmp_path / "big.npy"))
     assert recipe.network.patch == 4
     assert recipe.train.batch == 4
-
-
-@pytest.mark.parametrize(
-    ("shape", "patch", "levels"),
-    [
-        ((1, 5, 5), 1, 1),
-        ((1, 8, 8), 1, 2),
-        ((3, 24, 9), 1, 3),
-        ((1, 28, 28), 2, 2),
-        ((3, 64, 64), 4, 3),
-        ((3, 256, 200), 4, 4),
-        ((3, 512, 512), 8, 4),
-        ((2, 300), 1, 4),
-        ((1, 2000), 4, 4),
-        ((1, 16000), 16, 4),
-        ((1, 2_000_000), 1024, 4),
-        ((1, 16, 16, 16), 2, 2),
-    ],
-)
-def test_cells_keep_the_first_level_small(shape, patch, levels):
-    chosen = _unet(shape)
-    assert (chosen["patch"], len(chosen["widths"])) == (patch, levels)
 
 
 def test_a_built_in_set_gets_its_shipped_recipe_and_overrides():

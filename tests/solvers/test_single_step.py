@@ -24,7 +24,7 @@ from unnoise.solvers import (
     Stage,
     presets,
 )
-from unnoise.solvers.single_step import PSEUDO_RK4
+from unnoise.solvers.single_presets import PSEUDO_RK4
 from unnoise.solvers.weights import EVEN
 
 from .reference import (

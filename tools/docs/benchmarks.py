@@ -180,7 +180,9 @@ def time_to_quality(result: Tree) -> Lines:
         f"The same CPU time on one thread for all, {result['evaluations']} network evaluations a "
         "sample. FD is the Fréchet distance in the features of one fixed classifier, C2ST the "
         "share of held-out and made samples that a classifier tells apart (0.5: none); each "
-        "between its floor, held-out against training data, and noise.",
+        "between its floor, held-out against training data, and noise. A contestant's figure is "
+        "the mean over three sets of samples, from start noise that all share: one set's FD "
+        "differs from another's by a tenth.",
     ]
     for name, found in result["data"].items():
         lines += ["", f"**{name}**", "", *table(found["table"])]
@@ -197,7 +199,8 @@ def recipe_search(result: Tree) -> Lines:
     lines += [
         "The shipped recipe with one thing changed, trained for the same CPU time on one thread: "
         + ", ".join(f"{name} {seconds:g} s" for name, seconds in result["seconds"].items())
-        + ". Fréchet distance over its floor, C2ST and accuracy in 50 evaluations, unguided; "
+        + ". Fréchet distance over its floor, C2ST and accuracy in 50 evaluations, unguided, each "
+        "the mean over three sets of samples; "
         '"own" is the distance as the recipe samples. One seed a row: what differs by less than '
         "the two seeds of the shipped one do is a tie.",
     ]

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import ArtifactError
@@ -32,25 +33,22 @@ def replace(folder: Path, write: Callable[[Path], None]) -> None:
     """
     part = folder / PART
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        with made(folder):
+            try:
+                settle(folder)
+                _remove(part)
+                part.mkdir()
+                write(part)
+                for inner in (*filter(Path.is_dir, part.iterdir()), part):
+                    sync(inner)
+                part.rename(folder / NEXT)
+            except BaseException:
+                _remove(part)
+                raise
     except OSError as error:
-        raise ArtifactError(f"{folder} cannot be made: {error.strerror or error}") from error
-    try:
-        settle(folder)
-        _remove(part)
-        part.mkdir()
-        write(part)
-        for inner in (*filter(Path.is_dir, part.iterdir()), part):
-            sync(inner)
-        part.rename(folder / NEXT)
-    except OSError as error:
-        _remove(part)
         raise ArtifactError(
             f"{folder} cannot be written: {error.strerror or error}; what was there is untouched"
         ) from error
-    except BaseException:
-        _remove(part)
-        raise
     try:
         sync(folder)
         settle(folder)
@@ -59,6 +57,24 @@ def replace(folder: Path, write: Callable[[Path], None]) -> None:
             f"{folder} is written, and its files cannot take their places: "
             f"{error.strerror or error}; it can be read as it is (they lie in {NEXT})"
         ) from error
+
+
+@contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """A folder, made where it is missing; where the block fails, what was made for it goes again,
+    as far as it is empty. Raises ArtifactError where it cannot be made."""
+    missing = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArtifactError(f"{folder} cannot be made: {error.strerror or error}") from error
+        yield
+    except BaseException:
+        for place in missing:
+            with suppress(OSError):
+                place.rmdir()
+        raise
 
 
 def settle(folder: Path) -> None:

@@ -8,7 +8,7 @@ work between blocks gets every bit of it again.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,9 +18,9 @@ from ..fields import Condition, Field
 from ..randomness import Streams
 from ..solvers import sample as walk
 from ..solvers.solver import OnStep
+from .kept_copy import KeptCopy
 from .labels import Labels
 from .plan import Plan
-from .precision import for_sampling
 
 if TYPE_CHECKING:
     from .model import Model
@@ -53,6 +53,7 @@ class Stream:
     first: int
     n: int
     batch: int
+    _walked: KeptCopy = field(default_factory=KeptCopy, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         Streams(self.seed, (self.first, self.first + self.n - 1))  # both ends can be drawn
@@ -77,15 +78,15 @@ class Stream:
         """The samples of one block."""
         model, rows = self.model, self.rows(block)
         device = next(model.denoiser.parameters()).device
-        denoiser, precision = for_sampling(model.denoiser, model.precision, device)
-        field: Field = denoiser
+        denoiser, precision = self._walked(model.denoiser, model.precision, device)
+        walked: Field = denoiser
         labels = None if self.labels is None else self.labels.of(rows)
         if labels is not None:
             chosen = Condition.of({"class": labels.to(device)}, len(rows))
-            field = self.plan.guide(denoiser).given(chosen)
+            walked = self.plan.guide(denoiser).given(chosen)
         with torch.no_grad(), precision:
             made = walk(
-                field,
+                walked,
                 Streams(self.seed, rows, "sample"),
                 model.spec.shape,
                 self.plan.solver,

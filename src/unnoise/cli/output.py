@@ -74,14 +74,16 @@ def check_folder(folder: Path) -> None:
         raise InvalidArgument(f"{at} cannot be written to; give another place")
 
 
-def write_grid(model: Model, made: Samples, out: Path) -> None:
-    """Write samples as one picture, a row a class."""
+def write_grid(model: Model, made: Samples, out: Path) -> str:
+    """Write samples as one picture, a row a class; says where, and whether a file was replaced."""
     from ..data import sample_grid
 
     buffer = io.BytesIO()
     pixels = model.spec.pixels(made.x)
     sample_grid(pixels, made.labels, model.spec.class_names).save(buffer, "PNG")
+    said = f"replaced {out}" if os.path.lexists(out) else str(out)
     write_bytes(out, buffer.getvalue())
+    return said
 
 
 class Meter:

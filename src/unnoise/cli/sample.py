@@ -53,7 +53,8 @@ def sample(
     out: Annotated[
         Path,
         typer.Option(
-            help="samples.png (a grid), or, for any number, samples.npy or a folder for PNG files."
+            help="samples.png (a grid, replaced if there), or, for any number, samples.npy or a "
+            "folder for PNG files."
         ),
     ] = Path("samples.png"),
 ) -> None:
@@ -78,8 +79,7 @@ def sample(
                     f"a grid of samples is drawn at once, by one process, and {what} was asked "
                     "for; give --out samples.npy or a folder, or leave it out"
                 )
-        passes, count = _grid(model, device, class_ or [], out, options)
-        typer.echo(f"{count} samples, {passes} network passes each: {out}")
+        typer.echo(_grid(model, device, class_ or [], out, options))
     else:
         from ..pipelines.sample_many import sample_many
 
@@ -103,10 +103,8 @@ def sample(
         typer.echo(f"note: {solver}: {note}", err=True)
 
 
-def _grid(
-    folder: Path, device: str, classes: list[str], out: Path, options: dict[str, Any]
-) -> tuple[int, int]:
-    """(passes, how many) of samples drawn at once into one picture."""
+def _grid(folder: Path, device: str, classes: list[str], out: Path, options: dict[str, Any]) -> str:
+    """What was done: samples drawn at once into one picture."""
     from ..artifacts import load
     from ..pipelines.sample_state import Asked
     from .output import check_output, write_grid
@@ -116,5 +114,5 @@ def _grid(
     check_output(model, out)
     model.check_affordable(asked.n)
     made = asked.stream(model).whole()
-    write_grid(model, made, out)
-    return made.passes, asked.n
+    there = write_grid(model, made, out)
+    return f"{asked.n} samples, {made.passes} network passes each: {there}"

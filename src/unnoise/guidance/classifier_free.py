@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from operator import is_
 
 import torch
 from torch import Tensor
@@ -11,7 +10,6 @@ from torch import Tensor
 from ..errors import InvalidArgument
 from ..fields import Condition, Field, Prediction, mix
 from ..fields.field import Conditions
-from ..fields.plain import still
 
 
 class ClassifierFree(Field):
@@ -34,7 +32,6 @@ class ClassifierFree(Field):
             raise InvalidArgument(f"guidance rescale is {rescale!r}; give a number from 0 to 1")
         self.field, self.path = field, field.path
         self.scale, self.interval, self.rescale = float(scale), interval, float(rescale)
-        self._last: tuple[Condition, list[Tensor], list[int], Condition] | None = None
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Prediction:
         if condition is None:
@@ -53,7 +50,8 @@ class ClassifierFree(Field):
         if self.scale == 0 and not self.rescale and inside is True:
             return self.field(x_t, t, condition.null())
         times = t if t.ndim == 0 else torch.cat([t, t])
-        both = self.field(torch.cat([x_t, x_t]), times, self._doubled(condition))
+        twice = Condition.cat([condition, condition.null()])
+        both = self.field(torch.cat([x_t, x_t]), times, twice)
         fractions = (None, None) if both.fraction is None else both.fraction.chunk(2)
         given, null = (
             Prediction(x_t, t, self.path, both.lens, value, both.passes, fraction)
@@ -69,21 +67,6 @@ class ClassifierFree(Field):
             )
         return guided
 
-    def _doubled(self, condition: Condition) -> Condition:
-        """The condition and its null one after the other; that of the last call is kept."""
-        leaves = [condition.keep, *condition.leaves()]
-        if torch.compiler.is_compiling() or not all(map(_kept, leaves)):
-            return Condition.cat([condition, condition.null()])
-        now = [leaf._version for leaf in leaves]
-        if self._last is not None:
-            kept, known, stamps, doubled = self._last
-            if kept is condition and now == stamps and all(map(is_, leaves, known)):
-                return doubled
-        with torch.inference_mode(False):  # kept for any later call
-            doubled = Condition.cat([condition, condition.null()])
-        self._last = (condition, leaves, now, doubled)
-        return doubled
-
     def _inside(self, t: Tensor) -> bool | Tensor:
         """Whether t is in the interval (both ends in it): a bool, or a mask where t has a batch."""
         if self.interval is None:
@@ -96,11 +79,6 @@ class ClassifierFree(Field):
         shape = (-1, *(1,) * (x0.ndim - 1))
         ratio = (wanted.flatten(1).std(1) / x0.flatten(1).std(1)).reshape(shape)
         return guided.with_value("x0", x0 * (self.rescale * ratio + 1 - self.rescale))
-
-
-def _kept(leaf: Tensor) -> bool:
-    """Whether what is made of a condition's tensor serves until it changes."""
-    return not leaf.is_inference() and still(leaf)
 
 
 def classifier_free(

@@ -87,7 +87,7 @@ def _help(
     device: str,
     threads: int,
 ) -> None:
-    from .sample_many import prepare, work
+    from .sample_many import output_for, work
     from .sample_state import underway
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that started this says when to stop
@@ -95,7 +95,7 @@ def _help(
     try:
         if device == "auto" and torch.cuda.is_available():
             device = f"cuda:{rank % torch.cuda.device_count()}"
-        output, drawn = prepare(folder, out, asked, device)
+        output, drawn = output_for(folder, out, asked, device)
         if underway(output, drawn):
             work(output, rank, count, alive=lambda: os.getppid() == parent)
     except (UnnoiseError, OSError) as error:

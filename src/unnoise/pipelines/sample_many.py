@@ -105,7 +105,7 @@ def sample_many(
     asked = Asked.again(out, given) if resume else Asked.of(given)
     if launched_count > 1 and device == "auto" and torch.cuda.is_available():
         device = f"cuda:{local % torch.cuda.device_count()}"
-    output, drawn = prepare(folder, out, asked, device)
+    output, drawn = output_for(folder, out, asked, device)
     threads = torch.get_num_threads()
     tree = begin(output, drawn, asked, max(1, threads // min(threads, len(output.stream))))
     if tree["finished"]:
@@ -146,7 +146,7 @@ def sample_many(
     return Drawn(out, output.stream.n, passes, count, False, done is not None, notes)
 
 
-def prepare(folder: Path, out: Path, asked: Asked, device: str) -> tuple[Output, dict[str, Any]]:
+def output_for(folder: Path, out: Path, asked: Asked, device: str) -> tuple[Output, dict[str, Any]]:
     """The output of a call and what its bytes depend on; nothing is written yet."""
     model = Model.load(folder, asked.precision, device)
     stream = asked.stream(model)

@@ -15,7 +15,7 @@ import torch
 from ..artifacts import InTurn, Model, Stream
 from ..artifacts.files import read_json, write_json
 from ..artifacts.formats import digest
-from ..artifacts.layout import sync
+from ..artifacts.layout import made, sync
 from ..errors import ArtifactError, InvalidArgument, need_count, shorten, unknown
 from ..recipes import resolved
 from .sample_blocks import Blocks
@@ -155,10 +155,9 @@ def begin(output: Output, drawn: Mapping[str, Any], asked: Asked, threads: int) 
         return tree
     if not (output.work / CARD).is_file():
         _need_free(output)
-    with writing(output.out):
-        output.work.mkdir(parents=True, exist_ok=True)
     try:
-        return _begin(output, drawn, asked, threads)
+        with writing(output.out), made(output.work):
+            return _begin(output, drawn, asked, threads)
     except Gone:  # another process has just finished it
         return begin(output, drawn, asked, threads)
 

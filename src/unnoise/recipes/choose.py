@@ -102,17 +102,29 @@ def fits_time(recipe: Recipe, opened: bool, overrides: Sequence[str] = ()) -> bo
 
 
 def _unet(shape: tuple[int, ...]) -> dict[str, Any]:
-    """A U-Net for (channels, *size): cells become channels before its first level, which has at
-    most SIDES positions a side, or thrice as many where cells would be larger than 4.
+    """A U-Net for (channels, *size): cells become channels before its first level, which has as
+    many positions as one of at most SIDES a side, or thrice as many where cells would be larger
+    than 4. A short side keeps a quarter of SIDES, or is not cut at all, and 2 positions at the
+    lowest level where it has 4 or more.
 
     Few positions of many channels are what arithmetic is fast at, and what learned more in the same
     time on MNIST (benchmarks/recipe_search.py --data mnist5k).
     """
-    longest, side = max(shape[1:]), SIDES[len(shape) - 1]
-    cells = [2 ** max(0, math.ceil(math.log2(longest / most))) for most in (side, 3 * side)]
-    patch = min(cells[0], max(4, cells[1]), 1024)  # the recipe's limit
-    levels = max(1, min(4, math.floor(math.log2(max(longest / patch, 2))) - 1))
-    return {"kind": "unet", "widths": [64, 128, 192, 256][:levels], "blocks": 1, "patch": patch}
+    size = shape[1:]
+    side = SIDES[len(size)]
+    middle = math.log2(math.prod(size)) / len(size)  # of a square of as many positions
+    cells = [2 ** max(0, _ceil(middle - math.log2(most))) for most in (side, 3 * side)]
+    whole = 2 ** max(0, math.floor(math.log2(4 * min(size) / side)))
+    patch = min(cells[0], max(4, cells[1]), whole, 1024)  # the recipe's limit
+    halved = [math.log2(-(-n // patch)) for n in size if n >= 4]
+    levels = min([4, math.log2(max(size) / patch) - 1, *halved])
+    widths = [64, 128, 192, 256][: max(1, math.floor(levels))]
+    return {"kind": "unet", "widths": widths, "blocks": 1, "patch": patch}
+
+
+def _ceil(value: float) -> int:
+    """Of a logarithm, whose last digits are rounding."""
+    return math.ceil(round(value, 9))
 
 
 def _name(source: str, path: Path, of_data: str) -> str:

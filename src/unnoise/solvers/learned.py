@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..errors import Unsupported
 from ..fields.field import Field
-from .multistep import Multistep, compile_plan
+from .multistep import Multistep
+from .multistep_plan import compile_plan
 from .solver import Noise, OnStep, Solution, Solver, Times
 from .terms import combine, in_lens
 

@@ -10,7 +10,7 @@ from .learned import LearnedAncestral
 from .multistep import Multistep
 from .registry import PRESETS, get, preset
 from .runge_kutta import RungeKutta
-from .single_step import PSEUDO_HEUN, PSEUDO_RK4
+from .single_presets import PSEUDO_HEUN, PSEUDO_RK4
 from .solver import Solver
 
 __all__ = ["PRESETS", "get"]
