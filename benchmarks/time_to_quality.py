@@ -6,9 +6,9 @@ Every run trains one U-Net from scratch on one thread for a fixed CPU time, draw
 data included, evaluation not; runs are processes of their own, --jobs at a time, and since CPU time
 counts, neighbours cost all of them alike. Digits: scikit-learn's 1,797 in halves, about 0.7 M
 parameters, 120 s. MNIST-5k: 4,000 to learn from, 500 held out, 300 s. 50 network evaluations a
-sample from the same start noise, classes as in the held-out part. Fréchet distance and C2ST in the
-features of one classifier of the training part, and the sliced W2 of the values, each beside its
-value for training values (floor) and for noise.
+sample, classes as in the held-out part. Fréchet distance and C2ST in the features of one classifier
+of the training part, and the sliced W2 of the values, each beside its value for training values
+(floor) and for noise, and the mean over three sets of samples from start noise that all share.
 
 A peer is tuned by short runs, of which the best stands; they are repeated where none is kept.
 Finished runs are kept in runs/time_to_quality, and in the committed result, by a hash of their

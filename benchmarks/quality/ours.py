@@ -45,9 +45,9 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     return resolved(recipe)
 
 
-def run(task: Task, recipe: Recipe) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(what it took, raw samples by what drew them): 50 evaluations without guidance, and the
-    recipe's own sampling."""
+def run(task: Task, recipe: Recipe, draws: int) -> tuple[dict[str, Any], dict[str, list[Tensor]]]:
+    """(what it took, sets of raw samples by what drew them): 50 evaluations without guidance, and
+    the recipe's own sampling."""
     spec = task.train.spec
     denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec, recipe.train.seed)
     model = Model(denoiser, recipe, spec)
@@ -65,9 +65,11 @@ def run(task: Task, recipe: Recipe) -> tuple[dict[str, Any], dict[str, Tensor]]:
     denoiser.eval().requires_grad_(False)
     asked = {"condition": {"class": task.labels.tolist()}} if model.classes else {}
     asked["n"] = len(task.labels)
-    same = model.sample(**asked, steps=EVALUATIONS, guidance=1.0, seed=1)
-    assert same.passes == EVALUATIONS, f"{same.passes} evaluations"
-    own = model.sample(**asked, seed=1)
+    same, own = [], []
+    for seed in range(1, draws + 1):
+        same.append(model.sample(**asked, steps=EVALUATIONS, guidance=1.0, seed=seed))
+        own.append(model.sample(**asked, seed=seed))
+    assert same[0].passes == EVALUATIONS, f"{same[0].passes} evaluations"
     about = {
         "parameters": sum(p.numel() for p in denoiser.network.parameters()),
         "updates": training.step,
@@ -75,6 +77,6 @@ def run(task: Task, recipe: Recipe) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "cpu_seconds": took,
         "precision": training.precision.name,
         "conditional": bool(model.classes),
-        "passes": {"equal": same.passes, "own": own.passes},
+        "passes": {"equal": same[0].passes, "own": own[0].passes},
     }
-    return about, {"equal": same.values, "own": own.values}
+    return about, {"equal": [s.values for s in same], "own": [s.values for s in own]}

@@ -14,7 +14,7 @@ from .contestants import DOCUMENTED, TRIES, TRY, Contestant, tuned
 from .runs import Kept, Run, run_of_ours, run_of_peer
 from .task import Task
 
-MOST = 703_000  # parameters of the largest peer on digits; ours is brought below this
+MOST = 704_000  # parameters of the largest peers on digits, to 0.2 %; ours is brought below this
 SEEDS = (0, 1, 2)
 MAIN, HALF, LONG, ON_MNIST = 120.0, 60.0, 240.0, 300.0
 OURS, SHIPPED = "unnoise, same size", "unnoise, as shipped"

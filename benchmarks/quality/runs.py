@@ -19,7 +19,7 @@ from unnoise import load_recipe
 from . import ours
 from .contestants import KINDS, Contestant
 from .learning import train
-from .task import EVALUATIONS, Task
+from .task import DRAWS, EVALUATIONS, Task
 
 FORMAT = 1
 SHOWN = 2  # samples of each class that are kept for the picture
@@ -36,8 +36,14 @@ class Run:
     settings: dict[str, Any]
 
     @property
+    def draws(self) -> int:
+        """Sets of samples: one of few samples for a try, else DRAWS."""
+        return 1 if self.settings.get("samples") else DRAWS
+
+    @property
     def key(self) -> str:
-        said = json.dumps({**asdict(self), "format": FORMAT, "evaluations": EVALUATIONS})
+        decides = {**asdict(self), "format": FORMAT, "evaluations": EVALUATIONS}
+        said = json.dumps(decides | ({"draws": self.draws} if self.draws > 1 else {}))
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
@@ -81,14 +87,14 @@ def execute(run: Run, task: Task, cache: Path, library: str) -> None:
     torch.manual_seed(run.seed)
     wall, who = time.perf_counter(), None
     if run.settings["peer"] == "unnoise":
-        about, made = ours.run(task, load_recipe(run.settings["recipe"]))
+        about, made = ours.run(task, load_recipe(run.settings["recipe"]), run.draws)
     else:
         who = Contestant.from_plain(run.settings)
         about, made = _peer(run, who, task)
     sampled = time.perf_counter()
     wanted = task.labels[: who.samples if who else None]
     labels = wanted if about["conditional"] else None
-    figures = {name: task.figures(values, labels) for name, values in made.items()}
+    figures = {name: task.mean_figures(draws, labels) for name, draws in made.items()}
     first = min(figures, key=lambda n: figures[n]["fd"]) if who and who.best else next(iter(made))
     result = {
         "key": run.key,
@@ -100,26 +106,28 @@ def execute(run: Run, task: Task, cache: Path, library: str) -> None:
         "wall_seconds": [round(sampled - wall, 1), round(time.perf_counter() - wall, 1)],
         "library": library,
     }
-    _keep(cache / f"{run.key}.npy", _shown(made[first], wanted))
+    _keep(cache / f"{run.key}.npy", _shown(made[first][0], wanted))
     part = cache / f".{run.key}.{os.getpid()}"
     part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     part.replace(cache / f"{run.key}.json")
 
 
-def _peer(run: Run, who: Contestant, task: Task) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _peer(run: Run, who: Contestant, task: Task) -> tuple[dict[str, Any], dict[str, list[Tensor]]]:
     classes = task.train.spec.classes
     peer = KINDS[who.peer](task.shape, classes, **who.settings.options)
     x, labels = task.scaled()
     about: dict[str, Any] = dict(train(peer, x, labels, who.settings, run.seconds))
     about["parameters"] = sum(p.numel() for p in peer.module.parameters())
     about["conditional"] = peer.conditional
-    noise, wanted = task.noise()[: who.samples], task.labels[: who.samples]
+    wanted = task.labels[: who.samples]
     begun, made = time.process_time(), {}
     for sampler in who.samplers:
-        pieces = []
-        for part, asked in zip(noise.split(300), wanted.split(300), strict=True):
-            pieces.append(peer.sample(part, asked, sampler))
-        made[sampler] = task.raw(torch.cat(pieces))
+        made[sampler] = []
+        for draw in range(run.draws):
+            noise = task.noise(draw + 1)[: who.samples]
+            parts = zip(noise.split(300), wanted.split(300), strict=True)
+            found = [peer.sample(part, asked, sampler) for part, asked in parts]
+            made[sampler].append(task.raw(torch.cat(found)))
     about["sampling_cpu_seconds"] = round(time.process_time() - begun, 1)
     return about, made
 

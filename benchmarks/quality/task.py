@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import mean
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +30,7 @@ from unnoise.recipes import open_parts
 HALVES = ["data.split.train=898", "data.split.validation=899", "data.split.test=0"]
 SPLITS = {"digits": HALVES, "mnist5k": []}  # overrides of the shipped recipes
 EVALUATIONS = 50
+DRAWS = 3  # sets of samples a run is judged by: one set's Fréchet distance varies by a tenth
 
 
 @dataclass
@@ -101,6 +105,12 @@ class Task:
         if labels is not None:
             row["accuracy"] = float((self.classifier.predict(values) == strata).mean())
         return row
+
+    def mean_figures(self, draws: Sequence[Tensor], labels: Tensor | None) -> dict[str, Any]:
+        """The mean of each figure over sets of samples, and `fds`, every set's Fréchet distance."""
+        each = [self.figures(values, labels) for values in draws]
+        row = {name: mean(one[name] for one in each) for name in each[0]}
+        return {**row, "fds": [one["fd"] for one in each]}
 
     def nearer_training(self, values: Tensor) -> float:
         """The share of samples nearer to a training value than to a held-out one, of as many each:

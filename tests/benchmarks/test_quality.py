@@ -15,7 +15,7 @@ from benchmarks.quality import learning, plan, report
 from benchmarks.quality.contestants import DOCUMENTED, KINDS, TRIES, Contestant, tuned
 from benchmarks.quality.learning import Settings, batches, train
 from benchmarks.quality.runs import Kept, run_of_peer
-from benchmarks.quality.task import EVALUATIONS
+from benchmarks.quality.task import EVALUATIONS, Task
 
 SHAPE, CLASSES, POINT = (1, 8, 8), 10, 0.4
 SMALL = {
@@ -294,3 +294,15 @@ def test_the_picture_shows_the_samples_it_is_given(tmp_path) -> None:
         tile = row[:, which * 18 : which * 18 + 16]
         assert (tile[:4, 12:] == 255).all()
         assert not tile[4:].any()
+
+
+def test_a_figure_is_the_mean_over_sets_of_samples_and_a_try_has_one_set() -> None:
+    values = {0: 1.0, 1: 3.0, 2: 8.0}
+    task = object.__new__(Task)
+    task.figures = lambda draw, labels: {"fd": values[int(draw)], "c2st": 0.5 + int(draw) / 10}
+    row = task.mean_figures([torch.tensor(k) for k in range(3)], None)
+    assert row["fd"] == pytest.approx(4)
+    assert row["c2st"] == pytest.approx(0.6)
+    assert row["fds"] == [1.0, 3.0, 8.0]
+    short = run_of_peer("a", TRIES["azula"][0], "digits", 30.0, 0)
+    assert short.draws == 1 < run_of_peer("a", tuned("azula", 0), "digits", 30.0, 0).draws

@@ -67,10 +67,13 @@ def test_ours_pays_by_cpu_time_and_is_sampled_as_often_as_the_peers(
         return now[0]
 
     monkeypatch.setattr(ours, "spent", look)  # a second of CPU an update, whatever the wall says
-    about, made = ours.run(few, recipe)
+    about, made = ours.run(few, recipe, 2)
     assert about["updates"] == 5
     assert about["cpu_seconds"] == 5.0
     assert about["passes"]["equal"] == EVALUATIONS
-    assert {name: len(values) for name, values in made.items()} == {"equal": 20, "own": 20}
-    again = ours.run(few, recipe)[1]
-    assert torch.equal(made["equal"], again["equal"])
+    assert {name: [len(v) for v in sets] for name, sets in made.items()} == {
+        "equal": [20, 20], "own": [20, 20],
+    }  # fmt: skip
+    assert not torch.equal(made["equal"][0], made["equal"][1])  # from other start noise
+    again = ours.run(few, recipe, 1)[1]
+    assert torch.equal(made["equal"][0], again["equal"][0])
