@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .PHONY: help demo test lint format bench claims campaigns docs clean
 
 help:
-	@echo "make demo   train on real digits, sample, measure (about seven minutes on two cores, installing included)"
+	@echo "make demo   train on real digits, sample, measure (about six minutes on two cores, installing included)"
 	@echo "make test   run all tests"
 	@echo "make lint   format, lint, types and the order of the rooms"
 	@echo "make format rewrite the sources in the house style"
