@@ -5,6 +5,7 @@ python tools/docs/benchmarks.py     docs/benchmarks.md
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -259,7 +260,8 @@ SECTIONS: dict[str, Callable[[Tree], Lines]] = {
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the page; any argument is refused before."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     PAGE.write_text(page(), "utf-8")
 
 

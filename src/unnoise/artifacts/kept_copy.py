@@ -24,12 +24,13 @@ class _Made(NamedTuple):
 
 
 class KeptCopy:
-    """`for_sampling`, with the copy of the network kept while it is what would be made again.
+    """`for_sampling`, with the copy of the network kept while its modules and weights are the same.
 
     The weights are kept beside it and compared value by value, since they can be changed where no
     version counter shows it (`p.data.copy_(…)`). That takes a fifth of a copy's time, and as much
     memory as the weights. On other devices than the CPU, where to compare is to wait, every call
-    makes its own.
+    makes its own. Modules and buffers are known by identity: a buffer written in place, or a plain
+    attribute of a module that was set anew, is not noticed.
     """
 
     def __init__(self) -> None:
