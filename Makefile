@@ -57,7 +57,7 @@ bench: $(READY)
 	echo "all benchmarks: $$(( $$(date +%s) - begun )) s"
 
 claims: $(READY)
-	$(BIN)/unnoise claims
+	$(BIN)/python -m claims
 
 campaigns: $(READY)
 	$(BIN)/python tools/campaigns/kill.py

@@ -27,7 +27,7 @@ _NAMES = {
     "train": "training",
 }
 _ROOMS = (
-    "artifacts", "claims", "data", "divergences", "errors", "evaluation", "fields", "guidance",
+    "artifacts", "data", "divergences", "errors", "evaluation", "fields", "guidance",
     "networks", "objectives", "paths", "pipelines", "randomness", "recipes", "solvers", "support",
     "training",
 )  # fmt: skip

@@ -90,7 +90,7 @@ CALLS = {
     "pd.read_pickle", "np.fromfile",
 }  # fmt: skip
 # names that are written in the sources, and no others
-IMPORTS_BY_NAME = {"__init__.py", "claims/registry.py"}
+IMPORTS_BY_NAME = {"__init__.py"}
 
 PINNED = "evaluation/efficientnet_weights.py"  # reads one file, whose hash is in the sources
 

@@ -7,7 +7,7 @@ from types import FunctionType
 
 import pytest
 
-from unnoise.claims import (
+from claims import (
     CHAPTERS,
     Claim,
     Finding,
@@ -19,9 +19,9 @@ from unnoise.claims import (
     runner,
     write,
 )
-from unnoise.claims import registry as registry_module
-from unnoise.claims.registry import fingerprint
-from unnoise.claims.report import show
+from claims import registry as registry_module
+from claims.registry import fingerprint
+from claims.report import show
 from unnoise.errors import InvalidArgument
 
 runs: list[str] = []

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from unnoise.claims import known
-from unnoise.claims.worlds import Disturbed, field_error, pair, ring, spectrum
+from claims import known
+from claims.worlds import Disturbed, field_error, pair, ring, spectrum
 from unnoise.fields import Mixture
 from unnoise.paths import VPLinear, grids
 from unnoise.randomness import Streams

@@ -22,7 +22,6 @@ RULES: tuple[tuple[str, str, str], ...] = (
     ("sample", r"(--n|-n) \d+", r"\1 2"),
     ("evaluate", r"(--n|-n) \d+", r"\1 20"),
     ("likelihood", r"(--n|-n) \d+", r"\1 2"),
-    ("claims", r"^$", "--list"),
 )
 # verb → words that are added where the page does not say them
 ADDED: dict[str, tuple[tuple[str, str], ...]] = {

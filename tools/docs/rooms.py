@@ -10,7 +10,7 @@ ROOMS = (
     "unnoise", "errors", "randomness", "divergences", "paths", "fields", "guidance", "solvers",
     "solvers.names", "likelihood", "networks", "objectives", "transport", "support", "data",
     "recipes", "artifacts", "training", "evaluation", "pipelines", "pipelines.doctor",
-    "interop.diffusers", "claims",
+    "interop.diffusers",
 )  # fmt: skip
 
 

@@ -12,7 +12,6 @@ import typer.core
 from ..errors import UnnoiseError
 from . import (
     average,
-    claims,
     compare,
     data,
     demo,
@@ -59,7 +58,6 @@ app.command("average")(average.average)
 app.command("recipes")(recipes.recipes)
 app.command("solvers")(solvers.solvers)
 app.command("support")(support.support)
-app.command("claims")(claims.claims)
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 

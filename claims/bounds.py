@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from ..likelihood import decode, encode
-from ..pipelines import measure_likelihood
+from unnoise.likelihood import decode, encode
+from unnoise.pipelines import measure_likelihood
+
 from .claim import FAILS, HOLDS, Finding, Interval
 from .models import TRAINED, folder, judge, model, quality
 from .registry import claim

@@ -6,11 +6,12 @@ import math
 
 import torch
 
-from ..fields import Gaussian
-from ..paths import VPLinear, grids
-from ..randomness import Streams
-from ..solvers import get
-from ..solvers.moments import moments
+from unnoise.fields import Gaussian
+from unnoise.paths import VPLinear, grids
+from unnoise.randomness import Streams
+from unnoise.solvers import get
+from unnoise.solvers.moments import moments
+
 from .claim import FAILS, HOLDS, WHEN, Finding, Value
 from .registry import claim
 from .worlds import F64, Disturbed, ring, share

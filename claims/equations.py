@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from ..fields import Field, Gaussian, dynamics
-from ..paths import EDM, VE, Chain, Cosine, Flow, GaussianPath, SubVP, Trigonometric, VPLinear
-from ..randomness import Streams
+from unnoise.fields import Field, Gaussian, dynamics
+from unnoise.paths import EDM, VE, Chain, Cosine, Flow, GaussianPath, SubVP, Trigonometric, VPLinear
+from unnoise.randomness import Streams
+
 from .claim import Finding
 from .registry import claim
 from .worlds import F64, exactly, ring

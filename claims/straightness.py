@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from ..fields import Gaussian
-from ..paths import Cosine, Flow, GaussianPath, VPLinear, grids
-from ..randomness import Streams
-from ..solvers import get
+from unnoise.fields import Gaussian
+from unnoise.paths import Cosine, Flow, GaussianPath, VPLinear, grids
+from unnoise.randomness import Streams
+from unnoise.solvers import get
+
 from .claim import FAILS, HOLDS, WHEN, Finding, Value
 from .registry import claim
 from .worlds import F64, field_error, mean, ring, spectrum, spectrum_error
@@ -22,7 +23,7 @@ LAST = 1e-3  # VP's velocity is infinite at t = 0, and grows like 1/√t
     "Flow matching's trajectories are straighter than diffusion's.",
 )
 def flows_are_straighter() -> Finding:
-    from ..transport import straightness
+    from unnoise.transport import straightness
 
     found: dict[str, Value] = {}
     bent = {}
@@ -96,7 +97,7 @@ def flows_need_fewer_steps() -> Finding:
     "The trajectories of rectified flow are straight lines.",
 )
 def rectified_is_straight() -> Finding:
-    from ..transport import straightness
+    from unnoise.transport import straightness
 
     path, found, bent = Flow(), {}, {}
     laws = {

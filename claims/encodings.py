@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..paths import Chain, Flow, VPLinear
-from ..randomness import Streams
+from unnoise.paths import Chain, Flow, VPLinear
+from unnoise.randomness import Streams
+
 from .claim import FAILS, HOLDS, Finding, Value
 from .registry import claim
 from .worlds import mean, ring
@@ -15,7 +16,7 @@ from .worlds import mean, ring
     "The probability-flow ODE gives the exact likelihood.",
 )
 def flow_likelihood_is_exact() -> Finding:
-    from ..likelihood import log_likelihood
+    from unnoise.likelihood import log_likelihood
 
     found: dict[str, Value] = {}
     worst = 0.0
@@ -45,7 +46,7 @@ def flow_likelihood_is_exact() -> Finding:
     "The variational bound is below the log-likelihood, and more steps bring it nearer.",
 )
 def bound_is_below() -> Finding:
-    from ..likelihood import variational_bound
+    from unnoise.likelihood import variational_bound
 
     found: dict[str, Value] = {}
     gaps = {}
@@ -75,7 +76,7 @@ def bound_is_below() -> Finding:
     "Encoding data into noise along the ODE and decoding returns them.",
 )
 def encoding_round_trip() -> Finding:
-    from ..likelihood import decode, encode
+    from unnoise.likelihood import decode, encode
 
     field = ring(VPLinear())
     x = field.sample(Streams(0, range(200)))

@@ -9,8 +9,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from ..artifacts.files import read_json, write_json
-from ..errors import ArtifactError, UnnoiseError
+from unnoise.artifacts.files import read_json, write_json
+from unnoise.errors import ArtifactError, UnnoiseError
+
 from .claim import Claim, Finding, Interval, Result
 from .registry import fingerprint, library
 
@@ -61,7 +62,7 @@ def _measure(claim: Claim) -> Result:
 
 def key_of(claim: Claim) -> str:
     """What a cached result must match: the claim's code, its words, and the versions."""
-    from .. import __version__
+    from unnoise import __version__
 
     return f"{fingerprint(claim.measure)} unnoise {__version__}"
 

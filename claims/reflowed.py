@@ -6,15 +6,16 @@ from functools import lru_cache
 
 import torch
 
-from ..fields import Condition, Denoiser
-from ..objectives import Denoising, weight
-from ..paths import Coupled, grids
-from ..randomness import Streams
-from ..recipes import build_network
-from ..solvers import get
-from ..training.ema import Ema
-from ..training.optimizers import build_optimizers
-from ..transport import reflow, straightness, translate
+from unnoise.fields import Condition, Denoiser
+from unnoise.objectives import Denoising, weight
+from unnoise.paths import Coupled, grids
+from unnoise.randomness import Streams
+from unnoise.recipes import build_network
+from unnoise.solvers import get
+from unnoise.training.ema import Ema
+from unnoise.training.optimizers import build_optimizers
+from unnoise.transport import reflow, straightness, translate
+
 from .claim import FAILS, HOLDS, Finding, Interval, Value
 from .models import PART, TRAINED, judge, mean_of, model
 from .registry import claim

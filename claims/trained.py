@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..randomness import Streams
+from unnoise.randomness import Streams
+
 from .claim import FAILS, HOLDS, WHEN, Finding
 from .models import PART, TRAINED, judge, mean_of, model, quality
 from .registry import claim

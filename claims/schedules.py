@@ -7,9 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from ..divergences import Normal, divergence, integrate
-from ..paths import Chain, VPLinear
-from ..randomness import Streams
+from unnoise.divergences import Normal, divergence, integrate
+from unnoise.paths import Chain, VPLinear
+from unnoise.randomness import Streams
+
 from .claim import FAILS, HOLDS, WHEN, Finding, Value
 from .registry import claim
 from .worlds import F64, exactly, pair

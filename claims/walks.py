@@ -6,11 +6,12 @@ import math
 
 import torch
 
-from ..paths import VE, grids
-from ..randomness import Streams
-from ..solvers import get
-from ..solvers.langevin import langevin, score_at
-from ..solvers.moments import Impulses
+from unnoise.paths import VE, grids
+from unnoise.randomness import Streams
+from unnoise.solvers import get
+from unnoise.solvers.langevin import langevin, score_at
+from unnoise.solvers.moments import Impulses
+
 from .claim import FAILS, HOLDS, WHEN, Finding, Value
 from .registry import claim
 from .worlds import F64, Blobs, share

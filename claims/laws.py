@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..divergences import (
+from unnoise.divergences import (
     Normal,
     divergence,
     fit_normal,
@@ -15,6 +15,7 @@ from ..divergences import (
     integrated,
     wasserstein_gaussian,
 )
+
 from .claim import FAILS, HOLDS, Finding, Value
 from .registry import claim
 
@@ -131,7 +132,7 @@ def kl_is_no_metric() -> Finding:
     "The Fisher divergence, which score matching minimises, compares gradients of log-densities.",
 )
 def fisher_is_blind_to_far_weights() -> Finding:
-    from ..divergences import fisher
+    from unnoise.divergences import fisher
 
     def weighted(share: float):
         def log_density(x: Tensor) -> Tensor:

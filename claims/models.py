@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import __version__
-from ..artifacts import Model
-from ..errors import unknown
-from ..evaluation import FeatureNet, Part, features_for
-from ..evaluation.frechet import frechet_distance
-from ..evaluation.manifold import manifold
-from ..recipes import load_recipe, open_parts
+from unnoise import __version__
+from unnoise.artifacts import Model
+from unnoise.errors import unknown
+from unnoise.evaluation import FeatureNet, Part, features_for
+from unnoise.evaluation.frechet import frechet_distance
+from unnoise.evaluation.manifold import manifold
+from unnoise.recipes import load_recipe, open_parts
+
 from .claim import Interval
 
 FOLDER = Path("runs/claims/models")
@@ -68,7 +69,7 @@ def folder(name: str) -> Path:
 @lru_cache
 def model(name: str) -> Model:
     """A trained model by name: trained now, unless it is kept."""
-    from ..training import train
+    from unnoise.training import train
 
     place = folder(name)
     if not (place / "model.json").is_file():

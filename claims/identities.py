@@ -8,12 +8,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..divergences import integrate, score_of
-from ..fields import LENSES, Field, Prediction
-from ..fields.field import Conditions
-from ..paths import Chain, Cosine, Flow, GaussianPath, VPLinear
-from ..randomness import Streams
-from ..solvers import get
+from unnoise.divergences import integrate, score_of
+from unnoise.fields import LENSES, Field, Prediction
+from unnoise.fields.field import Conditions
+from unnoise.paths import Chain, Cosine, Flow, GaussianPath, VPLinear
+from unnoise.randomness import Streams
+from unnoise.solvers import get
+
 from .claim import FAILS, HOLDS, WHEN, Finding
 from .registry import claim
 from .worlds import F64, exactly, mean, pair, ring

@@ -9,13 +9,14 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..divergences import score_of
-from ..fields import Condition, Field, Mixture, Prediction
-from ..fields.field import Conditions
-from ..guidance import classifier_free
-from ..paths import GaussianPath, VPLinear, grids
-from ..randomness import Streams
-from ..solvers import get
+from unnoise.divergences import score_of
+from unnoise.fields import Condition, Field, Mixture, Prediction
+from unnoise.fields.field import Conditions
+from unnoise.guidance import classifier_free
+from unnoise.paths import GaussianPath, VPLinear, grids
+from unnoise.randomness import Streams
+from unnoise.solvers import get
+
 from .claim import FAILS, HOLDS, WHEN, Finding, Value
 from .registry import claim
 from .worlds import F64, exactly, mean
@@ -126,7 +127,7 @@ def guidance_trades_diversity() -> Finding:
 )
 def guidance_samples_a_sharpened_law() -> Finding:
     """On the line: data N(0, 1), class N(0, ½); the tilted law of scale s is Gaussian."""
-    from ..fields import Gaussian
+    from unnoise.fields import Gaussian
 
     class Two(Field):
         path = PATH

@@ -9,15 +9,16 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from ..divergences import sliced
-from ..evaluation.intervals import Interval
-from ..fields import Field, Gaussian, Mixture, Prediction
-from ..fields.exact import LOG_2PI
-from ..fields.field import Conditions
-from ..paths import Flow, GaussianPath, as_time, expand
-from ..randomness import Streams
-from ..solvers import Solver, get
-from ..solvers.moments import moments
+from unnoise.divergences import sliced
+from unnoise.evaluation.intervals import Interval
+from unnoise.fields import Field, Gaussian, Mixture, Prediction
+from unnoise.fields.exact import LOG_2PI
+from unnoise.fields.field import Conditions
+from unnoise.paths import Flow, GaussianPath, as_time, expand
+from unnoise.randomness import Streams
+from unnoise.solvers import Solver, get
+from unnoise.solvers.moments import moments
+
 from .claim import FAILS, HOLDS, Finding, Value
 
 F64 = torch.float64

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..artifacts.files import write_bytes, write_json
+from unnoise.artifacts.files import write_bytes, write_json
+
 from .claim import CHAPTERS, FAILS, HOLDS, WHEN, Interval, Result, Value
 from .registry import library
 from .runner import as_tree
@@ -28,7 +29,7 @@ def versions() -> dict[str, str]:
     """What the results depend on."""
     import torch
 
-    from .. import __version__
+    from unnoise import __version__
 
     return {
         "unnoise": __version__,

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ..errors import InvalidArgument, unknown
-from ..evaluation.intervals import Interval
+from unnoise.errors import InvalidArgument, unknown
+from unnoise.evaluation.intervals import Interval
 
 HOLDS, FAILS, WHEN = "holds", "does not hold", "holds when"
 VERDICTS = (HOLDS, FAILS, WHEN)

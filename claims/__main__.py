@@ -1,4 +1,4 @@
-"""`unnoise claims`: re-measure what the literature says."""
+"""`python -m claims` (`make claims`): measure again what introductions to diffusion claim."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from typing import Annotated
 
 import typer
 
+from unnoise.cli.output import check_folder
+from unnoise.errors import InvalidArgument, UnnoiseError
 
-def claims(
+from . import CHAPTERS, chosen, run, write
+from .report import show
+
+
+def main(
     names: Annotated[
         list[str] | None,
         typer.Argument(metavar="[NAME]...", help="Claims or chapters; all of them unless named."),
@@ -27,11 +33,6 @@ def claims(
     ),
 ) -> None:
     """Measure again what introductions to diffusion claim, and say what holds."""
-    from ..claims import CHAPTERS, chosen, run, write
-    from ..claims.report import show
-    from ..errors import InvalidArgument
-    from .output import check_folder
-
     some = chosen(names or [])
     if list_:
         chapter = ""
@@ -59,3 +60,11 @@ def claims(
     if folder is not None:
         write(results, folder)
         typer.echo(f"\nwritten: {folder / 'claims.md'}, {folder / 'claims.json'}")
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except UnnoiseError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(2) from error

@@ -7,10 +7,11 @@ from functools import cache
 
 import torch
 
-from ..evaluation.intervals import Interval
-from ..paths import Chain
-from ..randomness import Streams
-from ..solvers import get, grid_for
+from unnoise.evaluation.intervals import Interval
+from unnoise.paths import Chain
+from unnoise.randomness import Streams
+from unnoise.solvers import get, grid_for
+
 from .claim import FAILS, HOLDS, WHEN, Finding, Value
 from .registry import claim
 from .worlds import F64, below, floor, quality, ring, share, spectrum_error, walk
