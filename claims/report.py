@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unnoise.artifacts.files import write_bytes, write_json
+from unnoise.safe_files.files import write_bytes, write_json
 
 from .claim import CHAPTERS, FAILS, HOLDS, WHEN, Interval, Result, Value
 from .registry import library

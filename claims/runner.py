@@ -9,8 +9,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from unnoise.artifacts.files import read_json, write_json
 from unnoise.errors import ArtifactError, UnnoiseError
+from unnoise.safe_files.files import read_json, write_json
 
 from .claim import Claim, Finding, Interval, Result
 from .registry import fingerprint, library

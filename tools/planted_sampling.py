@@ -4,7 +4,7 @@ MANY, STATE = "pipelines/sample_many.py", "pipelines/sample_state.py"
 FILES, BLOCKS = "pipelines/sample_files.py", "pipelines/sample_blocks.py"
 DRAWN, REFUSED = "tests/pipelines/test_sample_many.py", "tests/pipelines/test_sample_refusals.py"
 COPY, KEPT = "artifacts/kept_copy.py", "tests/artifacts/test_kept_copy.py"
-LAYOUT = "artifacts/layout.py"
+LAYOUT = "safe_files/atomic_folder.py"
 SAMPLE, VERB = "tests/artifacts/test_sample.py", "tests/cli/test_sample.py"
 
 STREAMED = [

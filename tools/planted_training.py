@@ -67,7 +67,7 @@ TRAINING = [
         f"{WORKERS}::test_workers_end_with_the_process_though_nobody_closed_them",
     ),
     (
-        "checkpoints: nothing waits for the disk", "artifacts/files.py",
+        "checkpoints: nothing waits for the disk", "safe_files/files.py",
         "os.fsync(file.fileno())", "pass",
         f"{KILLED}::test_a_save_killed_before_any_of_its_file_operations",
     ),

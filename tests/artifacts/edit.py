@@ -4,8 +4,8 @@ import json
 
 from safetensors.torch import load_file
 
-from unnoise.artifacts.files import write_tensors
 from unnoise.artifacts.formats import digest, sealed
+from unnoise.safe_files.files import write_tensors
 
 JSON, WEIGHTS = "model.json", "model.safetensors"
 

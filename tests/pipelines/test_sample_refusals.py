@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tools" / "campaigns"))
 
 from forked import fork
 
-from tests.artifacts.test_layout import Watch
 from tests.pipelines.test_sample_many import KINDS, OPTIONS, SMALL, files, model, stopped, whole
+from tests.safe_files.test_atomic_folder import Watch
 from tests.training.tiny import model_of, tiny
 from unnoise.errors import ArtifactError, InvalidArgument, UnnoiseError
 from unnoise.pipelines import sample_files, sample_many

@@ -14,10 +14,10 @@ from ..data.dataset import MAX_BYTES
 from ..errors import ArtifactError, UnnoiseError, unknown
 from ..fields import Denoiser
 from ..recipes import Recipe, build_denoiser, build_network, build_solver, load_recipe
-from .files import check_entries, check_finite, read_json, read_tensors
+from ..safe_files import atomic_folder
+from ..safe_files.files import check_entries, check_finite, read_json, read_tensors
+from ..safe_files.header import Entry
 from .formats import MODEL, MODEL_STEPS, digest, migrate
-from .header import Entry
-from .layout import at
 from .origin import Origin
 from .precision import find_device, resolve
 from .tuned import read_tuned
@@ -39,13 +39,13 @@ def read_model(folder: Path, precision: str, device: str) -> Model:
     from .model import CONFIG, WEIGHTS, Model
 
     try:
-        place = at(folder, CONFIG)
+        place = atomic_folder.resolve(folder, CONFIG)
         if not place.exists():
             raise ArtifactError(_nothing_there(folder))
     except OSError as error:  # a name that is too long, a folder without permission
         raise ArtifactError(f"{folder} cannot be read: {error.strerror or error}") from error
     tree = read_tree(place)
-    weights = at(folder, WEIGHTS)
+    weights = atomic_folder.resolve(folder, WEIGHTS)
     try:
         recipe, spec = load_recipe(tree["recipe"]), DataSpec.from_dict(tree["data"])
         build_solver(recipe.sample)

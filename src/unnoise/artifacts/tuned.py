@@ -14,10 +14,10 @@ from ..errors import ArtifactError, InvalidArgument, need_count, unknown
 from ..fields import Condition, Field
 from ..randomness import Streams
 from ..recipes import SampleConfig
+from ..safe_files.atomic_folder import recover, resolve
+from ..safe_files.files import read_json, write_json
 from ..solvers import Calibration, Tuned, tune
-from .files import read_json, write_json
 from .formats import migrate
-from .layout import at, settle
 
 if TYPE_CHECKING:
     from ..solvers.calibration import Progress
@@ -103,7 +103,7 @@ def write_tuned(folder: Path, tuned: TunedFile, digest: str) -> Path:
 
     place = folder / FOLDER
     try:
-        settle(folder)
+        recover(folder)
         place.mkdir(exist_ok=True)
     except OSError as error:
         raise ArtifactError(f"{place} cannot be made: {error.strerror or error}") from error
@@ -125,7 +125,7 @@ def write_tuned(folder: Path, tuned: TunedFile, digest: str) -> Path:
 def read_tuned(folder: Path, digest: str) -> dict[int, TunedFile]:
     """Every tuned solver of an artifact, by its steps. Raises ArtifactError naming what is wrong
     with a file, above all one that was made for other weights."""
-    place = at(folder, FOLDER)
+    place = resolve(folder, FOLDER)
     if not os.path.lexists(place):
         return {}
     if not place.is_dir():

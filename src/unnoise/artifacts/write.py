@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..recipes import resolved
-from . import layout
+from ..safe_files import atomic_folder
+from ..safe_files.files import write_bytes, write_json, write_tensors
 from .card import model_card
-from .files import write_bytes, write_json, write_tensors
 from .formats import MODEL, digest, sealed
 from .origin import Origin
 from .tuned import FOLDER, write_tuned
@@ -39,7 +39,7 @@ def write_model(model: Model, folder: Path) -> Path:
         for each in model.tuned.values():
             write_tuned(part, each, sha256)
 
-    layout.replace(folder, write)
+    atomic_folder.replace(folder, write)
     return folder
 
 

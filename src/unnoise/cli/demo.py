@@ -18,12 +18,12 @@ def demo(
 ) -> None:
     """Train on 4,000 real digits, sample, measure: under six minutes on two cores."""
     from ..artifacts import load
-    from ..artifacts.files import read_json
     from ..artifacts.model import CONFIG
     from ..errors import InvalidArgument
     from ..evaluation import load_card
     from ..pipelines.measure import measure
     from ..recipes import load_recipe
+    from ..safe_files.files import read_json
     from ..training.run import RECIPE
     from ..training.run import train as run
     from .output import program, write_grid

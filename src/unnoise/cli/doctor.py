@@ -20,9 +20,9 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Say why a run gives only noise, or that it is well: exit code 1 where there is a fault."""
-    from ..artifacts.files import write_bytes
     from ..errors import InvalidArgument
     from ..pipelines.doctor import doctor as examine
+    from ..safe_files.files import write_bytes
     from .output import check_folder
 
     if out is not None:

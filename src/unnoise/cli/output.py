@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..artifacts import Model, Samples
-from ..artifacts.files import write_bytes
 from ..errors import InvalidArgument
+from ..safe_files.files import write_bytes
 
 EVERY = 10.0  # seconds between lines of progress
 

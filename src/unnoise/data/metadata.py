@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
+from ..safe_files.strict_json import strict_json
 from .faults import STRICT, Faults
-from .spec import strict_json
 
 FILE_NAME = "metadata.jsonl"
 _LABELS = ("label", "class")

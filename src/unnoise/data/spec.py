@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NoReturn
@@ -13,6 +12,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from ..errors import DataError, InvalidArgument, NonFinite, nearest, unknown
+from ..safe_files.strict_json import strict_json
 
 MODALITIES = {"vector": 1, "signal": 2, "image": 3, "volume": 4}  # name -> axes of one event
 NORMALISATIONS = ("standardise", "range")
@@ -184,46 +184,6 @@ class DataSpec:
                 f"values of shape {tuple(x.shape)} do not fit {self.name!r}; give (batch, "
                 f"{', '.join(map(str, self.shape))}) or one event without the batch"
             )
-
-
-def strict_json(text: str, what: str) -> Any:
-    """Parse JSON, refusing keys given twice, NaN, numbers beyond 64 bits and half characters.
-
-    Raises DataError that names `what`.
-    """
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        out: dict[str, Any] = {}
-        for key, value in items:
-            if key in out:
-                raise ValueError(f"the key {key!r} is given twice")
-            out[key] = value
-        return out
-
-    def constant(word: str) -> NoReturn:
-        raise ValueError(f"{word} is not a JSON number")
-
-    def real(word: str) -> float:
-        return value if math.isfinite(value := float(word)) else constant(word[:40])
-
-    def whole(word: str) -> int:
-        if len(word) > 20 or not -(2**63) <= (value := int(word)) < 2**64:
-            raise ValueError(f"{word[:40]} does not fit 64 bits")
-        return value
-
-    try:
-        tree = json.loads(
-            text,
-            object_pairs_hook=pairs,
-            parse_constant=constant,
-            parse_float=real,
-            parse_int=whole,
-        )
-        if "\\ud" in text.lower():  # one half of a pair of surrogates can be written nowhere
-            json.dumps(tree, ensure_ascii=False).encode()
-        return tree
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{what} is not sound JSON: {error}") from error
 
 
 def _held(number: float) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..errors import DataError, unknown
+from ..safe_files.strict_json import strict_json
 from .dataset import Dataset
 from .faults import STRICT, Faults
 from .found import Found, one_mode, one_size, size_notes
@@ -19,7 +20,7 @@ from .numpy_files import read_npy_bytes
 from .pictures import EXTENSIONS
 from .rows import Rows
 from .shards import shard_files, shards_name
-from .spec import Range, strict_json
+from .spec import Range
 from .stores import Pictures, read_headers
 from .tar_index import Index, index_tars
 from .tar_rows import ArrayMembers, Members

@@ -11,9 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ..bounded import read_text
-from ..data.spec import strict_json
 from ..errors import DataError, unknown
+from ..safe_files.safe_read import read_text
+from ..safe_files.strict_json import strict_json
 from .metric import Level, Metric
 from .migration import migrated
 

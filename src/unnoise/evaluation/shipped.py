@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..artifacts.files import check_entries, check_finite, read_json, read_tensors
-from ..artifacts.header import Entry
 from ..data.dataset import fingerprint
 from ..errors import ArtifactError, DataError, UnnoiseError, unknown
+from ..safe_files.files import check_entries, check_finite, read_json, read_tensors
+from ..safe_files.header import Entry
 from .classifier import FeatureClassifier, layers
 from .classifier_training import train_classifier
 from .pixels import ValuePCA

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ..artifacts import Model
-from ..artifacts.files import read_json
 from ..artifacts.model import CONFIG
 from ..artifacts.plan import make_plan
 from ..data import Dataset
@@ -27,6 +26,7 @@ from ..evaluation import (
     evaluate,
     named_features,
 )
+from ..safe_files.files import read_json
 from .held_out import check_part, held_out
 from .noise_levels import loss_by_level
 

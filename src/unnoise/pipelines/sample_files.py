@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from ..artifacts import Samples, Stream
-from ..artifacts.layout import sync
 from ..errors import ArtifactError, InvalidArgument
+from ..safe_files.atomic_folder import sync
 
 CHUNK = 1 << 16  # labels at once
 SYNCS = 16  # pictures that are waited for at once

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from ..artifacts import InTurn, Model, Stream
-from ..artifacts.files import read_json, write_json
 from ..artifacts.formats import digest
-from ..artifacts.layout import made, sync
 from ..errors import ArtifactError, InvalidArgument, need_count, shorten, unknown
 from ..recipes import resolved
+from ..safe_files.atomic_folder import created, sync
+from ..safe_files.files import read_json, write_json
 from .sample_blocks import Blocks
 from .sample_files import Output, places, writing
 
@@ -156,7 +156,7 @@ def begin(output: Output, drawn: Mapping[str, Any], asked: Asked, threads: int) 
     if not (output.work / CARD).is_file():
         _need_free(output)
     try:
-        with writing(output.out), made(output.work):
+        with writing(output.out), created(output.work):
             return _begin(output, drawn, asked, threads)
     except Gone:  # another process has just finished it
         return begin(output, drawn, asked, threads)

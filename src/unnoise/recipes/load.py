@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ..bounded import check_tree, read_text
 from ..errors import RecipeError, nearest, shorten, unknown
+from ..safe_files.safe_read import check_tree, read_text
 from .schema import Recipe, brings_grid
 
 CHOICES = ("kind", "source")  # the keys that say which component a section is

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..artifacts.files import check_finite, read_json, read_tensors, write_json, write_tensors
 from ..artifacts.model import Model
 from ..errors import ArtifactError
+from ..safe_files.files import check_finite, read_json, read_tensors, write_json, write_tensors
 from .ema import Ema
 from .post_hoc import Mixture, mix_of
 

@@ -20,7 +20,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..artifacts.files import (
+from ..errors import ArtifactError
+from ..safe_files.atomic_folder import sync
+from ..safe_files.files import (
     check_finite,
     read_json,
     read_tensors,
@@ -28,8 +30,6 @@ from ..artifacts.files import (
     write_json,
     write_tensors,
 )
-from ..artifacts.layout import sync
-from ..errors import ArtifactError
 
 FORMAT = 2  # 1 had no state of the guard
 _NUMBERS = ("step", "seen", "elapsed", "ema_updates", "data")

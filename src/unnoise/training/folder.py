@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..artifacts.layout import made
 from ..artifacts.model import CONFIG
 from ..errors import ArtifactError, RecipeError, unknown
 from ..recipes import Recipe, load_recipe
+from ..safe_files.atomic_folder import created
 
 RECIPE = "recipe.yaml"
 LOCK, HOLDER = ".lock", ".lock.json"
@@ -50,7 +50,7 @@ def held(out: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     try:
-        with made(out):
+        with created(out):
             lock = FileLock(out / LOCK)
             try:
                 lock.acquire(timeout=_DYING)

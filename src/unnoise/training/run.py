@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..artifacts import Model
-from ..artifacts.files import write_bytes
 from ..data import Dataset
 from ..errors import NonFinite, RecipeError
 from ..recipes import (
@@ -23,6 +22,7 @@ from ..recipes import (
     levels_of,
     open_parts,
 )
+from ..safe_files.files import write_bytes
 from .averages import Averages
 from .checkpoints import Checkpoints
 from .feed import worker_deaths

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..artifacts.files import check_tensors
 from ..errors import ArtifactError, DataError, UnnoiseError
+from ..safe_files.files import check_tensors
 
 if TYPE_CHECKING:
     from .loop import Training

@@ -15,7 +15,6 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import Tensor
 
 from ...artifacts import Model
-from ...artifacts.files import read_json
 from ...artifacts.read import read_denoiser
 from ...data import DataSpec
 from ...errors import ArtifactError, UnnoiseError, Unsupported
@@ -23,6 +22,7 @@ from ...fields import Condition, Denoiser
 from ...fields.lenses import refusal
 from ...paths import ChainPath, Flow, GaussianPath, Shifted
 from ...recipes import build_denoiser, load_recipe, resolved
+from ...safe_files.files import read_json
 from .convention import LENS_OF, Convention
 from .scheduler import UnnoiseScheduler
 

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from ...artifacts import Model, Samples
-from ...artifacts.files import check_tensors
 from ...artifacts.model import CONFIG
 from ...data import Dataset, DataSpec
 from ...errors import ArtifactError, UnnoiseError
 from ...fields import Condition, Denoiser
 from ...objectives import condition_from_labels
 from ...recipes import Recipe, build_denoiser, build_objective, load_recipe, open_parts
+from ...safe_files.files import check_tensors
 from ...training import Checkpoints
 from ...training.log import read_log
 from ...training.loop import mean_trivial_loss

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..bounded import MOST_TEXT, opened, read_bytes
-from ..data.spec import strict_json
 from ..errors import ArtifactError, DataError, UnnoiseError
 from .header import Entry, read_header
+from .safe_read import MOST_TEXT, opened, read_bytes
+from .strict_json import strict_json
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -3,8 +3,8 @@ import hashlib
 import pytest
 import torch
 
-from unnoise.artifacts import files
 from unnoise.errors import ArtifactError
+from unnoise.safe_files import files
 
 
 def test_bytes_are_written_whole_and_leave_nothing_beside(tmp_path):

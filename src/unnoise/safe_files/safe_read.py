@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .errors import UnnoiseError
+from ..errors import UnnoiseError
 
 MOST_TEXT = 2**20  # bytes of a description: JSON and the like
 MOST_VALUES = 100_000  # of a tree

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from unnoise.bounded import check_tree, read_bytes, read_text
 from unnoise.errors import DataError, RecipeError, UnnoiseError, nearest, shorten, unknown
+from unnoise.safe_files.safe_read import check_tree, read_bytes, read_text
 
 
 def test_files_up_to_the_limit_are_read_and_no_byte_more(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from ..data.spec import strict_json
+from .strict_json import strict_json
 
 MOST_HEADER = 2 * 2**20  # bytes; the library itself would take 100 million
 MOST_TENSORS = 20_000

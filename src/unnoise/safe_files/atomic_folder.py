@@ -20,7 +20,7 @@ from ..errors import ArtifactError
 NEXT, PART, BEFORE = ".next", ".next.part", ".before"
 
 
-def at(folder: Path, name: str) -> Path:
+def resolve(folder: Path, name: str) -> Path:
     """Where a file of an artifact lies."""
     after = folder / NEXT / name
     return after if os.path.lexists(after) else folder / name
@@ -33,9 +33,9 @@ def replace(folder: Path, write: Callable[[Path], None]) -> None:
     """
     part = folder / PART
     try:
-        with made(folder):
+        with created(folder):
             try:
-                settle(folder)
+                recover(folder)
                 _remove(part)
                 part.mkdir()
                 write(part)
@@ -51,7 +51,7 @@ def replace(folder: Path, write: Callable[[Path], None]) -> None:
         ) from error
     try:
         sync(folder)
-        settle(folder)
+        recover(folder)
     except OSError as error:
         raise ArtifactError(
             f"{folder} is written, and its files cannot take their places: "
@@ -60,7 +60,7 @@ def replace(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 @contextmanager
-def made(folder: Path) -> Iterator[None]:
+def created(folder: Path) -> Iterator[None]:
     """A folder, made where it is missing; where the block fails, what was made for it goes again,
     as far as it is empty. Raises ArtifactError where it cannot be made."""
     missing = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
@@ -77,7 +77,7 @@ def made(folder: Path) -> Iterator[None]:
         raise
 
 
-def settle(folder: Path) -> None:
+def recover(folder: Path) -> None:
     """Finish a replacement that was cut short after its files were complete."""
     after = folder / NEXT
     if not after.is_dir():

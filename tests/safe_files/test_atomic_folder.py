@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from tests.training.tiny import model_of, tiny
-from unnoise.artifacts import Model, TunedFile, layout
+from unnoise.artifacts import Model, TunedFile
 from unnoise.artifacts.tuned import write_tuned
 from unnoise.errors import ArtifactError
+from unnoise.safe_files import atomic_folder
 from unnoise.solvers import Tuned
 
 OPERATIONS = ("mkdir", "open", "fsync", "rename", "replace", "unlink", "rmdir")
@@ -197,7 +198,9 @@ def test_tuning_after_a_crash_is_not_hidden_by_what_the_crash_left(pair, tmp_pat
         raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layout, "settle", lambda at: stop(at) if (at / ".next").exists() else None)
+        patch.setattr(
+            atomic_folder, "recover", lambda at: stop(at) if (at / ".next").exists() else None
+        )
         with pytest.raises(Killed):
             pair[0].save(folder)
     loaded = Model.load(folder)

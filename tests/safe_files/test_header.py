@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save
 
 from tests.artifacts.attacks.tensors import joined, parts
-from unnoise.artifacts.header import MOST_HEADER, MOST_TENSORS, Entry, read_header
+from unnoise.safe_files.header import MOST_HEADER, MOST_TENSORS, Entry, read_header
 
 
 def entry(begin, end, shape=None, dtype="U8"):

@@ -1,0 +1,1 @@
+"""Files read within bounds, without code, and replaced whole or not at all."""
