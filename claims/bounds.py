@@ -139,13 +139,13 @@ def bound_below_flow_when_trained() -> Finding:
 def trained_round_trip() -> Finding:
     by, trained = judge(), model("flow")
     x = trained.spec.normalise(by.held[:100])
-    field = trained.denoiser.given({"class": by.labels[:100]})
+    field = trained.denoiser.conditioned({"class": by.labels[:100]})
     found = {}
     for solver, steps in (("rk4", 12), ("ddim", 50), ("adams", 50)):
         latent = encode(field, x, steps, solver)
         back = decode(field, latent.x, steps, solver)
         gap = float((back.x - x).square().mean().sqrt() / x.square().mean().sqrt())
-        found[f"{solver}, {latent.passes} evaluations each way: rms error ÷ rms of the data"] = gap
+        found[f"{solver}, {latent.nfe} evaluations each way: rms error ÷ rms of the data"] = gap
     best = min(found.values())
     return Finding(
         found, HOLDS if best < 1e-2 else FAILS, remark="" if best < 1e-2 else "it is off"

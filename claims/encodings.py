@@ -27,7 +27,7 @@ def flow_likelihood_is_exact() -> Finding:
             made = log_likelihood(field, x, tol=tol, data_std=0.7)
             gap = (made.nats - field.log_density(x, 0.0)).square().mean().sqrt()
             last = float(gap)
-            found[f"{name}, tolerance {tol:g}: rms error, nats ({made.passes} passes)"] = last
+            found[f"{name}, tolerance {tol:g}: rms error, nats ({made.nfe} passes)"] = last
         worst = max(worst, last)
     right = worst < 1e-2
     return Finding(

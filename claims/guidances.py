@@ -55,7 +55,7 @@ class Classes(Field):
 def guided(scale: float, n: int = 2000) -> Tensor:
     """Samples of class 0 at a guidance scale."""
     grid = grids.log_snr(PATH, 60, 1.0, 0.0, sigma_min=0.01)
-    field = classifier_free(Classes(PATH), scale).given({"class": 0})
+    field = classifier_free(Classes(PATH), scale).conditioned({"class": 0})
     return get("dpmpp_2m").solve(field, Streams(0, range(n)).normal(2).double(), grid).x
 
 
@@ -144,7 +144,7 @@ def guidance_samples_a_sharpened_law() -> Finding:
     found: dict[str, Value] = {}
     gap = 0.0
     for scale in (1.0, 2.0, 4.0):
-        field = classifier_free(Two(), scale).given({"class": 0})
+        field = classifier_free(Two(), scale).conditioned({"class": 0})
         one = torch.ones(1, 1, dtype=F64)  # the flow is linear: its gain is the deviation
         made = float(get("dpmpp_2m").solve(field, one, grid).x) ** 2
         tilted = 1 / (1 + scale * (1 / 0.5 - 1))
@@ -173,7 +173,7 @@ def guidance_costs_two() -> Finding:
         ("scale 1", classifier_free(Classes(PATH), 1.0)),
         ("scale 3 on 0.2 ≤ t ≤ 0.7", classifier_free(Classes(PATH), 3.0, (0.2, 0.7))),
     ):
-        passes[label] = get("ddim").solve(field.given({"class": 0}), x, grid).passes
+        passes[label] = get("ddim").solve(field.conditioned({"class": 0}), x, grid).nfe
     right = passes["scale 3"] == 20 and passes["scale 1"] == 10
     return Finding(
         {f"passes a sample in 10 steps, {k}": v for k, v in passes.items()},

@@ -109,7 +109,7 @@ def lenses_are_one_field() -> Finding:
             v = path.alpha(t) * said.eps - path.sigma(t) * said.x0
             formula = max(formula, float((v - said.v).abs().max()))
             for lens in LENSES:
-                back = said.with_value(lens, said.through(lens))
+                back = said.with_value(lens, said.as_lens(lens))
                 cycle = max(cycle, float((back.x0 - said.x0).abs().max()))
     return exactly(
         {"v against its formula": formula, "x0 through every lens and back": cycle},

@@ -136,7 +136,7 @@ def quality(name: str, solver: str, steps: int, parts: int = 4, guidance: float 
         frechet.append(by.frechet(values))
         accuracy.append(float((predict(values) == labels.numpy()).mean()))
         recall.append(manifold(by.known, by.features.features(values)).recall)
-    return Quality(mean_of(frechet), mean_of(accuracy), mean_of(recall), made.passes)
+    return Quality(mean_of(frechet), mean_of(accuracy), mean_of(recall), made.nfe)
 
 
 def mean_of(values: list[float] | np.ndarray) -> Interval:

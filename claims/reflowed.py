@@ -71,7 +71,7 @@ def reflow_straightens_further() -> Finding:
     bent: dict[str, Interval] = {}
     score: dict[tuple[str, int], float] = {}
     for name, field in fields.items():
-        given = field.given(_given(PART))
+        given = field.conditioned(_given(PART))
         numbers = x1[0].numel()
         bent[name] = mean_of(straightness(given, x1, grid).deviation.numpy() / numbers)
         found[f"{name}: E∫‖Δ − v‖²dt a number"] = bent[name]

@@ -147,4 +147,4 @@ class Seen(Field):
 
     def __call__(self, x_t, t, condition=None):
         said = self.field(x_t, t, condition)
-        return said.with_value(self.lens, said.through(self.lens))
+        return said.with_value(self.lens, said.as_lens(self.lens))

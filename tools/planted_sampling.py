@@ -11,7 +11,7 @@ STREAMED = [
     (
         "streamed: a block is marked before it is written", MANY,
         "            output.write(made)\n",
-        "            blocks.mark(k, made.passes)\n            output.write(made)\n",
+        "            blocks.mark(k, made.nfe)\n            output.write(made)\n",
         f"{DRAWN}::test_killed_before_any_of_its_file_operations",
         f"{REFUSED}::test_a_disk_that_fills_up_loses_nothing",
     ),

@@ -69,7 +69,7 @@ def run(task: Task, recipe: Recipe, draws: int) -> tuple[dict[str, Any], dict[st
     for seed in range(1, draws + 1):
         same.append(model.sample(**asked, steps=EVALUATIONS, guidance=1.0, seed=seed))
         own.append(model.sample(**asked, seed=seed))
-    assert same[0].passes == EVALUATIONS, f"{same[0].passes} evaluations"
+    assert same[0].nfe == EVALUATIONS, f"{same[0].nfe} evaluations"
     about = {
         "parameters": sum(p.numel() for p in denoiser.network.parameters()),
         "updates": training.step,
@@ -77,6 +77,6 @@ def run(task: Task, recipe: Recipe, draws: int) -> tuple[dict[str, Any], dict[st
         "cpu_seconds": took,
         "precision": training.precision.name,
         "conditional": bool(model.classes),
-        "passes": {"equal": same[0].passes, "own": own[0].passes},
+        "passes": {"equal": same[0].nfe, "own": own[0].nfe},
     }
     return about, {"equal": [s.values for s in same], "own": [s.values for s in own]}

@@ -43,7 +43,7 @@ def test_a_grid_of_ones_own(model, kind):
         2, grid=kind(times), guidance=1, on_step=lambda k, p: seen.append(float(p.t))
     )
     assert seen == pytest.approx(times[:-1])
-    assert made.passes == 3
+    assert made.nfe == 3
     with pytest.raises(InvalidArgument, match="leave steps out"):
         model.sample(2, grid=kind(times), steps=7)
     with pytest.raises(InvalidArgument, match="decrease"):

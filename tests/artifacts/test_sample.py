@@ -182,11 +182,11 @@ def test_guidance_without_a_condition_or_a_null_is_refused(plain):
 
 def test_passes_are_counted_and_guidance_changes_the_result(model):
     none, guided = (model.sample(4, steps=6, guidance=g) for g in (1, 1.5))
-    assert (none.passes, guided.passes) == (6, 12)
+    assert (none.nfe, guided.nfe) == (6, 12)
     part = model.sample(4, steps=6, guidance=1.5, interval=(0.0, 0.4))
-    assert 6 < part.passes < 12
-    assert model.sample(4, steps=6).passes == 12  # as the recipe says
-    assert model.sample(4, steps=6, solver="heun", guidance=1).passes == 11
+    assert 6 < part.nfe < 12
+    assert model.sample(4, steps=6).nfe == 12  # as the recipe says
+    assert model.sample(4, steps=6, solver="heun", guidance=1).nfe == 11
     scaled = model.sample(4, steps=6, guidance=1.5, rescale=0.7)
     for a, b in ((none, guided), (guided, part), (guided, scaled)):
         assert (a.x - b.x).abs().max() > 1e-4

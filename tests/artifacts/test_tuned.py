@@ -48,7 +48,7 @@ def test_it_is_what_samples(tuned):
         3, solver="tuned", steps=4, on_step=lambda k, said: seen.append(float(said.t))
     )
     solver = loaded.tuned[4].solver
-    assert made.passes == 8  # guidance looks twice
+    assert made.nfe == 8  # guidance looks twice
     assert seen == solver.own_grid(loaded.denoiser.path, 4).tolist()[:-1]
     other = loaded.sample(3, solver=solver, steps=4)
     assert torch.equal(made.x, other.x)

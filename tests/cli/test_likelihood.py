@@ -54,7 +54,7 @@ def test_the_bound_is_that_of_the_held_out_part_given_its_labels(run, chain):
     model, test = loaded(chain)
     x, labels = test.batch(torch.arange(6))
     wanted = variational_bound(
-        model.denoiser.given(Condition.of({"class": labels}, 6)),
+        model.denoiser.conditioned(Condition.of({"class": labels}, 6)),
         x,
         Streams(0, range(6), "likelihood"),
         variance="learned",
@@ -113,7 +113,7 @@ def test_the_flow_dequantises_levels(run, chain):
     model, test = loaded(chain)
     x, labels = test.batch(torch.arange(3))
     noise = Streams(0, range(3), "likelihood")
-    field = model.denoiser.given(Condition.of({"class": labels}, 3))
+    field = model.denoiser.conditioned(Condition.of({"class": labels}, 3))
     wanted = discrete_log_likelihood(
         lambda x: log_likelihood(field, x, method="rk4", steps=4),
         x,

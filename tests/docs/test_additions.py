@@ -33,7 +33,7 @@ train(recipe, Path("run"), quiet=True, tensorboard=False)
 model = load("run")
 assert str(model.denoiser.path).startswith("LinearLogSnr"), model.denoiser.path
 assert type(model.denoiser.network).__name__ == "Wrapped"
-assert model.sample(2).passes > 3
+assert model.sample(2).nfe > 3
 main(["train", "--data", "chessboard", "--quiet", "--out", "board", "train.steps=2"])
 """
 

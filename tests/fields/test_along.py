@@ -29,15 +29,15 @@ def test_a_field_along_a_path_is_the_field_built_on_it(name, own, path):
     size = (path.alpha(t) ** 2 + path.sigma(t) ** 2).sqrt()[:, None]
     event = 2 if name == "mixture_2d" else 3
     x = size * torch.randn(len(t), event, generator=generator, dtype=F64)
-    wanted, got = native(x, t), FIELDS[name](own).along(path)(x, t)
+    wanted, got = native(x, t), FIELDS[name](own).on_path(path)(x, t)
     assert got.path == path
     assert torch.equal(got.x_t, x)
     assert torch.equal(got.t, t)
     for lens in ("x0", "eps", "v"):
-        torch.testing.assert_close(got.through(lens), wanted.through(lens), rtol=1e-7, atol=1e-8)
+        torch.testing.assert_close(got.as_lens(lens), wanted.as_lens(lens), rtol=1e-7, atol=1e-8)
     for lens in ("score", "velocity"):
-        error = (got.through(lens) - wanted.through(lens)).abs()
-        assert float((error / (1 + wanted.through(lens).abs())).max()) < 1e-7
+        error = (got.as_lens(lens) - wanted.as_lens(lens)).abs()
+        assert float((error / (1 + wanted.as_lens(lens).abs())).max()) < 1e-7
 
 
 @pytest.mark.parametrize("lens", LENSES)
@@ -46,16 +46,16 @@ def test_whatever_lens_the_model_predicts(lens, path):
     own = VPLinear()
     t = shared_times(own, path)
     x = torch.randn(len(t), 2, generator=torch.Generator().manual_seed(0), dtype=F64)
-    got, wanted = Seen(mixture_2d(own), lens).along(path)(x, t), mixture_2d(path)(x, t)
+    got, wanted = Seen(mixture_2d(own), lens).on_path(path)(x, t), mixture_2d(path)(x, t)
     for through in ("x0", "eps"):
         torch.testing.assert_close(
-            got.through(through), wanted.through(through), rtol=1e-7, atol=1e-8
+            got.as_lens(through), wanted.as_lens(through), rtol=1e-7, atol=1e-8
         )
 
 
 def test_one_time_for_the_batch_and_float32():
     x = torch.randn(4, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
-    seen, native = mixture_2d(VPLinear()).along(Flow()), mixture_2d(Flow())
+    seen, native = mixture_2d(VPLinear()).on_path(Flow()), mixture_2d(Flow())
     t = torch.tensor(0.4, dtype=F64)
     torch.testing.assert_close(seen(x, t).x0, native(x, t).x0)
     torch.testing.assert_close(seen(x, t.float()).x0, native(x, t).x0, rtol=1e-5, atol=1e-5)
@@ -68,12 +68,12 @@ def test_both_ends_where_they_are_shared():
     for own in (Flow(), Cosine(), Trigonometric(), Cosine(0.0)):
         for path in (Flow(), Cosine(), Trigonometric(), Cosine(0.0)):
             for lens in ("x0", "v"):
-                seen = Seen(mixture_2d(own), lens).along(path)
+                seen = Seen(mixture_2d(own), lens).on_path(path)
                 one = seen(x, torch.tensor(1.0, dtype=F64))
                 mean = mixture_2d(Flow())(x, torch.tensor(1.0, dtype=F64)).x0
-                torch.testing.assert_close(one.through("x0"), mean)
-                torch.testing.assert_close(one.through("eps"), x)
-            zero = mixture_2d(own).along(path)(x, torch.tensor(0.0, dtype=F64))
+                torch.testing.assert_close(one.as_lens("x0"), mean)
+                torch.testing.assert_close(one.as_lens("eps"), x)
+            zero = mixture_2d(own).on_path(path)(x, torch.tensor(0.0, dtype=F64))
             torch.testing.assert_close(zero.x0, x)
 
 
@@ -87,7 +87,7 @@ def test_times_outside_the_models_range_are_refused():
         (Flow().restricted(0.01, 0.9), Flow(), 0.95),
         (Flow().restricted(0.01, 0.9), Flow(), 0.005),
     ]:
-        seen = mixture_2d(own).along(path)
+        seen = mixture_2d(own).on_path(path)
         with pytest.raises(Unsupported, match=f"t = {t}.*outside"):
             seen(x, torch.tensor(t, dtype=F64))
         with pytest.raises(Unsupported, match=f"t = {t}"):
@@ -96,8 +96,8 @@ def test_times_outside_the_models_range_are_refused():
 
 def test_the_same_path_is_the_same_field():
     field = mixture_2d(VPLinear())
-    assert field.along(VPLinear(0.1, 20.0)) is field
-    assert field.along(Flow()).along(VPLinear()) is not field
+    assert field.on_path(VPLinear(0.1, 20.0)) is field
+    assert field.on_path(Flow()).on_path(VPLinear()) is not field
 
 
 def test_conditions_and_passes_go_through():
@@ -107,9 +107,11 @@ def test_conditions_and_passes_go_through():
             return x
 
     network = Network()
-    seen = Denoiser(network, VPLinear(), "v").along(Flow())
-    said = seen.given({"class": 3})(torch.zeros(2, 2, dtype=F64), torch.tensor(0.5, dtype=F64))
-    assert said.passes == 1
+    seen = Denoiser(network, VPLinear(), "v").on_path(Flow())
+    said = seen.conditioned({"class": 3})(
+        torch.zeros(2, 2, dtype=F64), torch.tensor(0.5, dtype=F64)
+    )
+    assert said.nfe == 1
     assert network.seen[1].values["class"].tolist() == [3, 3]
     wanted = VPLinear().time(Flow().log_snr(0.5)).expand(2)
     torch.testing.assert_close(network.seen[0].double(), wanted, rtol=1e-6, atol=0)

@@ -85,7 +85,7 @@ class Told(Field):
 def test_a_bound_condition_reaches_the_field_and_no_other_does():
     field, x, t = Told(), torch.zeros(3, 2, dtype=F64), torch.tensor(0.5, dtype=F64)
     condition = Condition.of(tree(), 3)
-    bound = field.given(condition)
+    bound = field.conditioned(condition)
     assert bound.path == field.path
     said = bound(x, t)
     assert field.seen is condition
@@ -93,4 +93,4 @@ def test_a_bound_condition_reaches_the_field_and_no_other_does():
     with pytest.raises(InvalidArgument, match="bound already"):
         bound(x, t, condition)
     with pytest.raises(InvalidArgument, match="bound already"):
-        bound.given(condition)(x, t)
+        bound.conditioned(condition)(x, t)

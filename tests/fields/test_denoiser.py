@@ -103,7 +103,7 @@ def test_a_preconditioned_network_means_the_same_whatever_lens_it_predicts(path)
             assert said.lens == lens
             for through in ("x0", "eps", "v"):
                 torch.testing.assert_close(
-                    said.through(through), wanted.through(through), rtol=1e-8, atol=1e-9
+                    said.as_lens(through), wanted.as_lens(through), rtol=1e-8, atol=1e-9
                 )
 
 
@@ -166,7 +166,7 @@ def test_conditions_reach_the_network_as_conditions():
     x, t = torch.zeros(3, 2, dtype=F64), torch.tensor(0.5, dtype=F64)
     model(x, t)
     assert network.seen[2] is None
-    model.given({"class": 4})(x, t)
+    model.conditioned({"class": 4})(x, t)
     seen = network.seen[2]
     assert isinstance(seen, Condition)
     assert seen.values["class"].tolist() == [4, 4, 4]

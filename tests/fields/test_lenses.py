@@ -90,7 +90,7 @@ def test_the_own_lens_is_the_same_object(lens):
     value, x = torch.randn(2, 3), torch.zeros(2, 3)
     for t in (0.0, 0.5, 1.0):  # even where nothing else could be said
         said = Prediction.of(lens, value, x, torch.tensor(t, dtype=F64), Cosine())
-        assert said.through(lens) is value
+        assert said.as_lens(lens) is value
         assert getattr(said, lens) is value
 
 
@@ -161,7 +161,7 @@ def test_unknown_lenses_and_shapes_are_refused():
     with pytest.raises(InvalidArgument, match=r"\(2, 4\) for x_t of shape \(2, 3\)"):
         Prediction.of("eps", torch.zeros(2, 4), x, torch.tensor(0.5), Flow())
     with pytest.raises(InvalidArgument, match="unknown lens"):
-        Prediction.of("eps", x, x, torch.tensor(0.5), Flow()).through("noise")
+        Prediction.of("eps", x, x, torch.tensor(0.5), Flow()).as_lens("noise")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -171,7 +171,7 @@ def test_low_precision_values_keep_their_dtype_and_float64_coefficients(dtype):
     for source in LENSES:
         said = Prediction.of(source, lenses[source].to(dtype), x.to(dtype), t, VPLinear())
         for target in LENSES:
-            out = said.through(target)
+            out = said.as_lens(target)
             assert out.dtype == dtype
             c, d = conversion(VPLinear(), source, target, t)
             wanted = c[:, None] * x.to(dtype).double()
@@ -189,7 +189,7 @@ def test_one_time_and_a_batch_of_times_agree():
             source, lenses[source], x, torch.full((4,), 0.3, dtype=F64), VPLinear()
         )
         for target in LENSES:
-            assert torch.equal(one.through(target), many.through(target))
+            assert torch.equal(one.as_lens(target), many.as_lens(target))
 
 
 @every_path
@@ -199,14 +199,14 @@ def test_mixing_is_affine_in_every_lens(path):
     other = gaussian_elementwise(path)(x, t)
     for lens_a in LENSES:
         for lens_b in LENSES:
-            a = Prediction.of(lens_a, first[lens_a], x, t, path, passes=2)
-            b = Prediction.of(lens_b, other.through(lens_b), x, t, path, passes=3)
+            a = Prediction.of(lens_a, first[lens_a], x, t, path, nfe=2)
+            b = Prediction.of(lens_b, other.as_lens(lens_b), x, t, path, nfe=3)
             mixed = mix(a, b, 1.7)
             assert mixed.lens == lens_b
-            assert mixed.passes == 5
+            assert mixed.nfe == 5
             for lens in LENSES:
-                wanted = -0.7 * first[lens] + 1.7 * other.through(lens)
-                assert relative(mixed.through(lens), wanted) < 1e-10
+                wanted = -0.7 * first[lens] + 1.7 * other.as_lens(lens)
+                assert relative(mixed.as_lens(lens), wanted) < 1e-10
 
 
 def test_mixing_what_does_not_belong_together_is_refused():

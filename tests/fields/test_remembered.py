@@ -177,7 +177,7 @@ def test_guidance_sees_every_change_of_the_condition():
 
 def test_a_bound_mapping_serves_any_batch():
     labels = torch.tensor([4])
-    field, t = classifier_free(Answers(), 2.0).given({"class": labels}), torch.tensor(0.5)
+    field, t = classifier_free(Answers(), 2.0).conditioned({"class": labels}), torch.tensor(0.5)
     for n in (2, 3, 2, 1):
         assert field(state(n), t).value[:, 0].tolist() == [8.0] * n
     labels[0] = 1  # the tensor given is the one that is looked at
@@ -188,7 +188,10 @@ def test_what_takes_a_values_place_in_a_condition_is_seen():
     t = torch.tensor(0.5, dtype=F64)
     mapping = {"class": torch.tensor([1, 2, 3])}
     condition = Condition.of(mapping, 3)
-    bound, asked = Answers().given(mapping), classifier_free(Answers(), 1.5).given(condition)
+    bound, asked = (
+        Answers().conditioned(mapping),
+        classifier_free(Answers(), 1.5).conditioned(condition),
+    )
 
     def said(field) -> list[float]:
         return field(state(), t).value[:, 0].tolist()
@@ -229,7 +232,7 @@ def test_gradients_reach_a_condition_that_was_used_without(before, bound, scale)
     t = torch.tensor(0.5, dtype=F64)
     for learned in (False, True):
         style, field = torch.ones(3, 1, requires_grad=learned), Learned()
-        asked = (classifier_free(field, scale) if scale != 1 else field).given(
+        asked = (classifier_free(field, scale) if scale != 1 else field).conditioned(
             bound({"style": style})
         )
         with before():

@@ -33,7 +33,7 @@ class Labelled(Field):
                 chosen = (condition.values["class"] == k) & condition.keep
                 x0 = torch.where(chosen[:, None], part(x_t, t).x0, x0)
         said = Prediction.of("x0", x0, x_t, t, self.path)
-        return said.with_value(self.lens, said.through(self.lens))
+        return said.with_value(self.lens, said.as_lens(self.lens))
 
 
 X = torch.tensor([[0.3, -0.4], [-1.0, 1.5], [2.0, 0.1]], dtype=F64)
@@ -70,8 +70,8 @@ def test_affine_in_every_lens(lens, t):
     cond, uncond = field(X, t, condition), field(X, t)
     guided = classifier_free(field, 2.5)(X, t, CLASSES)
     for through in LENSES:
-        wanted = uncond.through(through) + 2.5 * (cond.through(through) - uncond.through(through))
-        torch.testing.assert_close(guided.through(through), wanted, rtol=1e-9, atol=1e-9)
+        wanted = uncond.as_lens(through) + 2.5 * (cond.as_lens(through) - uncond.as_lens(through))
+        torch.testing.assert_close(guided.as_lens(through), wanted, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("t", [0.4, [0.2, 0.5, 0.9]])
@@ -81,7 +81,7 @@ def test_scale_one_and_zero_are_the_models_own_answers(lens, t):
     for scale, wanted in ((1.0, condition), (0.0, condition.null()), (0.0, None)):
         field = Labelled(VPLinear(), lens)
         said = classifier_free(field, scale)(X, t, CLASSES)
-        assert (field.calls, field.rows, said.passes) == (1, 3, 1)
+        assert (field.calls, field.rows, said.nfe) == (1, 3, 1)
         assert torch.equal(said.value, field(X, t, wanted).value)
     # at scale 1 a rescale has nothing to do; at scale 0 it still has
     field = Labelled(VPLinear(), lens)
@@ -94,8 +94,8 @@ def test_scale_one_and_zero_are_the_models_own_answers(lens, t):
 
 def test_one_batched_evaluation():
     field = Labelled(VPLinear())
-    said = classifier_free(field, 2.0).given(CLASSES)(X, at(0.5))
-    assert (field.calls, field.rows, said.passes) == (1, 6, 2)
+    said = classifier_free(field, 2.0).conditioned(CLASSES)(X, at(0.5))
+    assert (field.calls, field.rows, said.nfe) == (1, 6, 2)
     assert torch.equal(said.x_t, X)
 
 
@@ -109,7 +109,7 @@ def test_outside_the_interval_is_the_conditional_model(scale):
             wanted = classifier_free(Labelled(VPLinear()), scale)(X, at(t), CLASSES)
         else:
             wanted = Labelled(VPLinear())(X, at(t), condition)
-            assert (field.rows, said.passes) == (3, 1)
+            assert (field.rows, said.nfe) == (3, 1)
         assert torch.equal(said.value, wanted.value)
 
 
@@ -139,7 +139,7 @@ def test_rescale_sets_the_deviation_of_x0():
         torch.testing.assert_close(said.x0.std(1), wanted)
         ratio = said.x0 / plain.x0  # a scaling of x0 and nothing else
         torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio))
-        assert said.passes == 2
+        assert said.nfe == 2
         for lens in LENSES:  # the same whatever the network predicts
             other = classifier_free(Seen2(field, lens), 5.0, rescale=phi)(x, at(0.6), CLASSES)
             torch.testing.assert_close(other.x0, said.x0, rtol=1e-9, atol=1e-9)
@@ -150,7 +150,7 @@ class Seen2(Seen):
 
     def __call__(self, x_t, t, condition=None):
         said = self.field(x_t, t, condition)
-        return said.with_value(self.lens, said.through(self.lens))
+        return said.with_value(self.lens, said.as_lens(self.lens))
 
 
 def test_guidances_nest():
@@ -160,7 +160,7 @@ def test_guidances_nest():
     said = classifier_free(inner, 1.5)(X, at(0.5), CLASSES)
     cond, uncond = field(X, at(0.5), Condition.of(CLASSES, 3)).eps, field(X, at(0.5)).eps
     torch.testing.assert_close(said.eps, uncond + 3.0 * (cond - uncond))
-    assert said.passes == 4
+    assert said.nfe == 4
 
 
 def test_samples_without_their_condition_are_not_guided():
@@ -176,12 +176,12 @@ def test_guidance_is_the_same_on_another_path(t):
     x, t = 0.7 * X, at(t)
     native = classifier_free(Labelled(Flow()), 2.0)(x, t, CLASSES)
     for field in (
-        classifier_free(Labelled(VPLinear()), 2.0).along(Flow()),
-        classifier_free(Labelled(VPLinear()).along(Flow()), 2.0),
+        classifier_free(Labelled(VPLinear()), 2.0).on_path(Flow()),
+        classifier_free(Labelled(VPLinear()).on_path(Flow()), 2.0),
     ):
-        said = field.given(CLASSES)(x, t)
+        said = field.conditioned(CLASSES)(x, t)
         torch.testing.assert_close(said.x0, native.x0, rtol=1e-7, atol=1e-8)
-        assert said.passes == 2
+        assert said.nfe == 2
 
 
 @pytest.mark.parametrize("size", [2, 3, 17])
@@ -223,7 +223,7 @@ def test_impossible_guidance_is_refused():
     for rescale in (-0.1, 1.1, math.nan):
         with pytest.raises(InvalidArgument, match="guidance rescale is"):
             classifier_free(field, 2.0, rescale=rescale)
-    with pytest.raises(InvalidArgument, match=r"bind one with \.given"):
+    with pytest.raises(InvalidArgument, match=r"bind one with \.conditioned"):
         classifier_free(field, 2.0)(X, at(0.5))
     narrow = Labelled(VPLinear(), "x0", MEANS[:, :1], VARIANCES[:, :1])
     with pytest.raises(InvalidArgument, match=r"\(1,\) holds one number"):

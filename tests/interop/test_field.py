@@ -25,7 +25,7 @@ class Says(nn.Module):
         self.channels = channels
 
     def forward(self, sample, timestep, return_dict=True, **conditions):
-        self.given = (sample, timestep, conditions)
+        self.conditioned = (sample, timestep, conditions)
         return (torch.cat([(0.7 * sample).sin() + 0.1] * self.channels, dim=1),)
 
 
@@ -124,7 +124,7 @@ def test_conditions_and_their_null():
     keep = torch.tensor([True, False, True])
     field(x, t, Condition({"class": torch.tensor([1, 2, 3])}, keep))
     assert model.given[2]["class_labels"].tolist() == [1, 10, 3]
-    field.given({"text": torch.ones(3, 2, 5)})
+    field.conditioned({"text": torch.ones(3, 2, 5)})
     bare = DiffusersField(model, diffusers.DDPMScheduler())
     with pytest.raises(InvalidArgument, match="knows no null"):
         bare(x, t, Condition({"class": torch.tensor([1, 2, 3])}, keep))

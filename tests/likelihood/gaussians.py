@@ -115,13 +115,15 @@ class WithFraction(Field):
     """A field that also says a fraction: a number of each time."""
 
     def __init__(self, field, fraction):
-        self.field, self.path, self.fraction = field, field.path, fraction
+        self.field, self.path, self.variance_fraction = field, field.path, fraction
 
     def __call__(self, x_t, t, condition=None):
         said = self.field(x_t, t, condition)
         times = torch.as_tensor(t, dtype=F64).expand(len(x_t)).tolist()
-        rows = torch.stack([torch.as_tensor(self.fraction(time), dtype=F64) for time in times])
-        said.fraction = rows.reshape(-1, *(1,) * (x_t.ndim - 1)).expand(x_t.shape)
+        rows = torch.stack(
+            [torch.as_tensor(self.variance_fraction(time), dtype=F64) for time in times]
+        )
+        said.variance_fraction = rows.reshape(-1, *(1,) * (x_t.ndim - 1)).expand(x_t.shape)
         return said
 
 

@@ -57,7 +57,7 @@ def test_on_a_chain_it_is_that_of_the_joint_normal_law(name, kind):
     torch.testing.assert_close(mean_of_pairs(made.likelihood.nats), wanted, rtol=1e-11, atol=1e-11)
     assert made.likelihood.kind == "bound"
     assert made.likelihood.error is None
-    assert made.likelihood.passes == path.chain.steps
+    assert made.likelihood.nfe == path.chain.steps
     assert made.diffusion.shape == (8, path.chain.steps - 1)
 
 
@@ -98,7 +98,7 @@ def learned(path, variance, times):
     """The exact field that also says the right variance of every step of rising `times`."""
     before = dict(zip(times[1:], times[:-1], strict=True))
 
-    def fraction(t):
+    def variance_fraction(t):
         s = before.get(t, times[0])
         return best_fraction(path, variance, s, t) if float(path.sigma(s)) > 0 else 0.0
 
@@ -219,14 +219,14 @@ def test_a_monte_carlo_sum_is_right_and_knows_its_error(what):
     if what == "steps":
         made = variational_bound(field, x, noise, strata=6)
         wanted = variational_bound(field, x[:2], Signs(2)).likelihood.nats.mean()
-        assert made.likelihood.passes == 14
+        assert made.likelihood.nfe == 14
     else:
         options = dict(repeats=3)
         made = continuous_bound(field, x, noise, strata=6, **options)
         wanted = continuous_bound(
             field, x[:2], Middles(2), strata=500, repeats=1
         ).likelihood.nats.mean()
-        assert made.likelihood.passes == 21
+        assert made.likelihood.nfe == 21
     mean, error = made.likelihood.mean()
     assert abs(mean - float(wanted)) < 4 * error
     rms = float(made.likelihood.error.square().mean().sqrt())
@@ -240,7 +240,7 @@ def test_repeated_steps_have_a_standard_error():
     made = variational_bound(gaussian(path), x, Streams(0, range(rows)), repeats=2)
     rms = float(made.likelihood.error.square().mean().sqrt())
     assert rms == pytest.approx(float(made.likelihood.nats.std()), rel=0.08)
-    assert made.likelihood.passes == 14
+    assert made.likelihood.nfe == 14
 
 
 def test_of_a_mixture_it_stays_below_the_density_and_comes_near():

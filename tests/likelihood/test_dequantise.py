@@ -31,7 +31,7 @@ def density(x: torch.Tensor) -> Likelihood:
     """Independent N(0.1, 0.2²): far from even over a cell of ½."""
     z = (x - 0.1) / DEVIATION
     nats = (-0.5 * z**2 - math.log(DEVIATION * math.sqrt(2 * math.pi))).flatten(1).sum(1)
-    return Likelihood(nats, "exact", x[0].numel(), passes=1)
+    return Likelihood(nats, "exact", x[0].numel(), nfe=1)
 
 
 def mass(x: torch.Tensor) -> torch.Tensor:
@@ -71,7 +71,7 @@ def test_weighted_draws_close_the_gap():
     assert abs(gaps[2]) < 0.02
     many = discrete_log_likelihood(density, x, LEVELS, Streams(1, range(200)), draws=50)
     assert many.error is not None
-    assert many.passes == 50
+    assert many.nfe == 50
 
 
 def test_an_untrained_affine_logistic_is_uniform():

@@ -49,7 +49,7 @@ def test_the_round_trip_returns(path):
     x = flow_mixture(path, LATENTS * float(path.sigma(1.0)), 1.0, 0.0)
     latent = encode(field, x, 12)
     back = decode(field, latent.x, 12)
-    assert latent.passes == back.passes == 50
+    assert latent.nfe == back.nfe == 50
     assert (latent.t, back.t, latent.finished) == (1.0, 0.0, True)
     assert float((back.x - x).square().mean().sqrt() / x.square().mean().sqrt()) < 1e-3
 
@@ -76,7 +76,7 @@ def test_a_latent_belongs_to_the_field_and_to_nothing_else():
     second = encode(field, x, grids.uniform(1), Adaptive(tol=1e-8)).x
     torch.testing.assert_close(first, second, rtol=0, atol=2e-6)
     start = float(other.time(path.log_snr(1.0)))
-    along = encode(field.along(other), x, even_grid(other, 60, start), "rk4").x
+    along = encode(field.on_path(other), x, even_grid(other, 60, start), "rk4").x
     size = lambda p, t: float(torch.hypot(p.alpha(t), p.sigma(t)))  # noqa: E731
     torch.testing.assert_close(
         along / size(other, start), first / size(path, 1.0), rtol=0, atol=1e-9
@@ -111,7 +111,7 @@ def test_a_trained_model_returns_what_it_was_given():
     for solver, steps in (("rk4", 12), ("heun", 24)):
         latent = encode(model, x, steps, solver)
         back = decode(model, latent.x, steps, solver)
-        assert latent.passes == back.passes == 50
+        assert latent.nfe == back.nfe == 50
         error = (back.x - x).square().mean().sqrt() / x.square().mean().sqrt()
         assert float(error) < 1e-2
     assert 0.7 < float(latent.x.std()) < 1.3

@@ -42,7 +42,7 @@ def test_two_dimensions_at_the_default_tolerance(path):
     assert (found.kind, found.dimensions, found.error, found.dequantisation) == (
         "exact", 2, None, "none",
     )  # fmt: skip
-    assert found.passes < 150
+    assert found.nfe < 150
 
 
 @pytest.mark.parametrize("path", [VPLinear(), Flow(), VE(), Cosine()], ids=str)
@@ -107,7 +107,7 @@ def test_fixed_steps_converge_at_their_order(tableau):
     errors = []
     for steps in (first, 2 * first, 4 * first):
         found = log_likelihood(field, x, method=tableau, steps=steps, prior="field")
-        assert found.passes == steps * {"euler": 1, "heun": 2, "rk4": 4}.get(tableau, 3) + 2
+        assert found.nfe == steps * {"euler": 1, "heun": 2, "rk4": 4}.get(tableau, 3) + 2
         errors.append(rms(found.nats - exact))
     assert slope(errors) == pytest.approx(order, abs=0.4)
 
@@ -134,7 +134,7 @@ def test_the_density_of_images_and_a_bound_condition():
 
     x = Streams(0, range(3)).normal(1, 3, 4).double()
     shift = torch.tensor([0.0, 1.0, -2.0], dtype=F64)
-    found = log_likelihood(Shifted().given({"shift": shift}), x, tol=1e-6)
+    found = log_likelihood(Shifted().conditioned({"shift": shift}), x, tol=1e-6)
     exact = Gaussian(mean, 0.5, path).log_density(x - shift.reshape(-1, 1, 1, 1), 0.0)
     assert found.dimensions == 12
     torch.testing.assert_close(found.nats, exact, rtol=0, atol=1e-5)
@@ -194,7 +194,7 @@ def test_other_derivatives_give_the_same():
         for mode in ("forward", "single")
     )
     torch.testing.assert_close(one.nats, two.nats, rtol=0, atol=1e-10)
-    assert one.passes == two.passes == 22
+    assert one.nfe == two.nfe == 22
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_derivatives_pass_through_the_level_of_a_frozen_copy():
     network = perturbed(UNet(1, widths=(4,), blocks=1, embedding=8)).double()
     copy, x = frozen(network), noise(2, 1, 4, 4).double()
 
-    def along(net):
+    def on_path(net):
         return lambda t: net(x, t.expand(2)).sum()
 
     t = torch.tensor(0.4)

@@ -119,7 +119,7 @@ class Wrong(Field):
 
     def __call__(self, x_t, t, condition=None):
         said = Prediction.of("x0", 0.3 * x_t.sin() + 0.1, x_t, t, self.path)
-        return said.with_value(self.lens, said.through(self.lens))
+        return said.with_value(self.lens, said.as_lens(self.lens))
 
 
 @pytest.mark.parametrize("name", WEIGHTS)

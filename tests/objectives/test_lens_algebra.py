@@ -92,7 +92,7 @@ def test_a_network_trained_on_one_path_runs_on_every_other(path, predicts):
         grid = walked.time(levels)
         size = torch.hypot(walked.alpha(grid), walked.sigma(grid))
         for lens in LENSES:
-            field = Seen(model.along(walked), lens)
+            field = Seen(model.on_path(walked), lens)
             out = get("dpmpp_2m").solve(field, x * size[0], grid).x
             ends.append(out / size[-1])
     for end in ends[1:]:

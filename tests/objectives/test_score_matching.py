@@ -84,7 +84,7 @@ class Says(Field):
 
     def __call__(self, x_t, t, condition=None):
         said = Prediction.of("score", self.score(x_t), x_t, t, self.path)
-        return said if self.lens == "score" else said.with_value(self.lens, said.through(self.lens))
+        return said if self.lens == "score" else said.with_value(self.lens, said.as_lens(self.lens))
 
 
 SCORES = {

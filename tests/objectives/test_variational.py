@@ -70,10 +70,10 @@ class Learned(Field):
         self.error = torch.tensor(error, dtype=F64, requires_grad=True)
 
     def __call__(self, x_t, t, condition=None):
-        value = self.field(x_t, t).through(self.lens) + self.error
+        value = self.field(x_t, t).as_lens(self.lens) + self.error
         n = (t * self.path.chain.steps).round().long()
         fraction = self.fractions[n].reshape(-1, 1).expand(x_t.shape)
-        return Prediction(x_t, t, self.path, self.lens, value, fraction=fraction)
+        return Prediction(x_t, t, self.path, self.lens, value, variance_fraction=fraction)
 
 
 def exact_pairs(mean=0.4, variance=0.6):
@@ -188,8 +188,8 @@ def test_a_denoiser_says_half_of_its_answer_as_a_fraction(predicts):
 
     plain = Denoiser(First(), PATH, predicts, preconditioned=True)(x, t)
     assert torch.equal(said.value, plain.value)
-    assert plain.fraction is None
-    torch.testing.assert_close(said.fraction, (network(x, t)[:, 3:] + 1) / 2)
+    assert plain.variance_fraction is None
+    torch.testing.assert_close(said.variance_fraction, (network(x, t)[:, 3:] + 1) / 2)
     with pytest.raises(InvalidArgument, match="channels_out=6"):
         Denoiser(First(), PATH, predicts, learned_variance=True)(x, t)
 
@@ -201,22 +201,24 @@ def test_the_fraction_travels_with_the_prediction():
     x, t = torch.zeros(2, 1, dtype=F64), torch.tensor(0.2, dtype=F64)
     field = WithFraction(gaussian(PATH), lambda t: 0.3)
     said = field(x, t)
-    assert torch.equal(said.with_value("eps", said.eps).fraction, said.fraction)
-    assert torch.equal(field.given({"class": 0}).field(x, t).fraction, said.fraction)
+    assert torch.equal(said.with_value("eps", said.eps).variance_fraction, said.variance_fraction)
+    assert torch.equal(
+        field.conditioned({"class": 0}).field(x, t).variance_fraction, said.variance_fraction
+    )
     other = WithFraction(gaussian(PATH), lambda t: 0.9)(x, t)
-    assert torch.equal(mix(said, other, 2.0).fraction, other.fraction)
-    assert field.along(VPLinear())(x, t).fraction is None
+    assert torch.equal(mix(said, other, 2.0).variance_fraction, other.variance_fraction)
+    assert field.on_path(VPLinear())(x, t).variance_fraction is None
 
     class Conditional(Field):
         path = PATH
 
         def __call__(self, x_t, t, condition=None):
             said = gaussian(PATH)(x_t, t)
-            said.fraction = condition.keep.double()[:, None].expand(x_t.shape)
+            said.variance_fraction = condition.keep.double()[:, None].expand(x_t.shape)
             return said
 
     guided = classifier_free(Conditional(), 2.0)(x, t, {"class": 0})
-    assert guided.fraction.tolist() == [[1.0], [1.0]]  # that of the conditional half
+    assert guided.variance_fraction.tolist() == [[1.0], [1.0]]  # that of the conditional half
 
 
 def test_held_out_data_keep_their_condition_and_leave_no_trace():

@@ -30,7 +30,7 @@ def test_a_wrong_prediction_costs_the_same_in_every_lens(name, path):
     guess = Prediction.of("x0", wrong, x, t, path)
     costs = [
         weight(name).on(lens, path, t)
-        * (guess.through(lens) - truth.through(lens)).square().mean(1)
+        * (guess.as_lens(lens) - truth.as_lens(lens)).square().mean(1)
         for lens in LENSES
     ]
     for cost in costs[1:]:

@@ -39,7 +39,7 @@ class Relabelled(Field):
 
     def __call__(self, x_t, t, condition=None):
         said = self.field(x_t, t, condition)
-        return Prediction(x_t, t, self.path, said.lens, said.value, said.passes)
+        return Prediction(x_t, t, self.path, said.lens, said.value, said.nfe)
 
 
 @every_path
@@ -98,7 +98,7 @@ def test_a_coupled_flow_carries_the_source_to_its_partner(path):
 def test_the_coupling_holds_on_every_other_path(name):
     # E[x0|x] and E[x1|x] depend on the direction of (α, σ) alone, whatever the coupling
     path = dict(zip(IDS, (case.path for case in PATHS), strict=True))[name]
-    seen = Monge(Flow()).along(path)
+    seen = Monge(Flow()).on_path(path)
     assert isinstance(seen, Along)
     assert seen.path == Coupled(path)
     x = torch.linspace(-2, 2, 14, dtype=F64).reshape(7, 2)
@@ -107,7 +107,7 @@ def test_the_coupling_holds_on_every_other_path(name):
         wanted = Monge(path)(x, when)
         for lens in ("x0", "eps", "velocity"):
             torch.testing.assert_close(
-                seen(x, when).through(lens), wanted.through(lens), rtol=1e-9, atol=1e-9
+                seen(x, when).as_lens(lens), wanted.as_lens(lens), rtol=1e-9, atol=1e-9
             )
         with pytest.raises(Unsupported, match="the score"):
             _ = seen(x, when).score
@@ -122,7 +122,7 @@ def test_shifted_and_restricted_stay_coupled():
             conversion(path, "x0", "score", T)
     data = Coupled(Flow(), "data").shifted(4.0)
     assert data == Coupled(Flow().shifted(4.0), "data")
-    assert Monge(Flow()).along(VPLinear()).path.source == "gaussian"
+    assert Monge(Flow()).on_path(VPLinear()).path.source == "gaussian"
 
 
 def test_what_needs_independent_noise_is_refused():

@@ -26,7 +26,7 @@ def test_the_card_says_what_was_measured_and_how(folder, features):
     assert card.samples == 40  # as the recipe says
     made = card.provenance
     assert (made.solver, made.steps, made.guidance, made.seeds) == ("ddim", 2, 1.25, (3,))
-    assert (made.passes, made.grid) == (4, "karras")
+    assert (made.nfe, made.grid) == (4, "karras")
     assert made.model == "tiny"
     assert len(made.model_hash) == 64
     assert card.metrics["frechet"].value > 3 * card.metrics["frechet"].floor  # it learned nothing

@@ -43,7 +43,7 @@ def whole(model, tmp_path_factory):
     places = {kind: tmp_path_factory.mktemp(kind) for kind in KINDS}
     for kind, name in KINDS.items():
         made = sample_many(model, places[kind] / name, **OPTIONS)
-        assert (made.blocks, made.passes, made.finished, made.before) == (3, 4, True, False)
+        assert (made.blocks, made.nfe, made.finished, made.before) == (3, 4, True, False)
     return places
 
 
@@ -135,7 +135,7 @@ def test_what_is_finished_is_not_drawn_again(model, whole, monkeypatch):
         before = files(whole[kind])
         for resume in (False, True):
             made = sample_many(model, whole[kind] / name, **OPTIONS, resume=resume)
-            assert (made.before, made.blocks, made.passes, made.n) == (True, 0, 4, 11)
+            assert (made.before, made.blocks, made.nfe, made.n) == (True, 0, 4, 11)
         assert files(whole[kind]) == before
 
 
@@ -236,7 +236,7 @@ def test_a_block_that_another_process_holds_is_left_to_it(tmp_path):
         assert blocks.missing() == 1
         blocks.mark(0, 7)
         assert list(claims) == []
-        assert (blocks.missing(), blocks.passes()) == (0, 7)
+        assert (blocks.missing(), blocks.nfe()) == (0, 7)
 
 
 def test_a_block_whose_holder_dies_meanwhile_is_had_in_the_end(tmp_path):

@@ -95,8 +95,8 @@ def test_a_learned_variance_doubles_the_networks_channels(network):
     spec = parts_of(recipe)["train"].spec
     model = build_denoiser(recipe.path, recipe.network, recipe.model, spec)
     said = model(torch.zeros(2, *spec.shape), torch.tensor(0.5))
-    assert said.value.shape == said.fraction.shape == (2, *spec.shape)
-    assert float(said.fraction.detach().unique()) == 0.5  # of a network that answers zero
+    assert said.value.shape == said.variance_fraction.shape == (2, *spec.shape)
+    assert float(said.variance_fraction.detach().unique()) == 0.5  # of a network that answers zero
 
 
 def test_the_levels_are_those_of_the_normalised_values():

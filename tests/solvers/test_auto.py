@@ -105,7 +105,7 @@ def test_every_number_of_steps(steps):
         assert sum(row) == pytest.approx(1, abs=1e-9)
     x = Streams(0, range(3)).normal(2).double()
     solution = solver.solve(field, x, grid)
-    assert solution.passes == steps == len(field.times)
+    assert solution.nfe == steps == len(field.times)
     torch.testing.assert_close(solution.x, field.field.mean.expand(3, 2), rtol=1e-9, atol=1e-9)
 
 
@@ -148,7 +148,7 @@ def test_the_same_walk_on_every_path(steps):
     made, model = [], mixture_2d(VPLinear())
     for path in (VPLinear(), EDM(), Flow(), Cosine(), Chain.linear().as_path()):
         x, t = start(path, ratio=60.0)
-        field = model.along(path)
+        field = model.on_path(path)
         solver = Auto(RMS_2D)
         grid = solver.own_grid(path, steps, t, 1e-4 if path in (Cosine(),) else 0.0)
         ratio = path.sigma(grid) / path.alpha(grid)
@@ -235,7 +235,7 @@ def test_sampling_with_its_own_grid():
     made = sample(field, Streams(0, range(4)), (2,), get("auto"), 6, data_std=RMS_2D, dtype=F64)
     bound = Auto(RMS_2D)
     assert field.times == bound.own_grid(path, 6).tolist()
-    assert made.passes == 7  # VE ends in noise: denoised once more
+    assert made.nfe == 7  # VE ends in noise: denoised once more
     given = grids.karras(path, 6)
     field.times.clear()
     sample(field, Streams(0, range(4)), (2,), get("auto"), given, data_std=RMS_2D, dtype=F64)

@@ -44,7 +44,7 @@ def test_data_and_noise_prediction_are_settings(points, corrector, l, s, directi
     ours = DpmSolverV3(flat(l, s, 0.0), points, corrector).solve(field, start(), GRID)
     wanted = Multistep(points, direction, corrector=corrector).solve(field, start(), GRID)
     torch.testing.assert_close(ours.x, wanted.x, rtol=1e-9, atol=1e-9)
-    assert ours.passes == wanted.passes
+    assert ours.nfe == wanted.nfe
 
 
 def test_any_constants_of_a_step_by_quadrature():

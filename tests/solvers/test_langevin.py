@@ -160,7 +160,7 @@ class Chosen(Streams):
         return self
 
     def integers(self, high, *event):
-        return torch.tensor(self.given.pop(0)).expand(len(self), *event)
+        return torch.tensor(self.conditioned.pop(0)).expand(len(self), *event)
 
 
 def minibatch_score(size, noise, data=DATA):

@@ -22,7 +22,7 @@ def learned(path, grid):
     """The Gaussian field that knows the right variance of every step of a grid."""
     after = dict(itertools.pairwise(grid))
 
-    def fraction(t):
+    def variance_fraction(t):
         return best_fraction(path, VARIANCE, after[t], t) if float(path.sigma(after[t])) else 0.0
 
     return WithFraction(Gaussian(MEAN, VARIANCE, path), fraction)
@@ -65,7 +65,7 @@ def test_its_ends_are_the_fixed_variances(fraction, name):
     a = get("ddpm:variance=learned").solve(field, x, grids.trailing(path, 8), Streams(1, range(5)))
     b = get("ddpm", variance=name).solve(field, x, grids.trailing(path, 8), Streams(1, range(5)))
     torch.testing.assert_close(a.x, b.x, rtol=1e-12, atol=1e-12)
-    assert (a.passes, a.steps, a.finished) == (8, 8, True)
+    assert (a.nfe, a.steps, a.finished) == (8, 8, True)
 
 
 def test_each_sample_and_number_has_its_own_variance():
@@ -74,7 +74,7 @@ def test_each_sample_and_number_has_its_own_variance():
     class Own(WithFraction):
         def __call__(self, x_t, t, condition=None):
             said = self.field(x_t, t, condition)
-            said.fraction = torch.arange(6.0).reshape(3, 2)
+            said.variance_fraction = torch.arange(6.0).reshape(3, 2)
             return said
 
     field = Own(Gaussian(MEAN, VARIANCE, path), None)
@@ -104,7 +104,7 @@ def test_it_can_be_stopped_and_watched():
         field, x, grid, Streams(0, range(3)), lambda k, said: seen.append(float(said.t)) or k < 1
     )
     assert seen == [1.0, 0.6]
-    assert (stopped.t, stopped.steps, stopped.passes, stopped.finished) == (0.6, 1, 2, False)
+    assert (stopped.t, stopped.steps, stopped.nfe, stopped.finished) == (0.6, 1, 2, False)
 
 
 @pytest.mark.parametrize("steps", [8, 4])
@@ -141,5 +141,5 @@ def test_it_is_the_learned_range_of_diffusers(steps, monkeypatch):
     for k, t in enumerate(scheduler.timesteps):
         torch.testing.assert_close(states[k], x, rtol=1e-9, atol=1e-9)
         said = field(x, grid[k])
-        answer = torch.cat([said.eps, 2 * said.fraction - 1], 1)
+        answer = torch.cat([said.eps, 2 * said.variance_fraction - 1], 1)
         x = scheduler.step(answer, int(t), x).prev_sample

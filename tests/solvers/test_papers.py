@@ -259,7 +259,7 @@ def test_edm_algorithm_1(steps):
             ahead = x + (sigma[k + 1] - sigma[k]) * 0.5 * (d + d2)
         x = ahead
     same(solution.x, x)
-    assert solution.passes == 2 * steps - 1
+    assert solution.nfe == 2 * steps - 1
 
 
 @each_grid

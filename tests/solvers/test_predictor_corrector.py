@@ -163,7 +163,7 @@ def test_one_step_of_annealed_langevin_as_published():
     solver = presets.get("annealed_langevin", corrections=7)
     got = solver.solve(field, x, ladder, Streams(3, range(5)))
     torch.testing.assert_close(got.x, wanted, rtol=1e-9, atol=1e-9)
-    assert got.passes == 9 * 7
+    assert got.nfe == 9 * 7
 
 
 def test_consistent_annealing_as_published():
@@ -262,7 +262,7 @@ def test_a_step_of_predictor_and_corrector_by_hand(path):
     solver = presets.get("predictor_corrector", snr=r, norms="sample")
     got = solver.solve(field, x, grid, Streams(3, range(5)))
     torch.testing.assert_close(got.x, wanted, rtol=1e-9, atol=1e-9)
-    assert got.passes == 4
+    assert got.nfe == 4
 
 
 def test_norms_tend_to_the_level_in_high_dimension():
@@ -325,9 +325,9 @@ def test_any_solver_predicts(name):
     wanted, passes = x, 0
     for pair in pairwise(grid.tolist()):
         one = predictor.solve(field, wanted, pair, Still())
-        wanted, passes = one.x, passes + one.passes
+        wanted, passes = one.x, passes + one.nfe
     torch.testing.assert_close(got.x, wanted, rtol=1e-12, atol=1e-12)
-    assert got.passes == passes + 4
+    assert got.nfe == passes + 4
 
 
 class Still:
@@ -409,7 +409,7 @@ def test_stopping_inside_a_step_returns_its_beginning():
     stopped = solver.solve(field, x, grid, Streams(1, range(2)), on_step)
     one = solver.solve(field.field, x, grid[:2], Streams(1, range(2)))
     assert torch.equal(stopped.x, one.x)
-    assert (stopped.finished, stopped.steps, stopped.passes) == (False, 1, 6)
+    assert (stopped.finished, stopped.steps, stopped.nfe) == (False, 1, 6)
     assert seen == [0, 0, 0, 1, 1, 1]
     assert stopped.t == float(grid[1])
 
@@ -428,7 +428,7 @@ def test_the_last_step_into_no_noise():
     ):
         got = presets.get(name).solve(field, x, [0.004, 0.0], Streams(0, range(3)))
         torch.testing.assert_close(got.x, wanted, rtol=1e-10, atol=1e-10)
-        assert got.passes == 1
+        assert got.nfe == 1
 
 
 def test_what_is_refused():

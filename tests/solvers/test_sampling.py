@@ -33,7 +33,7 @@ def test_a_path_that_ends_in_noise_is_denoised_once_more():
         field.field, path.prior(Streams(0, range(4)), (3,), data_std=1.0).double(), grid
     )
     assert torch.equal(made.x, field.field(walked.x, grid[-1]).x0)
-    assert made.passes == 6 == len(field.times)
+    assert made.nfe == 6 == len(field.times)
     assert field.times == grid.tolist()
 
 
@@ -43,7 +43,7 @@ def test_a_path_that_ends_in_noise_is_denoised_once_more():
 def test_a_path_that_ends_in_data_is_not(path):
     field = Watched(gaussian_elementwise(path))
     made = sample(field, Streams(0, range(4)), (3,), presets.dpmpp_2m(), grids.uniform(5))
-    assert made.passes == 5
+    assert made.nfe == 5
     assert min(field.times) > 0
     assert made.x.dtype == torch.float32
 
@@ -54,7 +54,7 @@ def test_a_walk_that_stops_before_the_data_is_not_denoised():
         grid = grids.log_snr(VE(), 4, 1.0, end)
         stop = (lambda k, said: k < 2) if end == 0 else None
         made = sample(field, Streams(0, range(2)), (3,), presets.ddim(), grid, on_step=stop)
-        assert made.passes == (3 if end == 0 else 4)
+        assert made.nfe == (3 if end == 0 else 4)
         assert made.finished == (end > 0)
 
 
@@ -122,12 +122,12 @@ def test_guidance_costs_two_passes_where_it_acts():
         (classifier_free(field, 2.0), 20),
         (classifier_free(field, 2.0, interval=(0.35, 0.75)), 14),
     ):
-        bound = guided.given({"class": torch.tensor([0, 1])})
+        bound = guided.conditioned({"class": torch.tensor([0, 1])})
         made = sample(bound, Streams(0, range(2)), (1,), presets.dpmpp_2m(), grid, dtype=F64)
-        assert made.passes == passes
+        assert made.nfe == passes
     # at scale 2 the centres 0 and 2 move away from the unconditional 1 by as much again
     made = sample(
-        classifier_free(field, 2.0).given({"class": torch.tensor([0, 1])}),
+        classifier_free(field, 2.0).conditioned({"class": torch.tensor([0, 1])}),
         Streams(0, range(2)), (1,), presets.dpmpp_2m(), grid, dtype=F64,
     )  # fmt: skip
     torch.testing.assert_close(made.x.flatten(), torch.tensor([-1.0, 3.0], dtype=F64))

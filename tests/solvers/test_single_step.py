@@ -71,7 +71,7 @@ def test_on_the_grid_the_last_step_bounds_the_third_order():
     assert slope([error(solver, steps) for steps in (48, 96, 192)]) > 2.4
     watched = Watched(FIELD)
     grid = grids.log_snr(ANCHOR_PATH, 11, 1.0, 0.01)
-    assert solver.solve(watched, ANCHOR_START, grid).passes == 11
+    assert solver.solve(watched, ANCHOR_START, grid).nfe == 11
     assert watched.times == grid[:-1].tolist()
 
 
@@ -104,10 +104,10 @@ def test_an_opening_looks_once_at_each_start():
     solver, grid = presets.get("pndm"), grids.log_snr(ANCHOR_PATH, 6, 1.0, 0.01)
     watched, seen = Watched(FIELD), []
     made = solver.solve(watched, ANCHOR_START, grid, on_step=lambda k, said: seen.append(k))
-    assert made.passes == len(watched.times) == len(seen) == 3 * 4 + 3
+    assert made.nfe == len(watched.times) == len(seen) == 3 * 4 + 3
     assert seen == [0] * 4 + [1] * 4 + [2] * 4 + [3, 4, 5]
     stopped = solver.solve(FIELD, ANCHOR_START, grid, on_step=lambda k, said: k < 1)
-    assert (stopped.steps, stopped.passes, stopped.finished) == (1, 5, False)
+    assert (stopped.steps, stopped.nfe, stopped.finished) == (1, 5, False)
 
 
 def test_pndm_by_its_own_transfer():
@@ -188,7 +188,7 @@ def test_adaptive_errors_follow_their_tolerance(order):
         made = DPMAdaptive(order, tol, tol).solve(FULL, ANCHOR_START, [1.0, 0.01])
         exact = flow_mixture(ANCHOR_PATH, ANCHOR_START, 1.0, 0.01)
         errors.append(float((made.x - exact).abs().mean()))
-        passes.append(made.passes)
+        passes.append(made.nfe)
     assert errors[0] > 3 * errors[1] > 9 * errors[2]
     assert errors[2] < 1e-3
     assert passes[0] < passes[1] < passes[2]

@@ -54,11 +54,11 @@ def test_the_visited_grid_is_the_declared_grid(name, steps):
         assert all(path.sigma(t) > 0 for t in field.times)
     else:
         assert field.times == declared[:-1]  # never at t = 0, where σ = 0
-    assert solution.passes == len(field.times)
+    assert solution.nfe == len(field.times)
     assert (solution.t, solution.steps, solution.finished) == (0.0, steps, True)
     each, last = STAGES.get(name, (1, 1))
     if name not in IRREGULAR:
-        assert solution.passes == each * (steps - 1) + last
+        assert solution.nfe == each * (steps - 1) + last
 
 
 @pytest.mark.parametrize("path", [EDM(), Flow(), VPLinear(), Cosine()], ids=str)
@@ -78,7 +78,7 @@ def test_on_step_sees_every_prediction_and_changes_nothing(name):
         field, x, grid, noise(), lambda step, said: seen.append((step, said))
     )
     assert torch.equal(quiet.x, watched.x)
-    assert len(seen) == watched.passes == quiet.passes
+    assert len(seen) == watched.nfe == quiet.nfe
     assert [float(said.t) for _, said in seen] == field.times[: len(seen)]
     assert [step for step, _ in seen] == sorted(step for step, _ in seen)
     assert {step for step, _ in seen} == set(range(5))
@@ -99,7 +99,7 @@ def test_returning_false_stops_there(name, last):
     )
     assert (solution.finished, solution.steps) == (False, last)
     assert solution.t == float(grid[last])
-    assert solution.passes == len(field.times)
+    assert solution.nfe == len(field.times)
     if last == 0:
         assert torch.equal(solution.x, start())
 
@@ -114,7 +114,7 @@ def test_a_stage_can_stop_a_walk_too():
         return len(count) < 4
 
     solution = presets.heun().solve(field, start(), grid, on_step=on_step)
-    assert (solution.steps, solution.passes, solution.finished) == (1, 4, False)
+    assert (solution.steps, solution.nfe, solution.finished) == (1, 4, False)
     one = presets.heun().solve(field.field, start(), grid[:2])
     assert torch.equal(solution.x, one.x)
 
@@ -260,7 +260,7 @@ def test_a_field_may_change_its_lens_on_the_way():
     lenses = ("v", "x0", "eps", "velocity", "score")
     field = mixture_2d(VPLinear())
     changing = Watched(
-        field, lambda call, said: said.with_value(lenses[call % 5], said.through(lenses[call % 5]))
+        field, lambda call, said: said.with_value(lenses[call % 5], said.as_lens(lenses[call % 5]))
     )
     grid, x = grids.uniform(7, 1.0, 0.05), start()[:, :2]
     for name in ("dpmpp_3m", "unipc", "rk4", "lms"):

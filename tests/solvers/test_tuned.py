@@ -90,8 +90,8 @@ def test_one_evaluation_a_step_and_the_same_on_every_path(found):
         t = float(path.time(torch.tensor(-math.log(80), dtype=F64)))
         x = starts(EDM(), 5) * float(path.alpha(t))
         grid = found.solver.own_grid(path, STEPS, t)
-        solution = found.solver.solve(model.along(path), x, grid)
-        assert solution.passes == STEPS
+        solution = found.solver.solve(model.on_path(path), x, grid)
+        assert solution.nfe == STEPS
         made.append(solution.x)
     for other in made[1:]:
         torch.testing.assert_close(other, made[0], rtol=1e-8, atol=1e-9)

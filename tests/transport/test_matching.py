@@ -145,7 +145,7 @@ def test_networks_are_shown_unit_variance_and_conditions():
         torch.testing.assert_close(x, (1 / size)[:, None].expand(2, 3))
         assert level.tolist() == [0.25, 0.75]
         assert condition.values["class"].tolist() == [4, 4]
-    assert said.passes == 2
+    assert said.nfe == 2
     # conditions are dropped, and transport stays inside them
     labels = Condition({"class": torch.arange(8) % 2}, torch.ones(8, dtype=torch.bool))
     x = Streams(0, range(8)).normal(3).double()
@@ -167,4 +167,4 @@ def test_what_does_not_fit_is_refused():
     x = torch.zeros(2, 3, dtype=F64)
     with pytest.raises(InvalidArgument, match=r"give Batch\(x0, source=x1\)"):
         InterpolantMatching()(model, Batch(x), Streams(0, range(2)))
-    assert model(x, torch.tensor(0.5)).passes == 1
+    assert model(x, torch.tensor(0.5)).nfe == 1

@@ -121,7 +121,7 @@ def lenses() -> Figure:
     for at, colour in ((0.12, BLUE), (0.3, GREEN), (0.6, ORANGE)):
         said = field(x[:, None], torch.tensor(at, dtype=F64))
         for axis, lens in zip(axes, fields.LENSES, strict=True):
-            axis.plot(x, said.through(lens)[:, 0], color=colour, linewidth=1.1, label=f"t = {at}")
+            axis.plot(x, said.as_lens(lens)[:, 0], color=colour, linewidth=1.1, label=f"t = {at}")
             axis.set(title=lens, xlabel="x_t")
             axis.axhline(0, color=GREY, linewidth=0.4)
     axes[0].legend(loc="upper left", fontsize=6.5, handlelength=1)
@@ -186,7 +186,7 @@ def _end(
     field: Field, solver: solvers.Solver, x: torch.Tensor, steps: int
 ) -> tuple[torch.Tensor, int]:
     made = solver.solve(field, x, paths.grids.log_snr(field.path, steps, start=1.0, end=0.01))
-    return made.x, made.passes
+    return made.x, made.nfe
 
 
 @picture
@@ -229,7 +229,7 @@ def guidance() -> Figure:
     x = path.prior(Streams(2, range(500)), (2,)).double()
     grid = paths.grids.log_snr(path, 40, end=0.002)
     for axis, scale in zip(axes, (0.0, 1.0, 2.0, 6.0), strict=True):
-        field = classifier_free(TwoClasses(path), scale).given({"class": 0})
+        field = classifier_free(TwoClasses(path), scale).conditioned({"class": 0})
         made = solvers.get("dpmpp_2m").solve(field, x, grid).x
         axis.scatter(*ring(path, 0, 2).sample(Streams(9, range(800))).T, s=1, color="#d8dee8")
         axis.scatter(*made.T, s=1.2, color=BLUE, linewidths=0)

@@ -35,7 +35,7 @@ class Samples:
 
     values: Tensor
     labels: Tensor | None
-    passes: int
+    nfe: int
     x: Tensor
     finished: bool = True
     first: int = 0
@@ -83,7 +83,7 @@ class Stream:
         labels = None if self.labels is None else self.labels.of(rows)
         if labels is not None:
             chosen = Condition.of({"class": labels.to(device)}, len(rows))
-            walked = self.plan.guide(denoiser).given(chosen)
+            walked = self.plan.guide(denoiser).conditioned(chosen)
         with torch.no_grad(), precision:
             made = walk(
                 walked,
@@ -96,7 +96,7 @@ class Stream:
                 on_step=on_step,
             )
         x = made.x.float().cpu()
-        return Samples(model.spec.restore(x), labels, made.passes, x, made.finished, rows.start)
+        return Samples(model.spec.restore(x), labels, made.nfe, x, made.finished, rows.start)
 
     def whole(self, on_step: OnStep | None = None) -> Samples:
         """All of them at once, in memory; where on_step stops a walk, those up to there."""
@@ -109,4 +109,4 @@ class Stream:
         rows = range(self.first, self.first + len(x))
         labels = None if self.labels is None else self.labels.of(rows)
         values = self.model.spec.restore(x)
-        return Samples(values, labels, last.passes, x, last.finished, self.first)
+        return Samples(values, labels, last.nfe, x, last.finished, self.first)

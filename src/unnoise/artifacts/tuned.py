@@ -77,7 +77,7 @@ def calibrate(
     field_: Field = model.denoiser
     if model.classes:
         labels = (torch.arange(starts) % model.classes).to(device)
-        field_ = plan.guide(field_).given(Condition.of({"class": labels}, starts))
+        field_ = plan.guide(field_).conditioned(Condition.of({"class": labels}, starts))
     std = model.denoiser.data_std
     x = field_.path.prior(noise, model.spec.shape, 1.0, std).to(device)
     with torch.no_grad():

@@ -111,7 +111,7 @@ def _text(report: LikelihoodReport) -> str:
         f"{made.dequantisation}",
         f"  bits/dim  {bits[0]:.4f}  ({bits[1]:.4f} to {bits[2]:.4f})",
         f"  nats      {mean:.3f}  ({low:.3f} to {high:.3f}) a sample of {made.dimensions} numbers",
-        f"  passes    {made.passes} a sample",
+        f"  passes    {made.nfe} a sample",
     ]
     if report.bound is not None:
         lines += ["", f"  {'−log p by term':16}{'nats':>14}{'bits/dim':>12}"]

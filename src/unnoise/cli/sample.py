@@ -98,7 +98,7 @@ def sample(
             typer.echo(f"other processes are still at work on {out}; the last one finishes it")
             return
         there = f"{out} is there already" if made.before else str(out)
-        typer.echo(f"{made.n} samples, {made.passes} network passes each: {there}")
+        typer.echo(f"{made.n} samples, {made.nfe} network passes each: {there}")
     if solver is not None and solver != "tuned" and (note := names.ask(solver).note):
         typer.echo(f"note: {solver}: {note}", err=True)
 
@@ -115,4 +115,4 @@ def _grid(folder: Path, device: str, classes: list[str], out: Path, options: dic
     model.check_affordable(asked.n)
     made = asked.stream(model).whole()
     there = write_grid(model, made, out)
-    return f"{asked.n} samples, {made.passes} network passes each: {there}"
+    return f"{asked.n} samples, {made.nfe} network passes each: {there}"

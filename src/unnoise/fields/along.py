@@ -42,10 +42,10 @@ class Along(Field):
         scale = torch.hypot(own.alpha(own_t), own.sigma(own_t)) / torch.hypot(
             self.path.alpha(t.double()), self.path.sigma(t.double())
         )
-        said = self.field(expand(scale, x_t) * x_t, own_t.to(t.dtype), condition)
-        if said.lens in ("x0", "eps"):
-            return Prediction(x_t, t, self.path, said.lens, said.value, said.passes)
+        prediction = self.field(expand(scale, x_t) * x_t, own_t.to(t.dtype), condition)
+        if prediction.lens in ("x0", "eps"):
+            return Prediction(x_t, t, self.path, prediction.lens, prediction.value, prediction.nfe)
         # v on the other path's circle: finite wherever the model's own prediction is
         alpha, sigma = self.path.alpha(t.double()), self.path.sigma(t.double())
-        value = expand(alpha, x_t) * said.eps - expand(sigma, x_t) * said.x0
-        return Prediction(x_t, t, self.path, "v", value, said.passes)
+        value = expand(alpha, x_t) * prediction.eps - expand(sigma, x_t) * prediction.x0
+        return Prediction(x_t, t, self.path, "v", value, prediction.nfe)

@@ -94,7 +94,7 @@ class Denoiser(nn.Module, Field):
             value, fraction = self._halves(value, x_t)
         if skip is not None and scale is not None:
             value = skip * x_t + scale * value
-        return Prediction.of(self.predicts, value, x_t, t, self.path, fraction=fraction)
+        return Prediction.of(self.predicts, value, x_t, t, self.path, variance_fraction=fraction)
 
     def _coefficients(self, x_t: Tensor, t: Tensor) -> Coefficients:
         """The numbers around the network at times t; those at one time for all are kept."""

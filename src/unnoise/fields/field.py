@@ -22,13 +22,13 @@ class Prediction:
 
     `.x0 .eps .score .v .velocity` are linear combinations of x_t and value, computed when asked;
     the prediction's own lens comes back untouched. x_t, value: (batch, *event); t: () or (batch,).
-    `passes` counts the network passes a sample it cost. Nothing ever mutates a Prediction.
+    `nfe` counts the network evaluations it cost a sample. Nothing ever mutates a Prediction.
 
-    fraction: (batch, *event) or None, the share v of log β in a reverse step's log variance
+    variance_fraction: (batch, *event) or None, the share v of log β in a step's log variance
     v·log β + (1−v)·log β̃, where the field learned it (Nichol & Dhariwal 2021, eq. 15).
     """
 
-    __slots__ = ("fraction", "lens", "passes", "path", "t", "value", "x_t")
+    __slots__ = ("lens", "nfe", "path", "t", "value", "variance_fraction", "x_t")
 
     def __init__(
         self,
@@ -37,11 +37,11 @@ class Prediction:
         path: GaussianPath,
         lens: str,
         value: Tensor,
-        passes: int = 1,
-        fraction: Tensor | None = None,
+        nfe: int = 1,
+        variance_fraction: Tensor | None = None,
     ) -> None:
         self.x_t, self.t, self.path, self.lens, self.value = x_t, t, path, lens, value
-        self.passes, self.fraction = passes, fraction
+        self.nfe, self.variance_fraction = nfe, variance_fraction
 
     @staticmethod
     def of(
@@ -50,48 +50,50 @@ class Prediction:
         x_t: Tensor,
         t: Tensor,
         path: GaussianPath,
-        passes: int = 1,
-        fraction: Tensor | None = None,
+        nfe: int = 1,
+        variance_fraction: Tensor | None = None,
     ) -> Prediction:
         """Build a Prediction, checking the lens's name and that the shapes agree."""
         if value.shape != x_t.shape:
             raise InvalidArgument(
                 f"{lens} of shape {tuple(value.shape)} for x_t of shape {tuple(x_t.shape)}"
             )
-        return Prediction(x_t, t, path, check_lens(lens), value, passes, fraction)
+        return Prediction(x_t, t, path, check_lens(lens), value, nfe, variance_fraction)
 
-    def through(self, lens: str) -> Tensor:
+    def as_lens(self, lens: str) -> Tensor:
         """The prediction seen through `lens`; raises where it does not determine it."""
         return convert(self.path, self.lens, lens, self.value, self.x_t, self.t)
 
     @property
     def x0(self) -> Tensor:
         """The conditional mean of the data."""
-        return self.through("x0")
+        return self.as_lens("x0")
 
     @property
     def eps(self) -> Tensor:
         """The conditional mean of the noise."""
-        return self.through("eps")
+        return self.as_lens("eps")
 
     @property
     def score(self) -> Tensor:
         """∇ log p_t(x_t) = −ε/σ."""
-        return self.through("score")
+        return self.as_lens("score")
 
     @property
     def v(self) -> Tensor:
         """α·ε − σ·x0."""
-        return self.through("v")
+        return self.as_lens("v")
 
     @property
     def velocity(self) -> Tensor:
         """dx/dt of the probability flow: α̇·x0 + σ̇·ε."""
-        return self.through("velocity")
+        return self.as_lens("velocity")
 
     def with_value(self, lens: str, value: Tensor) -> Prediction:
         """The same point, cost and fraction, with another thing said about the mean."""
-        return Prediction.of(lens, value, self.x_t, self.t, self.path, self.passes, self.fraction)
+        return Prediction.of(
+            lens, value, self.x_t, self.t, self.path, self.nfe, self.variance_fraction
+        )
 
 
 def mix(a: Prediction, b: Prediction, weight: float) -> Prediction:
@@ -106,8 +108,8 @@ def mix(a: Prediction, b: Prediction, weight: float) -> Prediction:
         raise InvalidArgument("predictions at different times or paths cannot be mixed")
     if a.t is not b.t and not torch.equal(torch.as_tensor(a.t), torch.as_tensor(b.t)):
         raise InvalidArgument("predictions at different times or paths cannot be mixed")
-    value = torch.lerp(a.through(b.lens), b.value, weight)
-    return Prediction(b.x_t, b.t, b.path, b.lens, value, a.passes + b.passes, b.fraction)
+    value = torch.lerp(a.as_lens(b.lens), b.value, weight)
+    return Prediction(b.x_t, b.t, b.path, b.lens, value, a.nfe + b.nfe, b.variance_fraction)
 
 
 class Field(ABC):
@@ -119,11 +121,11 @@ class Field(ABC):
     def __call__(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Prediction:
         """The prediction at x_t: (batch, *event), t: () or (batch,); condition None is the null."""
 
-    def given(self, condition: Conditions) -> Field:
+    def conditioned(self, condition: Conditions) -> Field:
         """This field with the condition bound: solvers never see conditions."""
         return Given(self, condition)
 
-    def along(self, path: GaussianPath) -> Field:
+    def on_path(self, path: GaussianPath) -> Field:
         """The same model on another Gaussian path; see `fields.along.Along`."""
         from .along import Along
 

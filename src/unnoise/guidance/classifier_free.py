@@ -36,7 +36,7 @@ class ClassifierFree(Field):
     def __call__(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Prediction:
         if condition is None:
             raise InvalidArgument(
-                "classifier-free guidance needs a condition: bind one with .given(condition)"
+                "classifier-free guidance needs a condition: bind one with .conditioned(condition)"
             )
         if self.rescale and x_t[0].numel() < 2:
             raise InvalidArgument(
@@ -52,9 +52,11 @@ class ClassifierFree(Field):
         times = t if t.ndim == 0 else torch.cat([t, t])
         twice = Condition.cat([condition, condition.null()])
         both = self.field(torch.cat([x_t, x_t]), times, twice)
-        fractions = (None, None) if both.fraction is None else both.fraction.chunk(2)
+        fractions = (
+            (None, None) if both.variance_fraction is None else both.variance_fraction.chunk(2)
+        )
         given, null = (
-            Prediction(x_t, t, self.path, both.lens, value, both.passes, fraction)
+            Prediction(x_t, t, self.path, both.lens, value, both.nfe, fraction)
             for value, fraction in zip(both.value.chunk(2), fractions, strict=True)
         )
         guided = mix(null, given, self.scale)
@@ -63,7 +65,7 @@ class ClassifierFree(Field):
         if isinstance(inside, Tensor):
             choose = inside.reshape(-1, *(1,) * (x_t.ndim - 1))
             guided = guided.with_value(
-                guided.lens, torch.where(choose, guided.value, given.through(guided.lens))
+                guided.lens, torch.where(choose, guided.value, given.as_lens(guided.lens))
             )
         return guided
 

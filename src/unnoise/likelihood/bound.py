@@ -101,16 +101,16 @@ def variational_bound(
                 u = (stratum + clock.uniform().double()) / strata
                 n, share = steps.first + (u * inner).long().clamp(max=inner - 1), inner / strata
             t = steps.t[n]
-            said, error = walk.ask(t)
-            value = steps.kl(n, error, fraction_of(variance, said)).flatten(1).sum(1)
+            prediction, error = walk.ask(t)
+            value = steps.kl(n, error, fraction_of(variance, prediction)).flatten(1).sum(1)
             terms.append(value * (share / repeats))
             times.append(t.expand(len(x0)))
     time = steps.decoder[0]
 
-    def log_variance(said: Prediction) -> Tensor | float:
+    def log_variance(prediction: Prediction) -> Tensor | float:
         if decoder_variance is not None:
             return math.log(_positive("decoder_variance", decoder_variance))
-        return steps.decoder_log_variance(fraction_of(variance, said))
+        return steps.decoder_log_variance(fraction_of(variance, prediction))
 
     decoded = [walk.decode(time, log_variance) for _ in range(repeats)]
     prior = prior_kl(field.path, x0, steps.times[-1], data_std)
@@ -173,7 +173,7 @@ def continuous_bound(
     wide = -2 * float(path.log_snr(end))
     if decoder_variance is not None:
         wide = math.log(_positive("decoder_variance", decoder_variance))
-    decoded = [walk.decode(end, lambda said: wide) for _ in range(repeats)]
+    decoded = [walk.decode(end, lambda prediction: wide) for _ in range(repeats)]
     return walk.bound(prior_kl(path, x0, start, data_std), terms, times, decoded, repeats)
 
 
@@ -198,26 +198,26 @@ class _Walk:
             )
         self.field, self.x0, self.noise, self.levels = field, x0, noise, levels
         self.exact = x0.double()
-        self.passes = 0
+        self.nfe = 0
         if levels is not None:
             levels.index(self.exact)
 
     def _said(self, t: Tensor) -> tuple[Prediction, Tensor]:
         eps = self.noise.normal(*self.x0.shape[1:]).to(self.x0)
-        said = self.field(self.field.path.diffuse(self.x0, eps, t), t)
-        self.passes += said.passes
-        return said, eps
+        prediction = self.field(self.field.path.diffuse(self.x0, eps, t), t)
+        self.nfe += prediction.nfe
+        return prediction, eps
 
     def ask(self, t: Tensor) -> tuple[Prediction, Tensor]:
         """(what the field says at time t, (x0 − x̂0)² in float64)."""
-        said, eps = self._said(t)
-        return said, squared_error(said, self.exact, eps.double(), t)
+        prediction, eps = self._said(t)
+        return prediction, squared_error(prediction, self.exact, eps.double(), t)
 
     def decode(self, t: float, log_variance: Callable[[Prediction], Tensor | float]) -> Tensor:
         """−log p(x0|x_t), (batch,)."""
         time = torch.tensor(t, dtype=torch.float64)
-        said, _ = self._said(time)
-        mean, spread = said.x0.double(), log_variance(said)
+        prediction, _ = self._said(time)
+        mean, spread = prediction.x0.double(), log_variance(prediction)
         if self.levels is None:
             return gaussian_nll(self.exact, mean, spread).flatten(1).sum(1)
         return level_nll(self.exact, mean, spread, self.levels).flatten(1).sum(1)
@@ -249,21 +249,19 @@ class _Walk:
                 "field's predictions of it are at "
                 "fault: look at field(x_t, t) for this sample"
             )
-        likelihood = Likelihood(
-            -total, "bound", math.prod(self.x0.shape[1:]), error, passes=self.passes
-        )
+        likelihood = Likelihood(-total, "bound", math.prod(self.x0.shape[1:]), error, nfe=self.nfe)
         return Bound(prior, diffusion, t, reconstruction.mean(1), likelihood)
 
 
-def squared_error(said: Prediction, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+def squared_error(prediction: Prediction, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
     """(x0 − x̂0)² of each number, from the error that the field made in its own lens.
 
     Never a difference of two large numbers where x0 and x̂0 are close: with the lens a·x0 + b·ε and
     x0 = c·x_t + d·(lens), the error of x0 is d times that of the lens.
     """
-    a, b = (expand(c, x0) for c in lens_row(said.path, said.lens, t))
-    _, on_value = conversion(said.path, said.lens, "x0", t)
-    miss = said.value.to(x0.dtype) - (a * x0 + b * eps)
+    a, b = (expand(c, x0) for c in lens_row(prediction.path, prediction.lens, t))
+    _, on_value = conversion(prediction.path, prediction.lens, "x0", t)
+    miss = prediction.value.to(x0.dtype) - (a * x0 + b * eps)
     return (expand(on_value, x0) * miss).square()
 
 

@@ -91,15 +91,15 @@ def discrete_log_likelihood(
     name = "uniform" if dequantiser is uniform else "variational"
     # Σ log step over the event
     volume = (levels.scale(x)[1].double().log() + torch.zeros_like(x[:1]).double()).sum()
-    values, passes, part = [], 0, None
+    values, nfe, part = [], 0, None
     for _ in range(draws):
         u, log_q = dequantiser(x, noise)
         part = log_likelihood(spread(x, u, levels).detach())
         values.append(part.nats.double() + volume - log_q.detach().double())
-        passes += part.passes
+        nfe += part.nfe
     every = torch.stack(values)
     assert part is not None
-    bound = replace(part, kind="bound", dequantisation=name, passes=passes)
+    bound = replace(part, kind="bound", dequantisation=name, nfe=nfe)
     if weighted:
         return replace(bound, nats=every.logsumexp(0) - math.log(draws), error=None)
     error = every.std(0) / math.sqrt(draws) if draws > 1 else part.error

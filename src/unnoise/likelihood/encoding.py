@@ -99,18 +99,18 @@ def _walk(field: Field, x: Tensor, times: tuple[float, ...], solver: Solver) -> 
     if isinstance(solver, Adaptive):  # has its own steps beside σ = 0
         return solver.solve(field, x, _unchecked(times))  # type: ignore[arg-type]
     clean = [float(field.path.sigma(t)) == 0 for t in (times[0], times[-1])]
-    inner, passes = list(times), 0
+    inner, nfe = list(times), 0
     for end, beside in ((0, 1), (-1, -2)):
         if clean[end]:
             inner[end] = _beside(field, times[end], times[beside])
     if clean[0]:
-        x, passes = _across(field, x, times[0], inner[0])
+        x, nfe = _across(field, x, times[0], inner[0])
     walked = solver.solve(field, x, _unchecked(tuple(inner)))  # type: ignore[arg-type]
-    x, passes = walked.x, passes + walked.passes
+    x, nfe = walked.x, nfe + walked.nfe
     if clean[-1]:
         x, more = _across(field, x, inner[-1], times[-1])
-        passes += more
-    return Solution(x, times[-1], walked.steps, passes, True)
+        nfe += more
+    return Solution(x, times[-1], walked.steps, nfe, True)
 
 
 def _unchecked(times: tuple[float, ...]) -> Times:
@@ -132,7 +132,7 @@ def _across(field: Field, x: Tensor, start: float, end: float) -> tuple[Tensor, 
         y = cross(flow.rate, flow.flat(x), flow.start, flow.end, blind=flow.clean[0])
     except Broken as broken:
         raise flow.explain(broken, "the step next to σ = 0") from None
-    return flow.unflat(y), flow.passes
+    return flow.unflat(y), flow.nfe
 
 
 def slerp(a: Tensor, b: Tensor, weight: Tensor | float) -> Tensor:

@@ -116,7 +116,7 @@ def log_likelihood(
     nats = log_prior(reached).to(wide) + level + gained.mean(1)
     error = gained.std(1) / math.sqrt(count) if count > 1 else None
     kind = "exact" if vectors is None else "estimate"
-    return Likelihood(nats, kind, size, error, passes=flow.passes)  # type: ignore[arg-type]
+    return Likelihood(nats, kind, size, error, nfe=flow.nfe)  # type: ignore[arg-type]
 
 
 class _Motion:
@@ -131,20 +131,20 @@ class _Motion:
     def rate(self, c: Tensor, state: Tensor) -> Tensor:
         flow, wide = self.flow, state.dtype
         t, x, s = flow.seen(c, state[:, : self.size])
-        before = flow.passes
+        before = flow.nfe
         found: list[Any] = []
 
         def value(x: Tensor) -> Tensor:
-            said, *row = flow.ask(x, t)
-            found[:] = [said.passes, *row]
-            return said.value
+            prediction, *row = flow.ask(x, t)
+            found[:] = [prediction.nfe, *row]
+            return prediction.value
 
         vectors = basis(x) if self.vectors is None else self.vectors
-        said, products = self.products(value, x, vectors)
+        prediction, products = self.products(value, x, vectors)
         cost, on_x, on_value = found
-        flow.passes = before + cost  # one evaluation, in however many pieces its derivatives came
+        flow.nfe = before + cost  # one evaluation, in however many pieces its derivatives came
         x, on_x, on_value = x.to(wide), on_x.to(wide), on_value.to(wide)
-        k = expand(on_x, x) * x + expand(on_value, x) * said
+        k = expand(on_x, x) * x + expand(on_value, x) * prediction
         slope = on_value * products.to(wide)
         if self.vectors is None:
             slope = on_x * self.size + slope.sum(0, keepdim=True)

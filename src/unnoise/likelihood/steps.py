@@ -136,16 +136,16 @@ def check_variance(variance: str) -> str:
     return variance
 
 
-def fraction_of(variance: str, said: Prediction) -> Tensor | float:
+def fraction_of(variance: str, prediction: Prediction) -> Tensor | float:
     """The fraction v of a Prediction's step; raises Unsupported where "learned" has none."""
     if variance != "learned":
         return {"posterior": 0.0, "transition": 1.0}[check_variance(variance)]
-    if said.fraction is None:
+    if prediction.variance_fraction is None:
         raise Unsupported(
             "the variance 'learned' was asked for, and this field says none; train with "
             "model.learned_variance=true, or use variance 'posterior' or 'transition'"
         )
-    return said.fraction
+    return prediction.variance_fraction
 
 
 def need_independent(path: GaussianPath) -> None:

@@ -29,7 +29,7 @@ class Likelihood:
     dimensions: int
     error: Tensor | None = None
     dequantisation: str = "none"
-    passes: int = 0
+    nfe: int = 0
 
     def bits_per_dim(self) -> Tensor:
         """−log₂ p(x)/dimensions, (batch,): lower is better. A density's is relative to the
@@ -55,5 +55,5 @@ class Likelihood:
             first.dimensions,
             error,
             first.dequantisation,
-            max(p.passes for p in parts),
+            max(p.nfe for p in parts),
         )

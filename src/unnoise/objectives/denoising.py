@@ -100,12 +100,12 @@ class Denoising:
             )
         eps = draw_source(batch, path, self.coupling, noise)
         condition = drop_some(batch.condition, self.drop, noise)
-        said = model(path.diffuse(x0, eps, t), t, condition)
-        a, b = (expand(c, x0) for c in lens_row(path, said.lens, t))
-        miss = said.value - (a * x0 + b * eps)
+        prediction = model(path.diffuse(x0, eps, t), t, condition)
+        a, b = (expand(c, x0) for c in lens_row(path, prediction.lens, t))
+        miss = prediction.value - (a * x0 + b * eps)
         miss = miss.to(torch.promote_types(miss.dtype, torch.float32))
         error = miss.square().flatten(1).mean(1)
-        per_sample = self.weight.on(said.lens, path, t).to(error.dtype) * error
+        per_sample = self.weight.on(prediction.lens, path, t).to(error.dtype) * error
         return Loss(per_sample.mean(), per_sample.detach(), t)
 
     def held_out(self) -> Denoising:

@@ -72,7 +72,7 @@ class MaximumLikelihood:
         if self.levels is not None:
             x0 = spread(x0, uniform(x0, noise.purpose("dequantise"))[0], self.levels)
         condition = drop_some(batch.condition, self.drop, noise)
-        field = model if condition is None else model.given(condition)
+        field = model if condition is None else model.conditioned(condition)
         if self.trace == "exact":
             directions = unit_directions(x0)
         else:

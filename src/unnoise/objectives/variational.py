@@ -75,35 +75,39 @@ class Variational:
         t = steps.t[n].to(x0.device)
         eps = draw_source(batch, path, Independent(), noise)
         condition = drop_some(batch.condition, self.drop, noise)
-        said = model(path.diffuse(x0, eps, t), t, condition)
-        a, b = (expand(c, x0) for c in lens_row(path, said.lens, t))
-        miss = said.value - (a * x0 + b * eps)
+        prediction = model(path.diffuse(x0, eps, t), t, condition)
+        a, b = (expand(c, x0) for c in lens_row(path, prediction.lens, t))
+        miss = prediction.value - (a * x0 + b * eps)
         miss = miss.to(torch.promote_types(miss.dtype, torch.float32))
-        bound = self._bound(steps, said, miss, x0.to(miss.dtype), n)
+        bound = self._bound(steps, prediction, miss, x0.to(miss.dtype), n)
         loss = self.scale * terms / math.log(2) * bound
         if self.weight is not None:
             error = miss.square().flatten(1).mean(1)
-            loss = loss + self.weight.on(said.lens, path, t).to(error.dtype) * error
+            loss = loss + self.weight.on(prediction.lens, path, t).to(error.dtype) * error
         if isinstance(self.times, LossHistory):
             self.times.note(term, loss)
         loss = loss * share.to(loss)
         return Loss(loss.mean(), loss.detach(), t)
 
-    def _bound(self, steps: Steps, said: Prediction, miss: Tensor, x0: Tensor, n: Tensor) -> Tensor:
+    def _bound(
+        self, steps: Steps, prediction: Prediction, miss: Tensor, x0: Tensor, n: Tensor
+    ) -> Tensor:
         """L_n of each sample in nats per number of the event, (batch,)."""
         if self.weight is not None:
             miss = miss.detach()
-        fraction = fraction_of(self.variance, said)
+        fraction = fraction_of(self.variance, prediction)
         if isinstance(fraction, Tensor):
             fraction = fraction.to(miss.dtype)
-        _, on_value = conversion(said.path, said.lens, "x0", said.t)
+        _, on_value = conversion(prediction.path, prediction.lens, "x0", prediction.t)
         error = (expand(on_value, miss) * miss).square()
         nats = steps.kl(n.clamp(min=steps.first), error, fraction).flatten(1).mean(1)
         rows = (n < steps.first).nonzero().flatten().to(x0.device)
         if not len(rows):
             return nats
-        value = said.value[rows] if self.weight is None else said.value[rows].detach()
-        mean = Prediction(said.x_t[rows], said.t[rows], said.path, said.lens, value).x0
+        value = prediction.value[rows] if self.weight is None else prediction.value[rows].detach()
+        mean = Prediction(
+            prediction.x_t[rows], prediction.t[rows], prediction.path, prediction.lens, value
+        ).x0
         spread = steps.decoder_log_variance(
             fraction[rows] if isinstance(fraction, Tensor) else fraction
         )

@@ -106,7 +106,7 @@ def measure_likelihood(
         if given:
             assert held.labels is not None
             labels = torch.as_tensor(held.labels)[rows]
-            field_ = field_.given(Condition.of({"class": labels.to(place)}, len(rows)))
+            field_ = field_.conditioned(Condition.of({"class": labels.to(place)}, len(rows)))
         with autocast(model.precision, place):
             made.append(work(field_, x, noise[at : at + len(rows)]))
         if progress is not None:

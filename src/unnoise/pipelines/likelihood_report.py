@@ -46,7 +46,7 @@ class LikelihoodReport:
             "dequantisation": self.likelihood.dequantisation,
             "n": len(self.likelihood.nats),
             "dimensions": self.likelihood.dimensions,
-            "passes": self.likelihood.passes,
+            "passes": self.likelihood.nfe,
             "nats": _ends(mean, low, high),
             "bits_per_dim": _ends(*(self.in_bits(-v) for v in (mean, high, low))),
             "settings": self.settings,

@@ -106,7 +106,7 @@ def measure(
             solver=solver or sampling.solver,
             grid=make_plan(model, solver, steps, grid, guidance, None, None).spacing,
             steps=steps or sampling.steps,
-            passes=made.passes,
+            passes=made.nfe,
             guidance=sampling.guidance if guidance is None else guidance,
             interval=None if sampling.interval is None else str(sampling.interval),
             rescale=sampling.rescale,

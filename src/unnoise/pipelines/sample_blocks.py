@@ -54,7 +54,7 @@ class Blocks:
         """How many are not done."""
         return self.count - int(np.count_nonzero(self.read()))
 
-    def passes(self) -> int:
+    def nfe(self) -> int:
         """The most network passes that a sample cost."""
         return int(self.read().max()) - 1
 
@@ -83,9 +83,9 @@ class Blocks:
         """Whether a block is done."""
         return any(os.pread(self.file, _SIZE, _SIZE * block))
 
-    def mark(self, block: int, passes: int) -> None:
+    def mark(self, block: int, nfe: int) -> None:
         """Note that a block's samples are on the disk."""
-        os.pwrite(self.file, (passes + 1).to_bytes(_SIZE, "little"), _SIZE * block)
+        os.pwrite(self.file, (nfe + 1).to_bytes(_SIZE, "little"), _SIZE * block)
 
     def _lock(self, block: int) -> bool:
         try:

@@ -36,7 +36,7 @@ class Drawn:
 
     out: Path
     n: int
-    passes: int
+    nfe: int
     blocks: int
     before: bool
     finished: bool
@@ -141,9 +141,9 @@ def sample_many(
         ) from stop
     finally:
         helpers.stop()
-    passes = 0 if done is None else done["passes"]
+    nfe = 0 if done is None else done["passes"]
     notes = tuple(helpers.notes)
-    return Drawn(out, output.stream.n, passes, count, False, done is not None, notes)
+    return Drawn(out, output.stream.n, nfe, count, False, done is not None, notes)
 
 
 def output_for(folder: Path, out: Path, asked: Asked, device: str) -> tuple[Output, dict[str, Any]]:
@@ -174,7 +174,7 @@ def work(
             made = stream.draw(stream.blocks[k])
             output.write(made)
             with writing(output.out):
-                blocks.mark(k, made.passes)
+                blocks.mark(k, made.nfe)
             left = blocks.missing()
             if after is not None:
                 after(left)

@@ -207,9 +207,9 @@ def _finish(output: Output, drawn: Mapping[str, Any]) -> dict[str, Any] | None:
             with Blocks(output.work / "blocks", len(output.stream)) as blocks:
                 if blocks.missing():
                     return None
-                passes = blocks.passes()
+                nfe = blocks.nfe()
             output.finish()
-            tree = read(output.work / CARD) | {"finished": True, "passes": passes}
+            tree = read(output.work / CARD) | {"finished": True, "passes": nfe}
             write_json(output.work / "finished.json", tree)
             with writing(output.out):
                 (output.work / "finished.json").replace(output.card)

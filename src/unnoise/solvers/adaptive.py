@@ -44,7 +44,7 @@ class Adaptive(Solver):
     1e-2·tol^(1/3) of the coordinate is one midpoint step. `order` is that of the method; the error
     of a walk falls in proportion to tol.
 
-    `Solution.passes` is what the slowest sample needed. A walk that on_step ends returns the last
+    `Solution.nfe` is what the slowest sample needed. A walk that on_step ends returns the last
     grid time it had to meet. Raises InvalidArgument for impossible settings, for a tolerance that
     the state's dtype cannot carry, and when max_passes calls of the field were not enough.
     """
@@ -77,21 +77,21 @@ class Adaptive(Solver):
     ) -> Solution:
         check_tolerance(self.tol, x.dtype)
         marks = times.floats if self.stops else (times.floats[0], times.floats[-1])
-        passes, step = 0, None
+        nfe, step = 0, None
         accepted = rejected = torch.zeros(len(x), dtype=torch.long, device=x.device)
         for k, (start, end) in enumerate(pairwise(marks)):
             look = None if on_step is None else partial(_look, on_step, k)
             flow = Scaled(field, self.coordinate, start, end, tuple(x.shape[1:]), x.dtype, look)
             try:
-                y, walked = self._segment(flow, flow.flat(x), self.max_passes - passes, step)
+                y, walked = self._segment(flow, flow.flat(x), self.max_passes - nfe, step)
             except _Stopped:
-                passes += flow.passes
-                return AdaptiveSolution(x, start, k, passes, False, accepted, rejected)
+                nfe += flow.nfe
+                return AdaptiveSolution(x, start, k, nfe, False, accepted, rejected)
             except Broken as broken:
                 raise flow.explain(broken, f"step {k} of {len(marks) - 1}") from None
-            x, step, passes = flow.unflat(y), walked.step, passes + flow.passes
+            x, step, nfe = flow.unflat(y), walked.step, nfe + flow.nfe
             accepted, rejected = accepted + walked.accepted, rejected + walked.rejected
-        return AdaptiveSolution(x, times.floats[-1], times.steps, passes, True, accepted, rejected)
+        return AdaptiveSolution(x, times.floats[-1], times.steps, nfe, True, accepted, rejected)
 
     def _segment(
         self, flow: Scaled, y: Tensor, limit: int, step: Tensor | None
@@ -107,8 +107,8 @@ class Adaptive(Solver):
         return y, walked
 
 
-def _look(on_step: OnStep, k: int, said: Prediction) -> None:
-    if on_step(k, said) is False:
+def _look(on_step: OnStep, k: int, prediction: Prediction) -> None:
+    if on_step(k, prediction) is False:
         raise _Stopped
 
 

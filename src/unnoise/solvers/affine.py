@@ -24,18 +24,18 @@ class AffineStep(Solver):
     def walk(
         self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
     ) -> Solution:
-        passes, plan = 0, None
+        nfe, plan = 0, None
         for k in range(times.steps):
             prediction = field(x, times.tensors[k])
             if plan is None:
                 lens = prediction.lens
                 plan = self.plan(field.path, lens, times.floats)
-            passes += prediction.passes
+            nfe += prediction.nfe
             if on_step is not None and on_step(k, prediction) is False:
-                return Solution(x, times.floats[k], k, passes, False)
+                return Solution(x, times.floats[k], k, nfe, False)
             on_x, on_value, spread = plan[k]
-            value = prediction.value if prediction.lens == lens else prediction.through(lens)
+            value = prediction.value if prediction.lens == lens else prediction.as_lens(lens)
             x = torch.mul(x, on_x).add_(value, alpha=on_value)
             if spread and noise is not None:
                 stir(x, noise, spread)
-        return Solution(x, times.floats[-1], times.steps, passes, True)
+        return Solution(x, times.floats[-1], times.steps, nfe, True)

@@ -170,9 +170,11 @@ class _Walk:
         self.states: list[Tensor] = []
         self.slopes: list[Tensor] = []
 
-        def keep(_: int, said) -> None:
-            self.states.append(said.x_t.double() / self._scale(float(said.t)))
-            self.slopes.append((self.kappa * said.eps.double() - said.x0.double()) / self.kappa)
+        def keep(_: int, prediction) -> None:
+            self.states.append(prediction.x_t.double() / self._scale(float(prediction.t)))
+            self.slopes.append(
+                (self.kappa * prediction.eps.double() - prediction.x0.double()) / self.kappa
+            )
 
         self.goal = auto.solve(field, x, grid, on_step=keep).x.double() / self._scale(end)
 
@@ -220,8 +222,8 @@ class _Walk:
 
         for k in range(steps):
             t = times[k]
-            said = self.field((y * self._scale(float(t))).to(self.x.dtype), t)
-            history.insert(0, kappa * said.eps.double() - said.x0.double())
+            prediction = self.field((y * self._scale(float(t))).to(self.x.dtype), t)
+            history.insert(0, kappa * prediction.eps.double() - prediction.x0.double())
             if k:
                 base = mix(k, k - 1, CORRECT, self.prior.correct[k], places[k])
             else:

@@ -51,19 +51,19 @@ class DataSteps(Solver):
     def walk(
         self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
     ) -> Solution:
-        passes, points, plan, lens = 0, list[Tensor](), None, ""
+        nfe, points, plan, lens = 0, list[Tensor](), None, ""
         before, drawn = x, None
         for k in range(times.steps):
-            said = field(x, times.tensors[k])
+            prediction = field(x, times.tensors[k])
             if plan is None:
-                lens = said.lens
+                lens = prediction.lens
                 plan = compile_plan(self, field.path, lens, times.floats, x.dtype)
-            said = in_lens(said, lens)
-            passes += said.passes
-            if on_step is not None and on_step(k, said) is False:
-                return Solution(x, times.floats[k], k, passes, False)
-            points.insert(0, marked(said, plan[k].mark))
-            del said
+            prediction = in_lens(prediction, lens)
+            nfe += prediction.nfe
+            if on_step is not None and on_step(k, prediction) is False:
+                return Solution(x, times.floats[k], k, nfe, False)
+            points.insert(0, marked(prediction, plan[k].mark))
+            del prediction
             last = plan[k - 1]
             if k and last.correct is not None:
                 x = combine(before, last.correct, points)
@@ -75,7 +75,7 @@ class DataSteps(Solver):
             if plan[k].noise and noise is not None:
                 drawn = noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
                 x.add_(drawn, alpha=plan[k].noise)
-        return Solution(x, times.floats[-1], times.steps, passes, True)
+        return Solution(x, times.floats[-1], times.steps, nfe, True)
 
 
 @lru_cache(maxsize=128)

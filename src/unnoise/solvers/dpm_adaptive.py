@@ -71,8 +71,8 @@ class DPMAdaptive(Solver):
             if walk.to(goal, k) is False or (
                 float(path.log_snr(end)) == math.inf and walk.into(end, k) is False
             ):
-                return Solution(before, marks[k], k, walk.passes, False)
-        return Solution(walk.x, times.floats[-1], times.steps, walk.passes, True)
+                return Solution(before, marks[k], k, walk.nfe, False)
+        return Solution(walk.x, times.floats[-1], times.steps, walk.nfe, True)
 
 
 class _Walk:
@@ -85,20 +85,20 @@ class _Walk:
         self.x = self.before = x
         self.lam = torch.full((len(x),), lam, dtype=torch.float64, device=x.device)
         self.h = torch.full_like(self.lam, solver.h_init)
-        self.passes = 0
+        self.nfe = 0
 
     def look(self, x: Tensor, lam: Tensor, k: int) -> Prediction | None:
         """What the field says there; None where on_step ends the walk."""
-        if self.passes >= self.solver.max_passes:
+        if self.nfe >= self.solver.max_passes:
             raise InvalidArgument(
                 f"{self.solver} used its {self.solver.max_passes} passes in step {k}, at log-SNR "
                 f"{float(self.lam.min()):.4g}; loosen rtol and atol, or raise max_passes"
             )
-        said = self.field(x, self.path.time(lam).clamp(0, 1))
-        self.passes += said.passes
-        if self.on_step is not None and self.on_step(k, said) is False:
+        prediction = self.field(x, self.path.time(lam).clamp(0, 1))
+        self.nfe += prediction.nfe
+        if self.on_step is not None and self.on_step(k, prediction) is False:
             return None
-        return said
+        return prediction
 
     def scales(self, lam: Tensor) -> tuple[Tensor, Tensor]:
         t = self.path.time(lam).clamp(0, 1)
@@ -147,10 +147,10 @@ class _Walk:
         eps: list[Tensor] = []
 
         def look(x: Tensor, lam: Tensor) -> bool:
-            said = self.look(x, lam, k)
-            if said is not None:
-                eps.append(said.eps)
-            return said is not None
+            prediction = self.look(x, lam, k)
+            if prediction is not None:
+                eps.append(prediction.eps)
+            return prediction is not None
 
         if not look(self.x, self.lam):
             return None
@@ -173,11 +173,11 @@ class _Walk:
 
     def into(self, end: float, k: int) -> bool:
         """The step of order 1 into σ = 0."""
-        said = self.look(self.x, self.lam, k)
-        if said is None:
+        prediction = self.look(self.x, self.lam, k)
+        if prediction is None:
             return False
         alpha = self.path.alpha(torch.tensor(end, dtype=torch.float64))
-        self.x = expand(alpha, self.x) * said.x0
+        self.x = expand(alpha, self.x) * prediction.x0
         return True
 
 

@@ -58,14 +58,14 @@ class DpmSolverV3(Solver):
     def walk(
         self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
     ) -> Solution:
-        passes, past = 0, list[Tensor]()
+        nfe, past = 0, list[Tensor]()
         plan = compile_plan(self, field.path, times.floats)
         base = x
         for k in range(times.steps):
             prediction = field(x, times.tensors[k])
-            passes += prediction.passes
+            nfe += prediction.nfe
             if on_step is not None and on_step(k, prediction) is False:
-                return Solution(x, times.floats[k], k, passes, False)
+                return Solution(x, times.floats[k], k, nfe, False)
             step = plan[k]
             eps = prediction.eps
             past.insert(0, step.on_eps * eps - step.on_x.to(x) * x)
@@ -80,7 +80,7 @@ class DpmSolverV3(Solver):
                 x = alpha * prediction.x0 + sigma * eps
             else:
                 x = _apply(x, step.predict, past)
-        return Solution(x, times.floats[-1], times.steps, passes, True)
+        return Solution(x, times.floats[-1], times.steps, nfe, True)
 
 
 Terms = tuple[Tensor, Tensor, tuple[Tensor, ...]]  # on x, constant, on each f, newest first

@@ -34,10 +34,10 @@ class LearnedAncestral(Solver):
     def walk(
         self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
     ) -> Solution:
-        passes, lens = 0, None
+        nfe, lens = 0, None
         for k in range(times.steps):
             prediction = field(x, times.tensors[k])
-            fraction = prediction.fraction
+            fraction = prediction.variance_fraction
             if fraction is None:
                 raise Unsupported(
                     f"{self} on a field that has learned no variance; train with "
@@ -49,13 +49,13 @@ class LearnedAncestral(Solver):
                     compile_plan(kind, field.path, lens, times.floats, x.dtype)
                     for kind in (_LOW, _HIGH)
                 )
-            passes += prediction.passes
+            nfe += prediction.nfe
             if on_step is not None and on_step(k, prediction) is False:
-                return Solution(x, times.floats[k], k, passes, False)
+                return Solution(x, times.floats[k], k, nfe, False)
             prediction = in_lens(prediction, lens)
             x = combine(x, low[k].predict, [prediction.value])
             if low[k].noise and noise is not None:
                 draw = noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
                 ratio = math.log(high[k].noise / low[k].noise)
                 x.addcmul_(draw, torch.exp(fraction.to(x.dtype) * ratio), value=low[k].noise)
-        return Solution(x, times.floats[-1], times.steps, passes, True)
+        return Solution(x, times.floats[-1], times.steps, nfe, True)

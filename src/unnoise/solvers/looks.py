@@ -30,18 +30,18 @@ class Look:
     mark: Mark | None
 
 
-def add(out: Tensor, said: Prediction, weights: tuple[float, float]) -> None:
+def add(out: Tensor, prediction: Prediction, weights: tuple[float, float]) -> None:
     """out += on_value·value + on_x·x_t."""
     on_value, on_x = weights
     if on_value:
-        out.add_(said.value, alpha=on_value)
+        out.add_(prediction.value, alpha=on_value)
     if on_x:
-        out.add_(said.x_t, alpha=on_x)
+        out.add_(prediction.x_t, alpha=on_x)
 
 
 def advance(
     look: Look,
-    said: Prediction,
+    prediction: Prediction,
     start: Tensor,
     end: Tensor | None,
     kept: list[Tensor],
@@ -54,13 +54,13 @@ def advance(
     state = None
     if look.state is not None:
         state = combine(start, look.state, kept)
-        add(state, said, look.now)
+        add(state, prediction, look.now)
     if look.begin is not None:
         end = start.mul_(look.begin) if free else torch.mul(start, look.begin)
     assert end is not None
-    add(end, said, look.end)
+    add(end, prediction, look.end)
     if look.mark is not None:
-        kept.append(marked(said, look.mark))
+        kept.append(marked(prediction, look.mark))
     return end if state is None else state, end
 
 

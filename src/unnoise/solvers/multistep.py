@@ -166,44 +166,44 @@ class Multistep(Solver):
         keep, opened, large = self.points - 1, self.opening_steps, x.nbytes >= LARGE
         points: list[Tensor] = []
         plan: tuple[Step, ...] = ()
-        passes, lens, base, mine = 0, "", x, False
+        nfe, lens, base, mine = 0, "", x, False
         for k in range(steps):
-            said = field(x, tensors[k])
+            prediction = field(x, tensors[k])
             if not k:
-                lens = said.lens
+                lens = prediction.lens
                 plan = compile_plan(self, field.path, lens, times.floats, x.dtype)
-            if said.lens != lens:
-                said = in_lens(said, lens)
-            passes += said.passes
-            if on_step is not None and on_step(k, said) is False:
-                return Solution(x, times.floats[k], k, passes, False)
-            step, free = plan[k], large and spare(said, x)
+            if prediction.lens != lens:
+                prediction = in_lens(prediction, lens)
+            nfe += prediction.nfe
+            if on_step is not None and on_step(k, prediction) is False:
+                return Solution(x, times.floats[k], k, nfe, False)
+            step, free = plan[k], large and spare(prediction, x)
             # nothing is held on to that is not needed again
             if self.opening is not None and k < opened:
                 ends = Times(times.floats[k : k + 2], tensors[k : k + 2])
-                walked = open_step(self.opening, field, said, ends, on_step, k)
-                passes += walked.passes
+                walked = open_step(self.opening, field, prediction, ends, on_step, k)
+                nfe += walked.nfe
                 if not walked.finished:
-                    return Solution(x, times.floats[k], k, passes, False)
-                points, x = [marked(said, step.mark), *points], walked.x
-                del said, walked
+                    return Solution(x, times.floats[k], k, nfe, False)
+                points, x = [marked(prediction, step.mark), *points], walked.x
+                del prediction, walked
             elif self.corrector:  # a step starts where the one before is taken to have arrived
-                points = [marked(said, step.mark, free and step.again is not None), *points]
+                points = [marked(prediction, step.mark, free and step.again is not None), *points]
                 if step.again is None:
                     base, mine = x, False
                 else:
                     base.add_(points[0], alpha=step.again)
-                del said, x
+                del prediction, x
                 x = combine(base, step.predict, points)
                 if step.correct is not None:
                     base, mine = combine(base, step.correct, points, mine), True
             else:
-                points = [said.value, *points]
+                points = [prediction.value, *points]
                 x = combine(x, step.predict, points, free and not (keep and step.mark.share))
                 if keep:
-                    points[0] = marked(said, step.mark, free)
-                del said
+                    points[0] = marked(prediction, step.mark, free)
+                del prediction
             del points[keep:]
             if step.noise and noise is not None:
                 stir(x, noise, step.noise)
-        return Solution(x, times.floats[-1], steps, passes, True)
+        return Solution(x, times.floats[-1], steps, nfe, True)

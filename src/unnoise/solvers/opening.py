@@ -11,21 +11,26 @@ from .solver import OnStep, Solution, Solver, Times
 class Known(Field):
     """A field that answers its first question with a prediction made before, at no cost."""
 
-    def __init__(self, field: Field, said: Prediction) -> None:
+    def __init__(self, field: Field, prediction: Prediction) -> None:
         self.field, self.path = field, field.path
         self._said: Prediction | None = Prediction(
-            said.x_t, said.t, said.path, said.lens, said.value, 0
+            prediction.x_t, prediction.t, prediction.path, prediction.lens, prediction.value, 0
         )
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Prediction:
         if self._said is not None:
-            said, self._said = self._said, None
-            return said
+            prediction, self._said = self._said, None
+            return prediction
         return self.field(x_t, t, condition)
 
 
 def open_step(
-    solver: Solver, field: Field, said: Prediction, times: Times, on_step: OnStep | None, k: int
+    solver: Solver,
+    field: Field,
+    prediction: Prediction,
+    times: Times,
+    on_step: OnStep | None,
+    k: int,
 ) -> Solution:
     """Step k of a walk taken by `solver` from said.x_t over `times`; `passes` leaves out `said`.
 
@@ -40,4 +45,6 @@ def open_step(
             return None
         return on_step(k, prediction)
 
-    return solver.walk(Known(field, said), said.x_t, times, None, look if on_step else None)
+    return solver.walk(
+        Known(field, prediction), prediction.x_t, times, None, look if on_step else None
+    )

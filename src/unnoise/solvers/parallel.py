@@ -77,7 +77,7 @@ class Parallel(Solver):
                 for spread in table.spread
             ]
         begun = [0] * batch  # where each sample's window begins: all states up to it are final
-        rounds, passes = [0] * batch, [0] * batch
+        rounds, nfe = [0] * batch, [0] * batch
         count = 0
         while any(at < total for at in begun):
             rows = [
@@ -88,18 +88,18 @@ class Parallel(Solver):
             steps, samples = (
                 torch.tensor(part, device=x.device) for part in zip(*rows, strict=True)
             )
-            said = field(states[steps, samples], every[steps])
-            if on_step is not None and on_step(count, said) is False:
+            prediction = field(states[steps, samples], every[steps])
+            if on_step is not None and on_step(count, prediction) is False:
                 at = min(begun)
-                cost = max(p + said.passes for p in passes)
+                cost = max(p + prediction.nfe for p in nfe)
                 return ParallelSolution(
                     torch.stack([states[b, i] for i, b in enumerate(begun)]),
                     times.floats[at], at, cost, False, count + 1,
                 )  # fmt: skip
             count += 1
-            on_x, on_value = table.rows(field.path, said.lens, times, x.device)
-            moved = expand(on_x[steps], said.x_t) * said.x_t
-            moved = moved + expand(on_value[steps], said.x_t) * said.value
+            on_x, on_value = table.rows(field.path, prediction.lens, times, x.device)
+            moved = expand(on_x[steps], prediction.x_t) * prediction.x_t
+            moved = moved + expand(on_value[steps], prediction.x_t) * prediction.value
             at = 0
             for i in range(batch):
                 width = min(self.window, total - begun[i])
@@ -108,11 +108,9 @@ class Parallel(Solver):
                 mine = slice(at, at + width)
                 at += width
                 rounds[i] += 1
-                passes[i] += width * said.passes
+                nfe[i] += width * prediction.nfe
                 begun[i] += self._settle(states, added, moved[mine], i, begun[i], width, table)
-        return ParallelSolution(
-            states[total], times.floats[-1], total, max(passes), True, max(rounds)
-        )
+        return ParallelSolution(states[total], times.floats[-1], total, max(nfe), True, max(rounds))
 
     def _settle(
         self,

@@ -75,22 +75,22 @@ class PredictorCorrector(Solver):
         self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
     ) -> Solution:
         assert noise is not None
-        passes = 0
+        nfe = 0
         for k, level in enumerate(_levels(field.path, times.floats)):
             begin = x
             pair = Times(times.floats[k : k + 2], times.tensors[k : k + 2])
             look = None if on_step is None else _at_step(on_step, k)
             moved = self._predict(field, x, pair, level, noise, look)
-            x, passes = moved.x, passes + moved.passes
+            x, nfe = moved.x, nfe + moved.nfe
             if not moved.finished:
-                return Solution(begin, times.floats[k], k, passes, False)
+                return Solution(begin, times.floats[k], k, nfe, False)
             for _ in range(self.corrections if level.sigma else 0):
-                said = field(x, times.tensors[k + 1])
-                passes += said.passes
-                if look is not None and look(0, said) is False:
-                    return Solution(begin, times.floats[k], k, passes, False)
-                x = self._correct(x, said, level, times.floats[k + 1], noise)
-        return Solution(x, times.floats[-1], times.steps, passes, True)
+                prediction = field(x, times.tensors[k + 1])
+                nfe += prediction.nfe
+                if look is not None and look(0, prediction) is False:
+                    return Solution(begin, times.floats[k], k, nfe, False)
+                x = self._correct(x, prediction, level, times.floats[k + 1], noise)
+        return Solution(x, times.floats[-1], times.steps, nfe, True)
 
     def _predict(
         self, field: Field, x: Tensor, pair: Times, level: Level, noise: Noise, look: OnStep | None
@@ -99,14 +99,16 @@ class PredictorCorrector(Solver):
             return self.predictor.walk(field, x, pair, noise, look)
         if level.sigma:
             return Solution(x * level.carry, pair.floats[1], 1, 0, True)
-        said = field(x, pair.tensors[0])
-        if look is not None and look(0, said) is False:
-            return Solution(x, pair.floats[0], 0, said.passes, False)
-        return Solution(said.x0, pair.floats[1], 1, said.passes, True)
+        prediction = field(x, pair.tensors[0])
+        if look is not None and look(0, prediction) is False:
+            return Solution(x, pair.floats[0], 0, prediction.nfe, False)
+        return Solution(prediction.x0, pair.floats[1], 1, prediction.nfe, True)
 
-    def _correct(self, x: Tensor, said: Prediction, level: Level, t: float, noise: Noise) -> Tensor:
-        on_x, on_value = _to_score(said.path, said.lens, t)
-        score = torch.mul(said.value, on_value)
+    def _correct(
+        self, x: Tensor, prediction: Prediction, level: Level, t: float, noise: Noise
+    ) -> Tensor:
+        on_x, on_value = _to_score(prediction.path, prediction.lens, t)
+        score = torch.mul(prediction.value, on_value)
         if on_x:
             score.add_(x, alpha=on_x)
         draw = noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
@@ -154,7 +156,7 @@ def _to_score(path: GaussianPath, lens: str, t: float) -> tuple[float, float]:
 
 
 def _at_step(on_step: OnStep, k: int) -> OnStep:
-    return lambda _, said: on_step(k, said)
+    return lambda _, prediction: on_step(k, prediction)
 
 
 @preset

@@ -82,7 +82,7 @@ class Restart(Solver):
         self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
     ) -> Solution:
         assert noise is not None
-        passes = 0
+        nfe = 0
         for grid, first, raised in _pieces(self, field.path, times.floats):
             if raised is not None:
                 draw = noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
@@ -90,16 +90,16 @@ class Restart(Solver):
             last = times.steps - 1
             look = None if on_step is None else _counted(on_step, first, raised is not None, last)
             made = self.solver.walk(field, x, Times.of(grid), None, look)
-            x, passes = made.x, passes + made.passes
+            x, nfe = made.x, nfe + made.nfe
             if not made.finished:
                 step = first if raised is not None else min(first + made.steps, last)
-                return Solution(x, made.t, step, passes, False)
-        return Solution(x, times.floats[-1], times.steps, passes, True)
+                return Solution(x, made.t, step, nfe, False)
+        return Solution(x, times.floats[-1], times.steps, nfe, True)
 
 
 def _counted(on_step: OnStep, first: int, inside: bool, last: int) -> OnStep:
-    def look(k: int, said: Prediction) -> bool | None:
-        return on_step(first if inside else min(first + k, last), said)
+    def look(k: int, prediction: Prediction) -> bool | None:
+        return on_step(first if inside else min(first + k, last), prediction)
 
     return look
 

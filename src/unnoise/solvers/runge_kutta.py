@@ -80,33 +80,35 @@ class RungeKutta(Solver):
     def walk(
         self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
     ) -> Solution:
-        passes, lens, large = 0, "", x.nbytes >= LARGE
+        nfe, lens, large = 0, "", x.nbytes >= LARGE
         plan: tuple[Step, ...] = ()
         for k, begin in enumerate(times.tensors[:-1]):
             reached = None if on_step is None else x
             end, kept, free, looks = None, list[Tensor](), False, 1
             i = 0
             while i < looks:
-                said = field(x, plan[k].times[i] if i else begin)
+                prediction = field(x, plan[k].times[i] if i else begin)
                 if not plan:
-                    lens = said.lens
+                    lens = prediction.lens
                     plan = compile_plan(self, field.path, lens, times.floats, x.dtype)
-                passes += said.passes
-                if on_step is not None and on_step(k, said) is False:
+                nfe += prediction.nfe
+                if on_step is not None and on_step(k, prediction) is False:
                     assert reached is not None
-                    return Solution(reached, times.floats[k], k, passes, False)
+                    return Solution(reached, times.floats[k], k, nfe, False)
                 if not i:
                     looks = len(plan[k].looks)
-                    free = large and looks <= 2 and spare(said, x)
+                    free = large and looks <= 2 and spare(prediction, x)
                     start = x
-                x, end = advance(plan[k].looks[i], in_lens(said, lens), start, end, kept, free)
+                x, end = advance(
+                    plan[k].looks[i], in_lens(prediction, lens), start, end, kept, free
+                )
                 i += 1
                 if i + 1 >= looks:  # nothing is held on to that is not needed again
                     start = x
                     kept.clear()
-                del said
+                del prediction
             del start
-        return Solution(x, times.floats[-1], times.steps, passes, True)
+        return Solution(x, times.floats[-1], times.steps, nfe, True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -73,7 +73,7 @@ class Samples:
     was finished (False where on_step stopped it: x is then the state it had reached)."""
 
     x: Tensor
-    passes: int
+    nfe: int
     finished: bool
 
 
@@ -102,10 +102,10 @@ def sample(
     start, end = float(times[0]), float(times[-1])
     x = field.path.prior(noise, event, start, data_std).to(device=device, dtype=dtype)
     solution = solver.solve(field, x, times, noise, on_step)
-    x, passes = solution.x, solution.passes
+    x, nfe = solution.x, solution.nfe
     if solution.finished and end == 0 and float(field.path.sigma(end)) > 0:
         last = field(x, times[-1])
         if on_step is not None:
             on_step(solution.steps, last)
-        x, passes = last.x0, passes + last.passes
-    return Samples(x, passes, solution.finished)
+        x, nfe = last.x0, nfe + last.nfe
+    return Samples(x, nfe, solution.finished)

@@ -51,7 +51,7 @@ class Scaled:
         look: Look | None = None,
     ) -> None:
         self.field, self.path, self.coordinate = field, field.path, coordinate
-        self.event, self.dtype, self.look, self.passes = event, dtype, look, 0
+        self.event, self.dtype, self.look, self.nfe = event, dtype, look, 0
         ends = torch.tensor([start, end], dtype=torch.float64)
         (self.start, self.end), self.scales = (
             value.tolist() for value in _places(self.path, coordinate, ends)
@@ -92,17 +92,17 @@ class Scaled:
 
     def ask(self, x: Tensor, t: Tensor) -> tuple[Prediction, Tensor, Tensor]:
         """The field's prediction, and on_x, on_value with k = on_x·x + on_value·value."""
-        said = self.field(x, t)
-        self.passes += said.passes
+        prediction = self.field(x, t)
+        self.nfe += prediction.nfe
         if self.look is not None:
-            self.look(said)
-        return said, *_rates(self.path, self.coordinate, said.lens, t)
+            self.look(prediction)
+        return prediction, *_rates(self.path, self.coordinate, prediction.lens, t)
 
     def rate(self, c: Tensor, y: Tensor) -> Tensor:
         """dy/dc, (batch, numbers)."""
         t, x, _ = self.seen(c, y)
-        said, on_x, on_value = self.ask(x, t)
-        k = expand(on_x, x) * x + expand(on_value, x) * said.value
+        prediction, on_x, on_value = self.ask(x, t)
+        k = expand(on_x, x) * x + expand(on_value, x) * prediction.value
         return k.flatten(1).to(y.dtype)
 
     def explain(self, broken: Broken, where: str) -> NonFinite:

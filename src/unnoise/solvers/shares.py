@@ -49,25 +49,25 @@ class SharedSteps(Solver):
         keep = max(map(len, (*shares.predict, *shares.correct)))
         points: list[Tensor] = []
         plan: tuple[tuple[Mark, Terms, Terms | None], ...] = ()
-        passes, lens, base, mine = 0, "", x, False
+        nfe, lens, base, mine = 0, "", x, False
         for k in range(times.steps):
-            said = field(x, times.tensors[k])
+            prediction = field(x, times.tensors[k])
             if not plan:
-                lens = said.lens
+                lens = prediction.lens
                 plan = compile_shares(shares, field.path, lens, times.floats, x.dtype)
-            said = in_lens(said, lens)
-            passes += said.passes
-            if on_step is not None and on_step(k, said) is False:
-                return Solution(x, times.floats[k], k, passes, False)
+            prediction = in_lens(prediction, lens)
+            nfe += prediction.nfe
+            if on_step is not None and on_step(k, prediction) is False:
+                return Solution(x, times.floats[k], k, nfe, False)
             mark, predict, correct = plan[k]
-            points.insert(0, marked(said, mark))
-            del points[keep:], said
+            points.insert(0, marked(prediction, mark))
+            del points[keep:], prediction
             if correct is None:
                 base, mine = x, False
             else:
                 base, mine = combine(base, correct, points, mine), True
             x = combine(base, predict, points)
-        return Solution(x, times.floats[-1], times.steps, passes, True)
+        return Solution(x, times.floats[-1], times.steps, nfe, True)
 
 
 @lru_cache(maxsize=128)

@@ -101,30 +101,30 @@ class SingleStep(Solver):
             assert noise is not None
             return noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
 
-        passes, lens, plan, large = 0, "", None, x.nbytes >= LARGE
+        nfe, lens, plan, large = 0, "", None, x.nbytes >= LARGE
         for k, layout in enumerate(lay_out(self, field.path, times.floats)):
             reached, carried = None if on_step is None else x, None
             if layout.raised:
                 x = torch.mul(x, layout.raised[0]).add_(draw(), alpha=layout.raised[1])
             end, kept, free = None, list[Tensor](), False
             for i, time in enumerate(layout.times):
-                said = field(x, time)
+                prediction = field(x, time)
                 if plan is None:
-                    lens = said.lens
+                    lens = prediction.lens
                     plan = compile_plan(self, field.path, lens, times.floats, x.dtype)
-                passes += said.passes
-                if on_step is not None and on_step(layout.places[i], said) is False:
+                nfe += prediction.nfe
+                if on_step is not None and on_step(layout.places[i], prediction) is False:
                     assert reached is not None
                     place = layout.places[0]
-                    return Solution(reached, times.floats[place], place, passes, False)
+                    return Solution(reached, times.floats[place], place, nfe, False)
                 if i == 0:
-                    free = large and len(layout.times) <= 2 and spare(said, x)
+                    free = large and len(layout.times) <= 2 and spare(prediction, x)
                     start = x
-                x, end = advance(plan[k][i], in_lens(said, lens), start, end, kept, free)
+                x, end = advance(plan[k][i], in_lens(prediction, lens), start, end, kept, free)
                 if i + 2 >= len(layout.times):  # nothing is held on to that is not needed again
                     start = x
                     kept.clear()
-                del said
+                del prediction
                 spared, fresh = layout.noise[i]
                 carried = carried * spared if carried is not None and spared else None
                 if fresh:
@@ -134,4 +134,4 @@ class SingleStep(Solver):
                 if carried is not None:
                     x.add_(carried)
             del start
-        return Solution(x, times.floats[-1], times.steps, passes, True)
+        return Solution(x, times.floats[-1], times.steps, nfe, True)

@@ -38,7 +38,7 @@ class Solution:
     x: Tensor
     t: float
     steps: int
-    passes: int
+    nfe: int
     finished: bool
 
 
@@ -199,5 +199,5 @@ class SolverFlowMap:
     def __call__(self, x_t: Tensor, t: float, s: float, condition: Conditions = None) -> Tensor:
         if s == t:
             return x_t
-        field = self.field if condition is None else self.field.given(condition)
+        field = self.field if condition is None else self.field.conditioned(condition)
         return self.solver.solve(field, x_t, self.spacing(self.steps, t, s)).x

@@ -17,27 +17,31 @@ Ways = tuple[int, int, int, int, int]
 LARGE = 1 << 16  # bytes of a state; below it the question costs more than the memory
 
 
-def spare(said: Prediction, x: Tensor) -> bool:
+def spare(prediction: Prediction, x: Tensor) -> bool:
     """Whether x, the walk's state that `said` speaks of, may be written over.
 
     To be asked by a function that has one name for each of the two and no other way to x. It may,
     where no other object holds the Prediction or x, no other tensor has its memory (a view, or
     what autograd keeps) and no derivative is to flow through the step.
     """
-    if said.x_t is not x or said.value.dtype != x.dtype or said.value.shape != x.shape:
+    if (
+        prediction.x_t is not x
+        or prediction.value.dtype != x.dtype
+        or prediction.value.shape != x.shape
+    ):
         return False
-    if x.requires_grad or said.value.requires_grad or forward_ad._current_level >= 0:
+    if x.requires_grad or prediction.value.requires_grad or forward_ad._current_level >= 0:
         return False
     alone = _alone()
-    return alone is not None and _reach(said, x) == alone
+    return alone is not None and _reach(prediction, x) == alone
 
 
-def _reach(said: Prediction, x: Tensor) -> Ways | None:
+def _reach(prediction: Prediction, x: Tensor) -> Ways | None:
     """How many ways lead to the Prediction, to x from Python and from C++, and to its memory."""
     try:
         memory = x.untyped_storage()
         return (
-            sys.getrefcount(said),
+            sys.getrefcount(prediction),
             sys.getrefcount(x),
             x._use_count(),  # type: ignore[attr-defined]
             sys.getrefcount(memory),
@@ -53,9 +57,9 @@ def _alone() -> Ways | None:
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         return None  # other threads' references are not in the count
 
-    def ask(said: Prediction, x: Tensor) -> Ways | None:  # as `spare` does
-        return _reach(said, x)
+    def ask(prediction: Prediction, x: Tensor) -> Ways | None:  # as `spare` does
+        return _reach(prediction, x)
 
-    said = Prediction(torch.zeros(1), torch.zeros(()), VPLinear(), "eps", torch.zeros(1))
-    x = said.x_t
-    return ask(said, x)
+    prediction = Prediction(torch.zeros(1), torch.zeros(()), VPLinear(), "eps", torch.zeros(1))
+    x = prediction.x_t
+    return ask(prediction, x)

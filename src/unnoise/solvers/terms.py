@@ -61,14 +61,14 @@ class Mark(NamedTuple):
     share: float
 
 
-def marked(said: Prediction, mark: Mark, free: bool = False) -> Tensor:
+def marked(prediction: Prediction, mark: Mark, free: bool = False) -> Tensor:
     """What the walk keeps of a Prediction: its value where mark.share is 0, or a new tensor, in
     the memory of x_t where that is `free`."""
     if not mark.share:
-        return said.value
-    a, b = (said.x_t, said.value) if mark.of_x else (said.value, said.x_t)
+        return prediction.value
+    a, b = (prediction.x_t, prediction.value) if mark.of_x else (prediction.value, prediction.x_t)
     if free:
-        return torch.add(a, b, alpha=mark.share, out=said.x_t)
+        return torch.add(a, b, alpha=mark.share, out=prediction.x_t)
     return torch.add(a, b, alpha=mark.share)
 
 
@@ -120,7 +120,7 @@ def in_lens(prediction: Prediction, lens: str) -> Prediction:
     """The prediction said in the lens a plan was compiled for."""
     if prediction.lens == lens:
         return prediction
-    return prediction.with_value(lens, prediction.through(lens))
+    return prediction.with_value(lens, prediction.as_lens(lens))
 
 
 def check_direction(direction: tuple[float, float]) -> None:

@@ -103,7 +103,7 @@ class Bridge:
     passes a sample.
     """
 
-    __slots__ = ("drift", "interpolant", "passes", "t", "x_t", "z")
+    __slots__ = ("drift", "interpolant", "nfe", "t", "x_t", "z")
 
     def __init__(
         self,
@@ -112,10 +112,10 @@ class Bridge:
         interpolant: Interpolant,
         drift: Tensor,
         z: Tensor,
-        passes: int = 1,
+        nfe: int = 1,
     ) -> None:
         self.x_t, self.t, self.interpolant = x_t, as_time(t), interpolant
-        self.drift, self.z, self.passes = drift, z, passes
+        self.drift, self.z, self.nfe = drift, z, nfe
 
     def _scaled(self, factor: Tensor, what: str) -> Tensor:
         if not bool(torch.isfinite(factor).all()):

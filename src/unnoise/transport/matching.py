@@ -56,7 +56,7 @@ class Translator(nn.Module, BridgeField):
         if self.latent is None:
             return Bridge(x_t, times, path, drift, torch.zeros_like(drift))
         z = self.latent(x, level, condition).to(x_t.dtype)
-        return Bridge(x_t, times, path, drift, z, passes=2)
+        return Bridge(x_t, times, path, drift, z, nfe=2)
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,10 @@ class InterpolantMatching:
         z = moved(noise.normal(*x0.shape[1:]), x0.device).to(x0.dtype)
         x1 = draw_source(batch, Coupled(path.path, "data"), self.coupling, noise)
         condition = drop_some(batch.condition, self.drop, noise)
-        said = model(path.between(x0, x1, z, t), t, condition)
-        error = _square(said.drift - path.drift(x0, x1, t))
+        prediction = model(path.between(x0, x1, z, t), t, condition)
+        error = _square(prediction.drift - path.drift(x0, x1, t))
         if path.latent != "none":
-            error = error + _square(said.z - z)
+            error = error + _square(prediction.z - z)
         return Loss(error.mean(), error.detach(), t)
 
 

@@ -69,7 +69,7 @@ def reflow(
     first, last = [], []
     for begin in range(0, len(noise), chunk):
         rows = slice(begin, begin + chunk)
-        bound = field if condition is None else field.given(condition[rows])
+        bound = field if condition is None else field.conditioned(condition[rows])
         first.append(sample(bound, noise[rows], event, solver, grid, data_std).x)
         last.append(noise[rows].normal(*event))
     return Pairs(torch.cat(first), torch.cat(last), condition)

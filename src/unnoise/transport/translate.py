@@ -75,8 +75,8 @@ def diffuse(
                 f"ε/γ is infinite at t = {float(start):g}, where γ = 0; give a number c for "
                 "ε = c·γ, or a grid that starts inside"
             )
-        said = field(x, start, condition)
-        step = x + size * said.velocity - abs(size) * share * said.z
+        prediction = field(x, start, condition)
+        step = x + size * prediction.velocity - abs(size) * share * prediction.z
         if level:
             draw = noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
             step = step + math.sqrt(2 * level * abs(size)) * draw

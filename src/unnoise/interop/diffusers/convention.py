@@ -94,16 +94,16 @@ class Convention:
             lens = "x0"
         elif self.clock == "flow" and lens == "velocity":
             output = expand(self.path.sigma_rate(as_time(t).double()), x) * output
-        said = Prediction.of(lens, output, x, t, self.path)
+        prediction = Prediction.of(lens, output, x, t, self.path)
         if self.clip is not None:
-            said = said.with_value("x0", said.x0.clamp(-self.clip, self.clip))
-        return said
+            prediction = prediction.with_value("x0", prediction.x0.clamp(-self.clip, self.clip))
+        return prediction
 
-    def say(self, said: Prediction) -> Tensor:
+    def say(self, prediction: Prediction) -> Tensor:
         """What the network would have answered: the inverse of `read` (without preconditioning)."""
-        value = said.through(self.predicts)
+        value = prediction.as_lens(self.predicts)
         if self.clock == "flow" and self.predicts == "velocity":
-            value = value / expand(self.path.sigma_rate(as_time(said.t).double()), value)
+            value = value / expand(self.path.sigma_rate(as_time(prediction.t).double()), value)
         return value
 
     @staticmethod

@@ -125,15 +125,15 @@ def _wrapped(model: Model) -> tuple[UnnoiseUNet, UnnoiseScheduler]:
         resolved(model.recipe), model.spec.to_dict(), model.training, channels, list(size)
     )
     unet.denoiser.network.load_state_dict(model.denoiser.network.state_dict())
-    said = unet.convention
+    prediction = unet.convention
     chosen = model.recipe.sample
     scheduler = UnnoiseScheduler(
         chosen.solver,
         chosen.grid.model_dump(exclude_none=True),
-        said.path,
-        {lens: name for name, lens in LENS_OF.items()}[said.predicts],
-        said.steps,
-        said.clock,
+        prediction.path,
+        {lens: name for name, lens in LENS_OF.items()}[prediction.predicts],
+        prediction.steps,
+        prediction.clock,
         data_std=model.denoiser.data_std,
     )
     return unet.eval(), scheduler

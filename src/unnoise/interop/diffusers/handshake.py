@@ -85,9 +85,9 @@ class Handshake:
     def answer(self, value: Any = None) -> Question | Tensor:
         """Let the body go on with `value` (None to start it): its next question, or its result."""
         self._channel.answers.put((value, torch.is_grad_enabled()))
-        said = self._channel.questions.get()
-        if not isinstance(said, Question):
+        prediction = self._channel.questions.get()
+        if not isinstance(prediction, Question):
             self.running = False
-        if isinstance(said, BaseException):
-            raise said
-        return said
+        if isinstance(prediction, BaseException):
+            raise prediction
+        return prediction

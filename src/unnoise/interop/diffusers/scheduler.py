@@ -104,15 +104,15 @@ class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             raise InvalidArgument("no config was given; give scheduler.config, or build one")
         if "path" in config:
             return super().from_config(config, return_unused_kwargs, **options)
-        said = Convention.from_config(config, options.pop("mu", None))
+        prediction = Convention.from_config(config, options.pop("mu", None))
         made = cls(
-            path=said.path,
-            prediction_type={lens: name for name, lens in LENS_OF.items()}[said.predicts],
-            num_train_timesteps=said.steps,
-            clock=said.clock,
-            sigma_data=said.sigma_data,
-            clip=said.clip,
-            learned_variance=said.learned_variance,
+            path=prediction.path,
+            prediction_type={lens: name for name, lens in LENS_OF.items()}[prediction.predicts],
+            num_train_timesteps=prediction.steps,
+            clock=prediction.clock,
+            sigma_data=prediction.sigma_data,
+            clip=prediction.clip,
+            learned_variance=prediction.learned_variance,
             **options,
         )
         return (made, {}) if return_unused_kwargs else made
@@ -236,18 +236,18 @@ class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         assert walk is not None
         assert draws is not None
         draws.generator = generator
-        said = walk.answer(self.convention.read(model_output, sample, visit.tensor))
+        prediction = walk.answer(self.convention.read(model_output, sample, visit.tensor))
         self._index += 1
-        if isinstance(said, Question):
-            self._handed = said.x
-            return SchedulerOutput(said.x) if return_dict else (said.x,)
+        if isinstance(prediction, Question):
+            self._handed = prediction.x
+            return SchedulerOutput(prediction.x) if return_dict else (prediction.x,)
         self._walk, self._handed, self._index = None, None, 0
-        if not bool(torch.isfinite(said).all()):
+        if not bool(torch.isfinite(prediction).all()):
             raise NonFinite(
                 f"the state is not finite after the last of {len(self._visits)} passes; sample "
                 f"with {self.solver}.solve, which names the step, time and sample"
             )
-        return SchedulerOutput(said) if return_dict else (said,)
+        return SchedulerOutput(prediction) if return_dict else (prediction,)
 
     def _expected(self, timestep: Any) -> Visit:
         if not self._visits:

@@ -33,8 +33,8 @@ class Answers(Field):
         self.path, self.ask = path, ask
 
     def __call__(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Prediction:
-        said = self.ask(x_t, t)
-        return Prediction(x_t, t, self.path, said.lens, said.value, said.passes)
+        prediction = self.ask(x_t, t)
+        return Prediction(x_t, t, self.path, prediction.lens, prediction.value, prediction.nfe)
 
 
 class Draws:
@@ -111,14 +111,14 @@ def _walk(
                 f"{solver} asks at several times in one pass; a pipeline asks at one: use a solver "
                 "that is not parallel"
             )
-        said = known(x, t)
-        return said.with_value(lens, said.through(lens))
+        prediction = known(x, t)
+        return prediction.with_value(lens, prediction.as_lens(lens))
 
-    def note(step: int, said: Prediction) -> None:
-        asked.append((float(said.t), step))
+    def note(step: int, prediction: Prediction) -> None:
+        asked.append((float(prediction.t), step))
 
     start = torch.full((1, 1), float(path.sigma(grid.floats[0])), dtype=torch.float64)
     solution = solver.walk(Answers(path, answer), start, grid, _Silence(), note)
-    if solution.passes != len(asked):
+    if solution.nfe != len(asked):
         raise Unsupported(f"{solver} does not show every pass of its walk; use another solver")
     return asked
