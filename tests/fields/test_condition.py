@@ -18,7 +18,7 @@ def test_one_value_is_meant_for_every_sample():
         for batch in (1, 4):
             condition = Condition.of({"class": given}, batch)
             assert condition.values["class"].tolist() == [7] * batch
-            assert condition.keep.tolist() == [True] * batch
+            assert condition.keep["class"].tolist() == [True] * batch
     row = Condition.of({"text": torch.tensor([[1.0, 2.0]])}, 3).values["text"]
     assert row.tolist() == [[1.0, 2.0]] * 3
 
@@ -49,19 +49,19 @@ def test_selecting_dropping_and_joining():
     assert some.values["text"]["tokens"].tolist() == [[4, 5], [0, 1]]
     assert condition[1:].values["class"].tolist() == [2, 3]
     dropped = condition.drop(torch.tensor([False, True, False]))
-    assert dropped.keep.tolist() == [True, False, True]
+    assert dropped.keep["class"].tolist() == [True, False, True]
     again = dropped.drop(torch.tensor([True, False, False]))
-    assert again.keep.tolist() == [False, False, True]
-    assert dropped[torch.tensor([1, 2])].keep.tolist() == [False, True]
-    assert condition.keep.tolist() == [True] * 3
-    assert condition.null().keep.tolist() == [False] * 3
+    assert again.keep["class"].tolist() == [False, False, True]
+    assert dropped[torch.tensor([1, 2])].keep["class"].tolist() == [False, True]
+    assert condition.keep["class"].tolist() == [True] * 3
+    assert condition.null().keep["class"].tolist() == [False] * 3
     assert condition.null().values["class"].tolist() == [1, 2, 3]
     both = Condition.cat([dropped, condition.null()])
-    assert both.keep.tolist() == [True, False, True, False, False, False]
+    assert both.keep["class"].tolist() == [True, False, True, False, False, False]
     assert both.values["text"]["tokens"].shape == (6, 2)
     assert both.values["class"].tolist() == [1, 2, 3, 1, 2, 3]
     assert both.to("meta").values["text"]["tokens"].device.type == "meta"
-    assert both.to("meta").keep.device.type == "meta"
+    assert both.to("meta").keep["class"].device.type == "meta"
 
 
 def test_joining_different_trees_is_refused():

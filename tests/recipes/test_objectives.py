@@ -27,18 +27,21 @@ def test_recipes_that_say_no_kind_are_denoising():
         assert recipe.objective.kind == "denoising"
         assert isinstance(build_objective(recipe.objective), Denoising)
         assert not recipe.model.learned_variance
-    assert load_recipe({k: v for k, v in TREE.items() if k != "objective"}).objective.drop == 0.1
+    assert (
+        load_recipe({k: v for k, v in TREE.items() if k != "objective"}).objective.condition_dropout
+        == 0.1
+    )
 
 
 def test_another_kind_forgets_the_keys_of_denoising_but_not_the_drop():
     tree = TREE | {"objective": {"weight": "min_snr", "weight_parameter": 4, "drop": 0.3}}
     recipe = load_recipe(tree, [*LEARNED, "objective.kind=vlb"])
     assert recipe.objective.model_dump() == {
-        "kind": "vlb", "variance": "learned", "steps": None, "drop": 0.3,
+        "kind": "vlb", "variance": "learned", "steps": None, "condition_dropout": 0.3,
         "times": {"kind": "uniform", "stratified": True},
     }  # fmt: skip
     back = load_recipe(recipe.model_dump(mode="json"), ["objective.kind=denoising"])
-    assert (back.objective.weight, back.objective.drop) == ("velocity", 0.3)
+    assert (back.objective.weight, back.objective.condition_dropout) == ("velocity", 0.3)
     same = load_recipe(tree, ["objective.kind=denoising"])
     assert same.objective.weight == "min_snr"
 
@@ -60,7 +63,7 @@ def test_every_key_of_the_bounds_reaches_them():
     )  # fmt: skip
     assert isinstance(made, Variational)
     assert (made.weight.name, made.weight.parameter, made.scale) == ("min_snr", 3, 0.1)
-    assert (made.steps, made.drop, made.variance) == (7, 0.25, "learned")
+    assert (made.steps, made.condition_dropout, made.variance) == (7, 0.25, "learned")
     assert isinstance(made.times, LossHistory)
     assert (made.times.keep, made.times.uniform) == (4, 0.01)
     made = build_objective(

@@ -84,10 +84,11 @@ def make_plan(
             "an interval or a rescale was given, and guidance is 1, so that nothing is guided; "
             "leave it out, or give a guidance such as 1.5"
         )
-    if model.classes and config.guidance != 1 and model.recipe.objective.drop == 0:
+    if model.classes and config.guidance != 1 and not model.recipe.objective.dropout("class"):
         raise InvalidArgument(
             "guidance needs the null condition, and this model was trained with "
-            "objective.drop=0; sample with guidance 1 or train with drop=0.1"
+            "objective.condition_dropout=0; sample with guidance 1, or train with "
+            "objective.condition_dropout=0.1"
         )
     path = model.denoiser.path
     chosen = _solver(model, config, solver)

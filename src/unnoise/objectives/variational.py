@@ -15,7 +15,8 @@ from ..likelihood.decoder import Levels, gaussian_nll, level_nll
 from ..likelihood.steps import Steps, check_variance, fraction_of
 from ..paths import GaussianPath, Independent, expand
 from ..randomness import Streams
-from .denoising import Batch, Loss, check_drop, draw_source, drop_some
+from .denoising import Batch, Loss, draw_source
+from .dropout import Dropout, check_dropout, drop_some
 from .history import LossHistory
 from .times import Uniform
 from .weights import Weight
@@ -33,7 +34,7 @@ class Variational:
     hybrid objective: weight "simple", scale 0.001). variance: "learned", or "posterior" or
     "transition" for a bound that trains the mean. steps: T even steps of any path; None for every
     step of the model's chain. times: `Uniform`, or a `LossHistory`. levels: of discrete data, None
-    for a Gaussian decoder. drop: as for `Denoising`.
+    for a Gaussian decoder. condition_dropout: as for `Denoising`.
 
     Raises InvalidArgument for impossible numbers and for steps=None on a path that is no chain,
     Unsupported for a fixed variance beside denoising and for a learned one that the model lacks.
@@ -45,13 +46,13 @@ class Variational:
     steps: int | None = None
     times: Uniform | LossHistory = field(default_factory=Uniform)
     levels: Levels | None = None
-    drop: float = 0.0
+    condition_dropout: Dropout = 0.0
 
     def __post_init__(self) -> None:
         check_variance(self.variance)
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise InvalidArgument(f"scale is {self.scale!r}; give a positive number")
-        check_drop(self.drop)
+        check_dropout(self.condition_dropout)
         if self.weight is not None and self.variance != "learned":
             raise Unsupported(
                 f"variance {self.variance!r} beside a denoising loss: the bound would train "
@@ -74,7 +75,7 @@ class Variational:
         n = term + steps.first - 2
         t = steps.t[n].to(x0.device)
         eps = draw_source(batch, path, Independent(), noise)
-        condition = drop_some(batch.condition, self.drop, noise)
+        condition = drop_some(batch.condition, self.condition_dropout, noise)
         prediction = model(path.diffuse(x0, eps, t), t, condition)
         a, b = (expand(c, x0) for c in lens_row(path, prediction.lens, t))
         miss = prediction.value - (a * x0 + b * eps)
@@ -120,7 +121,7 @@ class Variational:
     def held_out(self) -> Variational:
         """This loss for data not trained on: no condition is dropped, no history is kept."""
         times = Uniform() if isinstance(self.times, LossHistory) else self.times
-        return replace(self, drop=0.0, times=times)
+        return replace(self, condition_dropout=0.0, times=times)
 
     def state(self) -> dict[str, Tensor]:
         """What a resumed run needs beside the model: the loss history, where there is one."""

@@ -211,10 +211,10 @@ def _given(model: Model, conditional: bool | None) -> bool:
             "a likelihood given the class was asked for, and this model has none; leave it out"
         )
     given = bool(model.classes) if conditional is None else conditional
-    if model.classes and not given and model.recipe.objective.drop == 0:
+    if model.classes and not given and not model.recipe.objective.dropout("class"):
         raise InvalidArgument(
             "a likelihood given nothing needs the null condition, and this model was trained with "
-            "objective.drop=0; ask for that given the class"
+            "objective.condition_dropout=0; ask for that given the class"
         )
     return given
 
