@@ -16,13 +16,15 @@ import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
@@ -116,8 +118,10 @@ def machine() -> dict[str, Any]:
 
 
 def library() -> str:
-    """A hash of the library's source, as the claims take it."""
-    from unnoise.claims.registry import library
+    """Return a hash of the library's source, the one that the claims note."""
+    if str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))
+    from claims.registry import library
 
     return library()
 
