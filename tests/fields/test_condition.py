@@ -94,3 +94,49 @@ def test_a_bound_condition_reaches_the_field_and_no_other_does():
         bound(x, t, condition)
     with pytest.raises(InvalidArgument, match="bound already"):
         bound.conditioned(condition)(x, t)
+
+
+def two():
+    values = {"class": torch.tensor([1, 2, 3]), "age": torch.tensor([[0.5], [1.5], [2.5]])}
+    return Condition(
+        values,
+        {"class": torch.tensor([True, True, False]), "age": torch.tensor([True, False, True])},
+    )
+
+
+def kept(condition):
+    return {name: mask.tolist() for name, mask in condition.keep.items()}
+
+
+def test_each_name_has_a_mask_of_its_own():
+    condition = two()
+    assert kept(condition.null("age")) == {"class": [True, True, False], "age": [False] * 3}
+    assert kept(condition.null()) == {"class": [False] * 3, "age": [False] * 3}
+    assert kept(condition.only("age")) == {"class": [False] * 3, "age": [True, False, True]}
+    some = condition.drop({"age": torch.tensor([True, False, False])})
+    assert kept(some) == {"class": [True, True, False], "age": [False, False, True]}
+    every = condition.drop(torch.tensor([True, False, False]))
+    assert kept(every) == {"class": [False, True, False], "age": [False, False, True]}
+    rows = condition[torch.tensor([2, 0])]
+    assert kept(rows) == {"class": [False, True], "age": [True, True]}
+    assert rows.values["age"].tolist() == [[2.5], [0.5]]
+    both = Condition.cat([condition.null("class"), rows])
+    assert kept(both) == {
+        "class": [False, False, False, False, True], "age": [True, False, True, True, True],
+    }  # fmt: skip
+    assert both.values["class"].tolist() == [1, 2, 3, 3, 1]
+    assert kept(condition) == kept(two())  # nothing above changed it
+    assert {mask.device.type for mask in both.to("meta").keep.values()} == {"meta"}
+    assert len(both) == 5
+    assert [leaf.shape for leaf in both.leaves("age")] == [(5, 1)]
+
+
+def test_names_that_are_not_there_and_masks_that_do_not_fit_are_refused():
+    for wrong in (
+        lambda c: c.null("agee"), lambda c: c.only("agee"),
+        lambda c: c.drop({"agee": torch.ones(3, dtype=torch.bool)}),
+    ):  # fmt: skip
+        with pytest.raises(InvalidArgument, match="did you mean 'age'"):
+            wrong(two())
+    with pytest.raises(InvalidArgument, match="give one mask for each name"):
+        Condition(two().values, {"class": torch.ones(3, dtype=torch.bool)})

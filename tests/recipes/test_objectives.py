@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import yaml
 
 from tests.training.tiny import TREE, parts_of, tiny
 from unnoise.errors import RecipeError, UnnoiseError
@@ -141,3 +142,25 @@ def test_what_can_be_is_not():
     check(tiny("model.learned_variance=true", "objective.kind=hybrid", "objective.steps=50"))
     with pytest.raises(RecipeError, match="never trains"):
         check(tiny("model.learned_variance=true"))
+
+
+def test_dropout_is_one_share_or_one_by_name_and_its_old_key_is_read():
+    shares = {"class": 0.1, "age": 0.25}
+    made = load_recipe(TREE, ["objective.condition_dropout={class: 0.1, age: 0.25}"])
+    assert made.objective.condition_dropout == shares
+    assert [made.objective.dropout(name) for name in ("class", "age", "kind")] == [0.1, 0.25, 0]
+    assert build_objective(made.objective).condition_dropout == shares
+    assert load_recipe(yaml.safe_load(dump(made))) == made
+    for old in (
+        load_recipe(TREE, ["objective.drop=0.2"]),
+        load_recipe(TREE | {"objective": {"drop": 0.2}}),
+        load_recipe(TREE | {"objective": {"drop": 0.1}}, ["objective.condition_dropout=0.2"]),
+    ):
+        assert old.objective.condition_dropout == 0.2
+        assert old.objective.dropout("anything") == 0.2
+    both = {"objective": {"drop": 0.2, "condition_dropout": 0.2}}
+    with pytest.raises(RecipeError, match="both are given"):
+        load_recipe(TREE | both)
+    for wrong in ("1.1", "true", "many", "{class: 2}", "[0.1]"):
+        with pytest.raises(RecipeError, match="give a share from 0 to 1"):
+            load_recipe(TREE, [f"objective.condition_dropout={wrong}"])
