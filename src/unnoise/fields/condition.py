@@ -78,20 +78,21 @@ class Condition:
     def __len__(self) -> int:
         return len(next(iter(self.keep.values()), ()))
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Condition:
+    def map(self, change: Callable[[Tensor], Tensor]) -> Condition:
+        """Return the condition with a function applied to every tensor, the masks among them."""
         return Condition(
             _apply(self.values, change), {name: change(mask) for name, mask in self.keep.items()}
         )
 
     def __getitem__(self, rows: slice | Tensor) -> Condition:
-        return self._map(lambda value: value[rows])
+        return self.map(lambda value: value[rows])
 
     def to(self, device: torch.device | str) -> Condition:
         """Return the same condition on another device."""
         device = torch.device(device)
         if all(tensor.device == device for tensor in (*self.keep.values(), *self.leaves())):
             return self
-        return self._map(lambda value: moved(value, device))
+        return self.map(lambda value: moved(value, device))
 
     def leaves(self, *names: str) -> list[Tensor]:
         """Return every tensor of the values, or those of some names."""
