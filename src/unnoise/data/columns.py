@@ -14,7 +14,7 @@ from ..errors import DataError, InvalidArgument, UnnoiseError, unknown
 from .conditions import KINDS, ClassCondition, ConditionSpec, VectorCondition, check_name
 
 MOST_CLASSES = 10_000
-Found = Sequence[Any] | np.ndarray  # a value a sample
+Values = Sequence[Any] | np.ndarray  # a value a sample
 Place = Callable[[int], str]  # where value i of the data stands
 
 
@@ -45,8 +45,8 @@ def check_conditions(conditions: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def pick(
-    conditions: Mapping[str, str], columns: Mapping[str, Found], where: str
-) -> dict[str, Found]:
+    conditions: Mapping[str, str], columns: Mapping[str, Values], where: str
+) -> dict[str, Values]:
     """Return the columns that are asked for as conditions. Raises DataError for one that is not
     there, naming those that are."""
     for name in conditions:
@@ -59,7 +59,7 @@ def pick(
     return {name: columns[name] for name in conditions}
 
 
-def encode(name: str, kind: str, found: Found, place: Place) -> Column:
+def encode(name: str, kind: str, found: Values, place: Place) -> Column:
     """Return a column as a condition of that kind.
 
     Raises DataError, naming the place of the first value that is missing, of another kind, not
@@ -73,7 +73,7 @@ def encode(name: str, kind: str, found: Found, place: Place) -> Column:
     return Column(indices, ClassCondition(names))
 
 
-def could_be(found: Found) -> list[str]:
+def could_be(found: Values) -> list[str]:
     """Return what a column could be as a condition, with its size: "class of 12", "vector of 2"."""
     kinds = []
     for kind in KINDS:
@@ -86,7 +86,7 @@ def could_be(found: Found) -> list[str]:
     return kinds
 
 
-def _classes(name: str, found: Found, place: Place) -> tuple[Tensor, tuple[str, ...]]:
+def _classes(name: str, found: Values, place: Place) -> tuple[Tensor, tuple[str, ...]]:
     """Return indices and names; whole numbers are put in their order, names in the alphabet's."""
     found = found.tolist() if isinstance(found, np.ndarray) else found
     text = len(found) > 0 and isinstance(found[0], str)
@@ -110,7 +110,7 @@ def _classes(name: str, found: Found, place: Place) -> tuple[Tensor, tuple[str, 
     return torch.tensor([index[value] for value in found]), tuple(map(str, distinct))
 
 
-def _numbers(name: str, found: Found, place: Place) -> Tensor:
+def _numbers(name: str, found: Values, place: Place) -> Tensor:
     if isinstance(found, np.ndarray) and found.dtype.kind in "uif":
         rows = found.reshape(len(found), -1)
         if found.ndim > 2 or 0 in rows.shape:

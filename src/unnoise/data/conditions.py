@@ -148,6 +148,16 @@ KINDS: dict[str, tuple[type[ConditionSpec], tuple[str, ...]]] = {
 }
 
 
+Columns = Mapping[str, Tensor] | Tensor | None  # a tensor alone holds the labels
+
+
+def by_name(columns: Columns) -> dict[str, Tensor]:
+    """Return columns by name; labels alone are those of the condition "class"."""
+    if columns is None or isinstance(columns, Tensor):
+        return {} if columns is None else {"class": columns}
+    return dict(columns)
+
+
 def check_name(name: str) -> str:
     """Return a name that a condition may have; raise InvalidArgument for another."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):

@@ -14,7 +14,7 @@ from ..errors import DataError, InvalidArgument, need_count, unknown
 from ..fields import Condition
 from ..objectives import Batch
 from .columns import Column
-from .conditions import ClassCondition, ConditionSpec
+from .conditions import ClassCondition, Columns, ConditionSpec, by_name
 from .measure import Measured, fingerprint, scale
 from .measure import measure as measure_rows
 from .order import Blocks, order, permutation
@@ -42,7 +42,7 @@ class Dataset:
     def __init__(
         self,
         values: Tensor | Rows,
-        columns: Mapping[str, Tensor] | Tensor | None,
+        columns: Columns,
         spec: DataSpec,
         notes: Sequence[str] = (),
         blocks: Blocks | None = None,
@@ -57,8 +57,7 @@ class Dataset:
             )
         if len(values) == 0:
             raise DataError(f"{spec.name!r} has no samples; give at least one")
-        if columns is None or isinstance(columns, Tensor):
-            columns = {} if columns is None else {"class": columns}
+        columns = by_name(columns)
         if columns.keys() != spec.conditions.keys():
             raise DataError(
                 f"{spec.name!r} has the columns {sorted(columns)}, and is described with the "
@@ -66,7 +65,7 @@ class Dataset:
             )
         for name, column in columns.items():
             _check_column(name, column, len(values), spec)
-        self._values, self.columns, self.spec = values, dict(columns), spec
+        self._values, self.columns, self.spec = values, columns, spec
         self.notes = tuple(notes)
         self.blocks, self._measured, self._identity = blocks, measured, identity
 
