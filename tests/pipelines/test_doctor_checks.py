@@ -8,7 +8,6 @@ import torch
 
 from tests.pipelines.broken import groups, waves
 from tests.training.tiny import model_of, tiny
-from unnoise.artifacts import Samples
 from unnoise.data.arrays import from_arrays
 from unnoise.pipelines.doctor.data_checks import data_range, data_scale, data_structure
 from unnoise.pipelines.doctor.finding import CHECKS, Finding, Report, explained
@@ -21,6 +20,7 @@ from unnoise.pipelines.doctor.history_checks import (
 from unnoise.pipelines.doctor.learning_checks import average
 from unnoise.pipelines.doctor.patient import PART, Patient, spread
 from unnoise.pipelines.doctor.sample_checks import memorisation, samples
+from unnoise.sampling import Samples
 
 
 def patient_of(x, y=None, recipe=None, **options):

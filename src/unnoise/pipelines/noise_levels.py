@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from ..artifacts import Model
-from ..artifacts.precision import autocast
 from ..data import Dataset
 from ..evaluation.levels import LevelLoss, NoiseLevels, noise_levels
 from ..fields import determinant
@@ -14,6 +13,7 @@ from ..fields.lenses import lens_row
 from ..objectives import condition_from_labels
 from ..paths import expand
 from ..randomness import Streams
+from ..sampling import autocast
 
 MOST = 500  # values of each part
 DRAWS = 4  # noise levels a value

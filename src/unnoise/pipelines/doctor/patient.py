@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...artifacts import Model, Samples
-from ...artifacts.model import CONFIG
+from ...artifacts import Model
+from ...artifacts.artifact import CONFIG
 from ...data import Dataset, DataSpec
 from ...errors import ArtifactError, UnnoiseError
 from ...fields import Condition, Denoiser
 from ...objectives import condition_from_labels
 from ...recipes import Recipe, build_denoiser, build_objective, load_recipe, open_parts
 from ...safe_files.files import check_tensors
+from ...sampling import Samples
 from ...training import Checkpoints
 from ...training.log import read_log
 from ...training.loop import mean_trivial_loss
@@ -202,7 +203,7 @@ def open_run(run: Path, n: int, seed: int) -> Patient:
         )
     patient = Patient(run, recipe, n, seed, average=finished, notes=problems)
     patient.broken = broken
-    patient.history = finished.training if finished else {}
+    patient.history = dict(finished.training) if finished else {}
     patient.state = state or {}
     try:
         patient.parts = open_parts(recipe)[1]
@@ -262,7 +263,7 @@ def _of_state(recipe: Recipe, spec: DataSpec, state: dict[str, Any]) -> tuple[Mo
     with torch.no_grad():
         for i, p in enumerate(trained):
             p.copy_(state["ema"][str(i)])
-    return Model(raw, recipe, spec), Model(average, recipe, spec)
+    return Model({"denoiser": raw}, recipe, spec), Model({"denoiser": average}, recipe, spec)
 
 
 def _denoiser(recipe: Recipe, spec: DataSpec, weights: dict[str, Tensor]) -> Denoiser:
