@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import DataError, unknown
 from ..safe_files.safe_read import read_text
 from ..safe_files.strict_json import strict_json
-from .metric import Level, Metric
+from .metric import GOALS, TITLES, Level, Metric, number
 from .migration import migrated
 
 FORMAT = 2
@@ -115,9 +115,35 @@ class Card:
 
     def to_markdown(self) -> str:
         """The table, the loss by noise level, what made the samples, the protocol in words."""
-        from .card_text import markdown
 
-        return markdown(self)
+        lines = [
+            f"# Metric card: {self.provenance.model or 'samples'} on {self.data or 'data'}",
+            "",
+            "| metric | value | 95 % interval | real data (least – most) | ideal |",
+            "|---|---|---|---|---|",
+        ]
+        for name, m in self.metrics.items():
+            lines.append(
+                f"| {TITLES.get(name, name)} | **{number(m.value, m)}** | "
+                f"{number(m.low, m)} – {number(m.high, m)} | {_floor(m)} | {GOALS.get(name, '')} |"
+            )
+        lines += _level_lines(self.levels)
+        made = {k: v for k, v in asdict(self.provenance).items() if v is not None}
+        if "seeds" in made:
+            made["seeds"] = ", ".join(map(str, made["seeds"]))
+        record = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in self.features_record.items())
+        searched = "" if self.searched is None else f"{self.searched} values, "
+        facts = {
+            **{k.replace("_", " "): v for k, v in made.items()},
+            "samples": f"{self.samples}, sha256 {self.samples_hash[:16]}",
+            "features": f"{self.features}, sha256 {self.features_hash[:16]}"
+            + (f" ({record})" if record else ""),
+            "reference": f"{self.compared} values, sha256 {self.reference_hash[:16]}",
+            "training data": f"{searched}sha256 {self.train_hash[:16]}",
+            "versions": ", ".join(f"{k} {v}" for k, v in self.versions.items()),
+        }
+        lines += ["", "| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in facts.items())]
+        return "\n".join([*lines, "", "## Protocol", "", self.protocol, ""])
 
     def save(self, folder: str | Path) -> tuple[Path, Path]:
         """Write card.json and card.md, each whole or not at all; returns their paths."""
@@ -155,6 +181,34 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             out[name] = "unknown"
     return out
+
+
+def _floor(m: Metric) -> str:
+    if m.floor is None:
+        return "–"
+    if m.floor_low == m.floor_high:
+        return number(m.floor, m)
+    return f"{number(m.floor, m)} ({number(m.floor_low, m)} – {number(m.floor_high, m)})"
+
+
+def _level_lines(levels: Sequence[Level] | None) -> list[str]:
+    if levels is None:
+        return []
+    lines = [
+        "",
+        "## Loss by noise level",
+        "",
+        "| t (0 data, 1 noise) | held-out loss | 95 % interval | trivial | ÷ trivial | on training "
+        "values |",
+        "|---|---|---|---|---|---|",
+    ]
+    for v in levels:
+        share = f"{v.loss / v.trivial:.2f}" if v.trivial else "–"
+        lines.append(
+            f"| {v.low:.2f} – {v.high:.2f} | **{number(v.loss)}** | {number(v.loss_low)} – "
+            f"{number(v.loss_high)} | {number(v.trivial)} | {share} | {number(v.train)} |"
+        )
+    return lines
 
 
 _OPTIONAL = " or null"

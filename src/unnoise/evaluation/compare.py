@@ -8,8 +8,7 @@ from typing import Any
 
 from ..errors import InvalidArgument
 from .card import Card
-from .card_text import number
-from .metric import GOALS, TITLES, Metric
+from .metric import GOALS, TITLES, Metric, number
 
 ENOUGH = 2.0  # standard errors that make a difference
 REPEATED = ("frechet_ratio",)  # says again what another metric says: shown, not counted

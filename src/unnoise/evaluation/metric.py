@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -86,3 +87,18 @@ class Level:
     loss_high: float
     trivial: float
     train: float
+
+
+def number(x: float | None, metric: Metric | None = None) -> str:
+    """Three significant digits; no digit far below the error of the metric it belongs to."""
+    if x is None:
+        return "–"
+    if abs(x) >= 1000:
+        return f"{x:.0f}"
+    error = 0.0 if metric is None else metric.standard_error
+    digits = 2 - _magnitude(x) if abs(x) > error else 1 - _magnitude(error)
+    return f"{x:.{max(0, digits)}f}" if digits < 7 else f"{x:.2e}"
+
+
+def _magnitude(x: float) -> int:
+    return math.floor(math.log10(abs(x))) if x else -1

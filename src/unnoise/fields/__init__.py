@@ -1,12 +1,11 @@
 """Fields: what a model says about (x_t, t), through any lens."""
 
 from . import dynamics
-from .along import Along
 from .condition import Condition
 from .denoiser import Denoiser
 from .energy import Energy
 from .exact import FiniteData, Gaussian, Mixture
-from .field import Field, Given, Prediction, mix
+from .field import Along, Field, Given, Prediction, mix
 from .flow_map import FlowMap
 from .lenses import LENSES, conversion, convert, determinant, lens_row, refusal
 
