@@ -23,7 +23,6 @@ from ...safe_files.files import check_tensors
 from ...sampling import Samples
 from ...training import Checkpoints
 from ...training.log import read_log
-from ...training.loop import mean_trivial_loss
 from .levels import Levels, Linear, measure_levels
 
 PART = 2048  # rows of the data that are looked at
@@ -132,7 +131,7 @@ class Patient:
         if model is None:
             return None
         objective = build_objective(self.recipe.objective, model.denoiser.data_std)
-        return mean_trivial_loss(objective, model.denoiser, self.recipe.train.seed)
+        return objective.mean_baseline_loss(model.denoiser, self.recipe.train.seed)
 
     @property
     def model(self) -> Model:
