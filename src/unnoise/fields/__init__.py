@@ -7,7 +7,7 @@ from .energy import Energy
 from .exact import FiniteData, Gaussian, Mixture
 from .field import Along, Field, Given, Prediction, mix
 from .flow_map import FlowMap
-from .lenses import LENSES, conversion, convert, determinant, lens_row, refusal
+from .lenses import LENSES, conversion, convert, determinant, lens_row, refusal, residual
 
 __all__ = [
     "LENSES",
@@ -29,4 +29,5 @@ __all__ = [
     "lens_row",
     "mix",
     "refusal",
+    "residual",
 ]

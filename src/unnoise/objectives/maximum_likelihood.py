@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,14 +17,15 @@ from ..paths import Coupled
 from ..randomness import Streams
 from ..solvers.ode import integrate
 from ..solvers.runge_kutta import TABLEAUX
-from .denoising import Batch, Loss, check_drop, drop_some
+from .denoising import check_drop, drop_some
 from .directional import curvatures, unit_directions
+from .objective import Batch, Loss, Objective
 
 TRACES = ("exact", "hutchinson")
 
 
 @dataclass(frozen=True)
-class MaximumLikelihood:
+class MaximumLikelihood(Objective):
     """−log p(x0) in nats, log p(x0) = log N(x(1); 0, σ(1)²I) + ∫₀¹ tr(∂v/∂x) dt, dx/dt = v.
 
     v is the model's velocity, walked from the data at t = 0 to the noise at t = 1 in `steps` equal
@@ -41,6 +43,8 @@ class MaximumLikelihood:
     that its prior is not N(0, σ²).
     Source: Chen et al. 2018, theorem 1; Grathwohl et al. 2019 (FFJORD; an adaptive solver there).
     """
+
+    derivatives: ClassVar[int] = 2  # the divergence is one
 
     steps: int = 8
     tableau: str = "rk4"

@@ -8,8 +8,9 @@ here are three ways to say what is in the brackets. Denoising score matching, th
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,14 +20,15 @@ from ..fields import Field
 from ..likelihood.divergence import PROBES, draw_probes
 from ..paths import GaussianPath, Independent, expand
 from ..randomness import Streams, moved
-from .denoising import Batch, Loss, check_drop, draw_source, drop_some
+from .denoising import check_drop, draw_source, drop_some
 from .directional import Score, curvatures, unit_directions
-from .times import Times, Uniform
+from .objective import Batch, Loss, Objective
+from .times import TimeDistribution, Uniform
 from .weights import Weight, weight
 
 
 @dataclass(frozen=True)
-class ScoreMatching(ABC):
+class ScoreMatching(Objective):
     """E_t E_{x_t} w·(½‖s‖² + tr ∂s/∂x), s the model's score at (x_t, t), whatever lens it predicts.
 
     Summed over the event, as the papers do: ½ the Fisher divergence from p_t plus a constant of
@@ -39,8 +41,10 @@ class ScoreMatching(ABC):
     times that are not uniform, and where the model's lens does not determine the score.
     """
 
+    derivatives: ClassVar[int] = 2  # the trace is one
+
     weight: Weight = field(default_factory=lambda: weight("simple"))
-    times: Times = field(default_factory=Uniform)
+    times: TimeDistribution = field(default_factory=Uniform)
     drop: float = 0.0
 
     def __post_init__(self) -> None:
@@ -140,6 +144,8 @@ class FiniteDifferenceScoreMatching(Projected):
     there v is on a sphere of radius h). step: h in units of σ(t), the scale on which the score
     bends, or of x itself where σ(t) = 0. Raises InvalidArgument unless it is positive.
     """
+
+    derivatives: ClassVar[int] = 1
 
     step: float = 0.1
 

@@ -10,19 +10,20 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, Unsupported
-from ..fields import Field, Prediction, conversion, lens_row
+from ..fields import Field, Prediction, conversion, residual
 from ..likelihood.decoder import Levels, gaussian_nll, level_nll
 from ..likelihood.steps import Steps, check_variance, fraction_of
 from ..paths import GaussianPath, Independent, expand
 from ..randomness import Streams
-from .denoising import Batch, Loss, check_drop, draw_source, drop_some
+from .denoising import check_drop, draw_source, drop_some
 from .history import LossHistory
+from .objective import Batch, Loss, Objective
 from .times import Uniform
 from .weights import Weight
 
 
 @dataclass(frozen=True)
-class Variational:
+class Variational(Objective):
     """E_n w·mean‖error‖² + scale·T·L_n: one random term of the variational bound a sample.
 
     L_n is the KL divergence of step n, or the decoder's −log p(x0|x_1), in bits/dim: E[T·L_n] is
@@ -76,9 +77,7 @@ class Variational:
         eps = draw_source(batch, path, Independent(), noise)
         condition = drop_some(batch.condition, self.drop, noise)
         prediction = model(path.diffuse(x0, eps, t), t, condition)
-        a, b = (expand(c, x0) for c in lens_row(path, prediction.lens, t))
-        miss = prediction.value - (a * x0 + b * eps)
-        miss = miss.to(torch.promote_types(miss.dtype, torch.float32))
+        miss = residual(path, prediction.lens, prediction.value, x0, eps, t)
         bound = self._bound(steps, prediction, miss, x0.to(miss.dtype), n)
         loss = self.scale * terms / math.log(2) * bound
         if self.weight is not None:
@@ -123,13 +122,14 @@ class Variational:
         return replace(self, drop=0.0, times=times)
 
     def state(self) -> dict[str, Tensor]:
-        """What a resumed run needs beside the model: the loss history, where there is one."""
+        """Return the loss history, where there is one."""
         return self.times.state() if isinstance(self.times, LossHistory) else {}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on where `state` was taken."""
         if isinstance(self.times, LossHistory):
             self.times.load_state(state)
+        else:
+            super().load_state(state)
 
 
 @lru_cache(maxsize=16)

@@ -21,10 +21,10 @@ from ..evaluation import (
     GivenFeatures,
     Part,
     Provenance,
-    bounded,
     check_features,
     evaluate,
     named_features,
+    subsample,
 )
 from ..safe_files.files import read_json
 from .held_out import check_part, held_out
@@ -117,6 +117,6 @@ def measure(
 
 
 def _part(data: Dataset) -> Part:
-    """A part's values in memory, or of a large one those that `bounded` leaves."""
-    some = bounded(data)
+    """A part's values in memory, or of a large one those that `subsample` leaves."""
+    some = subsample(data)
     return Part(torch.as_tensor(some.values), some.labels)

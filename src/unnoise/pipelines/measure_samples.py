@@ -20,9 +20,9 @@ from ..evaluation import (
     Part,
     Provenance,
     StoredFeatures,
-    bounded,
     evaluate,
     named_features,
+    subsample,
 )
 from .measure import LEAST
 
@@ -136,7 +136,7 @@ def _stored(paths: Sequence[str], sides: Sequence[Dataset]) -> StoredFeatures:
 
 
 def _part(data: Dataset, labelled: bool) -> Part:
-    some = bounded(data)
+    some = subsample(data)
     return Part(torch.as_tensor(some.values), some.labels if labelled else None)
 
 

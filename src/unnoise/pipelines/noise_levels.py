@@ -9,10 +9,8 @@ from ..artifacts import Model
 from ..artifacts.precision import autocast
 from ..data import Dataset
 from ..evaluation.levels import LevelLoss, NoiseLevels, noise_levels
-from ..fields import determinant
-from ..fields.lenses import lens_row
-from ..objectives import condition_from_labels
-from ..paths import expand
+from ..fields import residual
+from ..objectives import baseline_error, condition_from_labels
 from ..randomness import Streams
 
 MOST = 500  # values of each part
@@ -62,13 +60,11 @@ def _losses(model: Model, data: Dataset, seed: int, batch: int) -> LevelLoss:
             t = ((bin_ + 1 - where[:, draw]) / BINS).to(device)
             eps = noise.normal(*x0.shape[1:]).to(x0)
             with autocast(model.precision, device):
-                said = denoiser(path.diffuse(x0, eps, t), t, condition)
-            a, b = (expand(c, x0) for c in lens_row(path, said.lens, t))
-            loss = (said.value.float() - (a * x0 + b * eps)).square().flatten(1).mean(1)
-            s = denoiser.data_std
-            spread = torch.hypot(path.alpha(t) * s, path.sigma(t))
-            trivial = (s * determinant(path, said.lens, t) / spread) ** 2
-            found.append((t.cpu(), loss.cpu(), trivial.cpu()))
+                prediction = denoiser(path.diffuse(x0, eps, t), t, condition)
+            miss = residual(path, prediction.lens, prediction.value, x0, eps, t)
+            loss = miss.square().flatten(1).mean(1)
+            baseline = baseline_error(path, prediction.lens, denoiser.data_std, t)
+            found.append((t.cpu(), loss.cpu(), baseline.cpu()))
         pieces.append(tuple(torch.stack(part, 1) for part in zip(*found, strict=True)))  # type: ignore[arg-type]
     columns = (torch.cat(part).double().numpy() for part in zip(*pieces, strict=True))
     return LevelLoss(*columns)

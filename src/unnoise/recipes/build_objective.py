@@ -22,7 +22,7 @@ from ..objectives import (
     Objective,
     ScoreMatching,
     SlicedScoreMatching,
-    Times,
+    TimeDistribution,
     Uniform,
     Variational,
     Weight,
@@ -127,7 +127,7 @@ def _weight(
     return weight(config.weight, parameter)
 
 
-def _times(config: TimesConfig) -> Times:
+def _times(config: TimesConfig) -> TimeDistribution:
     options = config.model_dump(exclude={"kind"})
     null_counts = {"levels"}  # a ladder without levels is the continuous one
     return TIMES[config.kind](

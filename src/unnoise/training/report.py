@@ -32,8 +32,8 @@ def report(
         seen.add(per_sample, t)
         held = float(per_sample.mean())
         log.write("held_out", training.step, loss=held, loss_by_level=seen.read())
-        trivial = training.trivial_loss(t)
-        loss_plot(t, per_sample, out / "loss_by_noise_level.png", trivial=trivial)
+        baseline = training.baseline_loss(t)
+        loss_plot(t, per_sample, out / "loss_by_noise_level.png", baseline=baseline)
     training.model.eval()
     try:
         with training.ema.applied():

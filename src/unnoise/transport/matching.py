@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import InvalidArgument
 from ..fields.condition import Condition
 from ..fields.field import Conditions
-from ..objectives import Batch, Loss, Times, Uniform, draw_source
+from ..objectives import Batch, Loss, Objective, TimeDistribution, Uniform, draw_source
 from ..objectives.denoising import check_drop, drop_some
 from ..paths import Coupled, Coupling, Independent, as_time, expand
 from ..randomness import Streams, moved
@@ -60,7 +60,7 @@ class Translator(nn.Module, BridgeField):
 
 
 @dataclass(frozen=True)
-class InterpolantMatching:
+class InterpolantMatching(Objective):
     """E_t [ mean‖drift − (α̇x0 + β̇x1)‖² + mean‖ẑ − z‖² ] at x_t = αx0 + βx1 + γz.
 
     The minimiser is the pair of conditional means that give velocity and score (Albergo et al.
@@ -70,7 +70,7 @@ class InterpolantMatching:
     Raises InvalidArgument for a drop outside [0, 1] or a batch without a source.
     """
 
-    times: Times = field(default_factory=Uniform)
+    times: TimeDistribution = field(default_factory=Uniform)
     coupling: Coupling = field(default_factory=Independent)
     drop: float = 0.0
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ...artifacts import Model
-from ...fields import Condition, determinant, lens_row
+from ...fields import Condition, determinant, residual
 from ...objectives import Uniform, condition_from_labels
-from ...paths import GaussianPath, expand
+from ...paths import GaussianPath
 from ...randomness import Streams
 from ...recipes import build_objective
 
@@ -74,8 +74,6 @@ def measure_levels(
         trivial, known = linear.errors(path, at, x0, x_t)
         lens = float(determinant(path, denoiser.predicts, at) / path.sigma(at)) ** 2
         unit = trivial * lens
-        a, b = (expand(c, x0) for c in lens_row(path, denoiser.predicts, at))
-        target = a * x0 + b * eps
 
         def ask(condition: Condition | None, x_t: Tensor = x_t, at: Tensor = at) -> Tensor:
             parts = [
@@ -84,19 +82,23 @@ def measure_levels(
             ]
             return torch.cat(parts)
 
-        said = ask(shown)
-        share = (said - target).double().square().flatten(1).mean(1) / unit
+        def missed(value: Tensor, eps: Tensor = eps, at: Tensor = at) -> Tensor:
+            miss = residual(path, denoiser.predicts, value, x0, eps, at)
+            return miss.double().square().flatten(1).mean(1)
+
+        prediction = ask(shown)
+        share = missed(prediction) / unit
         rows = {"loss": share.mean(), "error": share.std() / len(share) ** 0.5}
         rows["linear"] = known / trivial
         if other is not None and shown is not None:
             wrong, null = ask(other), ask(shown.null())
-            missed = (wrong - target).double().square().flatten(1).mean(1) / unit
-            rows["wrong"] = missed.mean()
-            rows["wrong_error"] = (missed - share).std() / len(share) ** 0.5
-            bare = (null - target).double().square().flatten(1).mean(1) / unit
+            other_class = missed(wrong) / unit
+            rows["wrong"] = other_class.mean()
+            rows["wrong_error"] = (other_class - share).std() / len(share) ** 0.5
+            bare = missed(null) / unit
             rows["null"] = bare.mean()
             rows["null_error"] = (bare - share).std() / len(share) ** 0.5
-            rows["effect"] = ((wrong - said).double().square().mean() / unit).sqrt()
+            rows["effect"] = ((wrong - prediction).double().square().mean() / unit).sqrt()
         for name, value in rows.items():
             found.setdefault(name, []).append(value)
     return Levels(t, **{name: torch.stack(values) for name, values in found.items()})

@@ -22,7 +22,6 @@ from ...recipes import Recipe, build_denoiser, build_objective, load_recipe, ope
 from ...safe_files.files import check_tensors
 from ...training import Checkpoints
 from ...training.log import read_log
-from ...training.loop import mean_trivial_loss
 from .levels import Levels, Linear, measure_levels
 
 PART = 2048  # rows of the data that are looked at
@@ -131,7 +130,7 @@ class Patient:
         if model is None:
             return None
         objective = build_objective(self.recipe.objective, model.denoiser.data_std)
-        return mean_trivial_loss(objective, model.denoiser, self.recipe.train.seed)
+        return objective.mean_baseline_loss(model.denoiser, self.recipe.train.seed)
 
     @property
     def model(self) -> Model:
