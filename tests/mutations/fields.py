@@ -1,17 +1,15 @@
 """Bugs in lenses, fields, guidance and the streams of random numbers."""
 
-from importlib import import_module
-
 import torch
 
 from unnoise import randomness
 from unnoise.fields import Denoiser, denoiser, exact, field, lenses, plain
 from unnoise.paths import expand
 
-from .planting import mutation
+from .planting import module, mutation
 
 # the room has a function of the file's name
-guidance = import_module("unnoise.guidance.classifier_free")
+guidance = module("guidance.classifier_free")
 
 LENSES, EXACT = "tests/fields/test_lenses.py", "tests/fields/test_exact_fields.py"
 DENOISER, REMEMBERED = "tests/fields/test_denoiser.py", "tests/fields/test_remembered.py"

@@ -95,14 +95,15 @@ def _doubled(levels, like):
 
 
 @mutation(
-    "flow: the density of unit variance at the start",
-    f"{FLOW}::test_two_dimensions_at_the_default_tolerance",
+    "flow: a prior of data of unit variance",
+    f"{FLOW}::test_the_paths_own_prior_is_exact_where_no_signal_is_left",
 )
 def _(patch):
     patch.around(
-        flow, "gaussian_log_density",
-        lambda right: lambda x, path, t, data_std: right(x / float(path.sigma(t)), path, t, 0.0),
-    )  # fmt: skip
+        flow,
+        "gaussian_log_density",
+        lambda right: lambda x, path, t, data_std: right(x, path, t, 1.0),
+    )
 
 
 @mutation(
@@ -159,7 +160,8 @@ def _(patch):
 
 
 @mutation(
-    "dequantise: levels reach to their upper neighbour", f"{DEQUANTISE}::test_a_field_end_to_end"
+    "dequantise: levels reach to their upper neighbour",
+    f"{DEQUANTISE}::test_the_uniform_bound_is_its_integral",
 )
 def _(patch):
     patch.attribute(dequantise, "spread", lambda x, u, levels: x + u * levels.scale(x)[1])

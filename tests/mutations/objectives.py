@@ -1,15 +1,13 @@
 """Bugs in objectives: weights, times, score matching, bounds; and in transport."""
 
-from importlib import import_module
-
 import torch
 
 from unnoise.objectives import history, score_matching, times, variational, weights
 from unnoise.transport import interpolant
 
-from .planting import mutation
+from .planting import module, mutation
 
-straightness = import_module("unnoise.transport.straightness")  # hidden by its function
+straightness = module("transport.straightness")  # hidden by its function
 
 WEIGHTS, TIMES = "tests/objectives/test_weights.py", "tests/objectives/test_times.py"
 MATCHING, HISTORY = "tests/objectives/test_score_matching.py", "tests/objectives/test_history.py"

@@ -10,6 +10,7 @@ the tests are imported, so that nothing is ever put back.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ from types import ModuleType
 from typing import Any
 
 MUTATIONS: dict[str, Mutation] = {}
+
+
+def module(name: str) -> ModuleType:
+    """Return the module unnoise.`name`, also where a function of its name hides it."""
+    return importlib.import_module(f"unnoise.{name}")
 
 
 class NoPlace(Exception):
