@@ -58,12 +58,15 @@ class Memory:
             return self.kept[key]
         if all(bool((tensor == tensor[:1]).all()) for tensor in given.values()):
             noise_level, condition = noise_level[:1], None if condition is None else condition[:1]
-        made = steering(noise_level, condition)
+        with torch.inference_mode(False), torch.no_grad():  # stored for any later call
+            made = steering(noise_level, condition)
         leaves = tree_leaves(made)
         if not all(isinstance(leaf, Tensor) for leaf in leaves):
             return made  # of unknown size
         size = sum(t.numel() * t.element_size() for t in leaves)
-        if self.bytes + size <= BYTES:
+        if self.bytes + size > BYTES:
+            self.forget()
+        if size <= BYTES:
             self.kept[key], self.bytes = made, self.bytes + size
         return made
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ..artifacts import Model
-from ..artifacts.precision import autocast
 from ..data import Dataset, DataSpec, detect, load_data
 from ..errors import DataError, InvalidArgument, need_count
 from ..fields import Condition, Field
@@ -28,6 +27,7 @@ from ..likelihood import (
 from ..paths import ChainPath, grids
 from ..randomness import Streams
 from ..recipes import levels_of
+from ..sampling import autocast
 from .held_out import check_part, open_held_out
 from .likelihood_report import LikelihoodReport
 

@@ -4,9 +4,10 @@ import torch
 
 import unnoise
 from tests.training.tiny import model_of, parts_of, tiny
-from unnoise.artifacts import InTurn, Model, Precision, autocast, resolve
+from unnoise.artifacts import Model
 from unnoise.errors import InvalidArgument, Unsupported
 from unnoise.randomness import Streams
+from unnoise.sampling import InTurn, Precision, autocast, resolve
 
 CPU = torch.device("cpu")
 
