@@ -205,7 +205,7 @@ def pictured():
 
     data = parts_of(recipe)["test"]
     order = torch.stack([(data.labels == c).nonzero().flatten()[:8] for c in range(10)], 1)
-    return make, data.batch(order.flatten())[0]
+    return make, data.batch(order.flatten()).x0
 
 
 def test_data_themselves_are_good_samples(pictured):
@@ -255,7 +255,7 @@ def test_copies_of_training_data_are_found_and_near_ones_by_chance_are_not(pictu
     make, x = pictured
     snapshot = make(x)
     assert check_memorisation(snapshot).severity == "fine"
-    train, _ = snapshot.parts["train"].batch(torch.arange(80))
+    train = snapshot.parts["train"].batch(torch.arange(80)).x0
     assert check_memorisation(make(train)).severity == "fault"
     assert check_memorisation(make(torch.cat([train[:8], x[:72]]))).severity == "warning"
     plane = groups(0)[0][:, :2].copy()  # in two dimensions every ninth is near by chance

@@ -128,7 +128,6 @@ def test_a_real_model_says_what_its_training_said():
     """The loss of an untrained model is that of the objective it would be trained by."""
     made, parts = model_of(tiny()), parts_of(tiny())
     got = loss_by_level(made, parts["test"], parts["train"])
-    batch = Batch(*parts["train"].batch(range(400)))
-    batch = Batch(batch.x0, condition_from_labels(batch.condition))
+    batch = parts["train"].batch(range(400))
     want = Denoising(weight=weight("velocity"))(made.denoiser, batch, Streams(5, range(400))).value
     assert sum(v.train for v in got.levels) / 10 == pytest.approx(float(want), rel=0.1)

@@ -66,9 +66,7 @@ def open_arrays(
     if stream:
         raise InvalidArgument(f"stream is true and {path} is no .npy file; save it as one")
     x, y, names, columns = read_arrays(path, labels, options["conditions"])
-    return from_arrays(
-        x, y, **options | {"class_names": names or class_names, "columns": columns}
-    )
+    return from_arrays(x, y, **options | {"class_names": names or class_names, "columns": columns})
 
 
 def scan_arrays(path: str | Path, faults: Faults = STRICT, **options: Any) -> Found:

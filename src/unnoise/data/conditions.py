@@ -32,6 +32,13 @@ class ClassCondition:
                 "names, no two alike"
             )
 
+    def __str__(self) -> str:
+        return f"the classes {self.names}"
+
+    def fits(self, other: ConditionSpec) -> bool:
+        """Return whether values of the other condition are values of this one."""
+        return self == other
+
     def network(self) -> dict[str, Any]:
         """Return how a network declares this condition."""
         return {"kind": "class", "count": len(self.names)}
@@ -82,12 +89,20 @@ class VectorCondition:
     kind = "vector"
 
     def __post_init__(self) -> None:
-        sound = all(abs(m) <= _MOST and _LEAST <= s <= _MOST for m, s in zip(self.mean, self.std))
+        sound = all(abs(m) <= _MOST for m in self.mean)
+        sound = sound and all(_LEAST <= s <= _MOST for s in self.std)
         if not self.mean or len(self.mean) != len(self.std) or not sound:
             raise InvalidArgument(
                 f"the mean of a vector condition is {list(self.mean)!r:.100} and its std "
                 f"{list(self.std)!r:.100}; give as many finite numbers of both, std above 0"
             )
+
+    def __str__(self) -> str:
+        return f"{self.width} number(s)"
+
+    def fits(self, other: ConditionSpec) -> bool:
+        """Return whether values of the other condition are values of this one."""
+        return isinstance(other, VectorCondition) and other.width == self.width
 
     @property
     def width(self) -> int:

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from ..errors import DataError, InvalidArgument, need_count, unknown
 from ..fields import Condition
 from ..objectives import Batch
 from .columns import Column
-from .conditions import ClassCondition, Columns, ConditionSpec, by_name
+from .conditions import ClassCondition, Columns, ConditionSpec, VectorCondition, by_name
 from .measure import Measured, fingerprint, scale
 from .measure import measure as measure_rows
 from .order import Blocks, order, permutation
@@ -32,9 +32,10 @@ class Dataset:
 
     values: (n, *event), uint8 or float32 as `spec.dtype` says; a Tensor in memory, or `Rows` that
     are read when asked for. columns: of each condition of the spec, int64 (n,) of a class, float32
-    (n, width) of a vector, raw; a tensor alone is {"class": labels}. notes: what the source left out or changed, in plain words. blocks: which
-    samples lie together in shards. measured, identity: of values in files, what was found of them
-    and the fingerprint. Raises DataError where they do not fit together.
+    (n, width) of a vector, raw; a tensor alone is {"class": labels}. notes: what the source left
+    out or changed, in plain words. blocks: which samples lie together in shards. measured,
+    identity: of values in files, what was found of them and the fingerprint. Raises DataError where
+    they do not fit together.
     """
 
     __slots__ = ("_identity", "_measured", "_values", "blocks", "columns", "notes", "spec")
@@ -234,7 +235,8 @@ class Dataset:
         """Disjoint named parts of the sizes asked for; the first one named is for training.
 
         The scale of a "standardise" description, and that of vectors to condition on, is measured
-        on the first part alone and shared by all. What the sizes leave over belongs to no part; a size of None takes the rest.
+        on the first part alone and shared by all. What the sizes leave over belongs to no part; a
+        size of None takes the rest.
 
         seed: fixes the division. stratified: keep the proportions of the classes; by default
         where there are labels. Raises InvalidArgument for impossible sizes, or for
@@ -254,7 +256,9 @@ class Dataset:
             else:
                 mean, std = scale(self._read(rows[first]))
         conditions = {
-            name: c.scaled_to(self.columns[name][rows[first]]) if c.kind == "vector" else c
+            name: c.scaled_to(self.columns[name][rows[first]])
+            if isinstance(c, VectorCondition)
+            else c
             for name, c in self.spec.conditions.items()
         }
         spec = replace(self.spec, mean=mean, std=std, conditions=conditions)

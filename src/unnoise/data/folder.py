@@ -129,11 +129,11 @@ def open_folder(
 
     path: the folder, read as `scan_folder` says. size: a side or (height, width) to which every
     picture is centre-cropped and resampled; needed where sizes differ. mode: L, RGB, or auto
-    (`FolderScan.mode`). conditions: name → "class" or "vector" of keys of metadata.jsonl to condition
-    on, beside the label. Each kind of file is treated as `read_picture` says. class_names: order
-    of the classes. stream: decode each picture when it is needed, every time; by default where
-    all take more than MAX_BYTES. Raises DataError for what `scan_folder` refuses, damaged
-    pictures, differing sizes without `size`, and labels that do not fit.
+    (`FolderScan.mode`). conditions: name → "class" or "vector" of keys of metadata.jsonl to
+    condition on, beside the label. Each kind of file is treated as `read_picture` says.
+    class_names: order of the classes. stream: decode each picture when it is needed, every time; by
+    default where all take more than MAX_BYTES. Raises DataError for what `scan_folder` refuses,
+    damaged pictures, differing sizes without `size`, and labels that do not fit.
     """
     found = find_folder(
         path,

@@ -24,8 +24,9 @@ class Found:
 
     labels: names or whole numbers, None where there are none; label_place(i): where label i is
     written. conditions: name → kind of the columns to condition on, beside the labels; columns:
-    those, and in a check all others too; place(i): where the columns of sample i are. headers: of pictures. stored: how numbers are stored ("float32", "int64", …), where
-    they are no pictures. left_out: files that are no samples.
+    those, and in a check all others too; place(i): where the columns of sample i are. headers: of
+    pictures. stored: how numbers are stored ("float32", "int64", …), where they are no pictures.
+    left_out: files that are no samples.
     """
 
     rows: Rows

@@ -31,9 +31,10 @@ def read_metadata(
 ) -> tuple[list[Entry], dict[str, int]]:
     """Return entries in the order of the file, and file → its line.
 
-    taken: keys that are no labels, as columns of those names are asked for. Each line needs `file_name`, a path inside the folder, and may have `label` or `class`; either
-    all lines have a label or none. Raises DataError naming the file and the line when it cannot
-    be parsed, a file is absent, given twice or outside the folder, or labels are of mixed kinds.
+    taken: keys that are no labels, as columns of those names are asked for. Each line needs
+    `file_name`, a path inside the folder, and may have `label` or `class`; either all lines have a
+    label or none. Raises DataError naming the file and the line when it cannot be parsed, a file is
+    absent, given twice or outside the folder, or labels are of mixed kinds.
     """
     path = folder / FILE_NAME
     try:

@@ -47,11 +47,11 @@ def open_parquet(
     `bytes`) or of numbers (lists of one shape); by default the only one of feature type Image, else
     one called image, img or x, else the only one of these kinds. label: by default the only one of
     feature type ClassLabel, whose names are the class names, else one called label, labels, class
-    or y; labelled=False: none. conditions: name → "class" or "vector" of further columns to condition
-    on. size, mode as for a folder, layout and value_range as for arrays.
-    stream: leave the values in the files; by default where they take more than MAX_BYTES. Needs
-    pyarrow. Raises DataError naming file and row for damaged files, files whose columns differ,
-    absent values, pictures that are only paths, differing shapes.
+    or y; labelled=False: none. conditions: name → "class" or "vector" of further columns to
+    condition on. size, mode as for a folder, layout and value_range as for arrays. stream: leave
+    the values in the files; by default where they take more than MAX_BYTES. Needs pyarrow. Raises
+    DataError naming file and row for damaged files, files whose columns differ, absent values,
+    pictures that are only paths, differing shapes.
     """
     found = find_parquet(
         path,

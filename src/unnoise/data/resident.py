@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from ..fields import Condition
 from ..objectives import Batch
 from ..randomness import moved
 from .dataset import Dataset
@@ -26,7 +27,10 @@ class Resident:
     def __init__(self, data: Dataset, device: torch.device) -> None:
         self.data, self.device = data, device
         self.values = data.values.to(device)
-        self.columns = {name: column.to(device) for name, column in data.columns.items()}
+        self.columns = {
+            name: data.spec.conditions[name].prepare(column).to(device)
+            for name, column in data.columns.items()
+        }
         self.scale = data.spec.scale(device)
 
     def batch(self, indices: Tensor | Sequence[int]) -> Batch:
@@ -35,7 +39,7 @@ class Resident:
         rows = moved(self.data.rows(indices), self.device)
         values = self.data.spec.normalise(self.values[rows], self.scale)
         columns = {name: column[rows] for name, column in self.columns.items()}
-        return Batch(values, self.data.spec.prepare(columns))
+        return Batch(values, Condition.of(columns, len(rows)))
 
     def order(self, seed: int, counter: int, size: int) -> Int64[Tensor, " size"]:
         """Which samples stand at positions counter … counter + size − 1 of the training stream."""

@@ -52,11 +52,11 @@ def open_webdataset(
     path: shards, as `shard_files` says; nothing is unpacked to disk. column: the ending of the
     values; by default the one picture (png, jpg, webp, …) or npy of each sample. label: the ending
     of the label (cls, txt: a name or a whole number; json: its `label` or `class`); by default cls,
-    else json; labelled=False: none. conditions: name → "class" or "vector" of keys of the json members
-    to condition on. size, mode as for a folder, layout and value_range as for
-    arrays. stream: leave the values in the shards; by default where they take more than MAX_BYTES.
-    Raises DataError naming shard and key for what `index_tars` refuses, samples without value or
-    label, damaged values, differing shapes.
+    else json; labelled=False: none. conditions: name → "class" or "vector" of keys of the json
+    members to condition on. size, mode as for a folder, layout and value_range as for arrays.
+    stream: leave the values in the shards; by default where they take more than MAX_BYTES. Raises
+    DataError naming shard and key for what `index_tars` refuses, samples without value or label,
+    damaged values, differing shapes.
     """
     found = find_webdataset(
         path,
@@ -233,9 +233,7 @@ def _labels(
     return found
 
 
-def _label(
-    content: bytes, ending: str, name: str, taken: Collection[str]
-) -> int | str | None:
+def _label(content: bytes, ending: str, name: str, taken: Collection[str]) -> int | str | None:
     try:
         text = content.decode("utf-8").strip()
     except UnicodeDecodeError as error:
@@ -243,7 +241,8 @@ def _label(
     if ending.rpartition(".")[2] == "json":
         value = strict_json(text, name)
         if isinstance(value, dict):
-            value = next((value[k] for k in ("label", "class") if k in value and k not in taken), None)
+            keys = [key for key in ("label", "class") if key in value and key not in taken]
+            value = value[keys[0]] if keys else None
         if value is None or (isinstance(value, int | str) and not isinstance(value, bool)):
             return value
         raise DataError(f"{name} has label {value!r}; give a name or a whole number")

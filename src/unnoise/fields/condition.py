@@ -73,7 +73,10 @@ class Condition:
                 out[name] = tensor
             return out
 
-        return Condition(build(given, ""), _everywhere(given, torch.ones(batch, dtype=torch.bool)))
+        values = build(given, "")
+        places = {name: next(_leaves({name: value})).device for name, value in values.items()}
+        keep = {n: torch.ones(batch, dtype=torch.bool, device=on) for n, on in places.items()}
+        return Condition(values, keep)
 
     def __len__(self) -> int:
         return len(next(iter(self.keep.values()), ()))

@@ -18,10 +18,11 @@ from ..randomness import Streams, moved
 class Batch:
     """Data to learn from: x0 (batch, *event), and the conditions of each sample by name.
 
-    condition: a `Condition`, or name → tensor (batch, …), from which one is made. source: x1 (batch, *event), the other end of the path where it is not fresh noise: the partners
-    of x0, or samples of another data set for a coupling to rearrange. start, whole: where this is
-    a part of a larger batch, the position of its first sample there and that batch's size; None
-    for a batch that is whole.
+    condition: a `Condition`, or name → tensor (batch, …), from which one is made. source: x1
+    (batch, *event), the other end of the path where it is not fresh noise: the partners of x0, or
+    samples of another data set for a coupling to rearrange. start, whole: where this is a part of a
+    larger batch, the position of its first sample there and that batch's size; None for a batch
+    that is whole.
     """
 
     x0: Tensor

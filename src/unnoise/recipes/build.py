@@ -58,13 +58,14 @@ def build_path(config: PathConfig) -> GaussianPath:
 def build_network(
     config: NetworkConfig, model: ModelConfig, spec: DataSpec, seed: int
 ) -> nn.Module:
-    """A network for this kind of data: its shape and classes come from the data."""
+    """Return a network for this kind of data: its shape and conditions come from the data."""
     from ..networks import DiT, Mlp, UNet
     from ..networks.dit import check_cells
 
     conditions: dict[str, dict[str, Any]] = {}
-    if spec.classes and model.conditional:
-        conditions["class"] = {"kind": "class", "count": spec.classes, "null": model.null}
+    if model.conditional:
+        for name, meaning in spec.conditions.items():
+            conditions[name] = meaning.network() | {"null": model.null}
     options = config.model_dump(exclude={"kind"}) | {"conditions": conditions, "seed": seed}
     if model.learned_variance:
         options["channels_out"] = 2 * spec.shape[0]
@@ -173,10 +174,23 @@ def guidance_wanted(config: SampleConfig) -> str | None:
 def check_data(recipe: Recipe, spec: DataSpec) -> None:
     """Refuse a recipe that asks these data for what they do not have."""
     wanted = guidance_wanted(recipe.sample)
-    if wanted and not spec.classes:
+    shares = recipe.objective.condition_dropout
+    for name in shares if isinstance(shares, dict) else ():
+        if name not in spec.conditions:
+            raise unknown(
+                "objective.condition_dropout:", name, spec.conditions or ("none",), RecipeError
+            )
+    if wanted and not spec.conditions:
         raise RecipeError(
             f"{wanted} asks for guidance, and {spec.name!r} has no labels to be guided by; set "
             "sample.guidance=1, or give labels"
+        )
+    never = [name for name in spec.conditions if not recipe.objective.dropout(name)]
+    if wanted and never:
+        raise RecipeError(
+            f"{wanted} asks for guidance, which needs the null of every condition, and "
+            f"objective.condition_dropout is 0 for {', '.join(never)}; set "
+            f"objective.condition_dropout.{never[0]}=0.1, or sample.guidance=1"
         )
 
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ..data import Dataset
-from ..objectives import Batch, condition_from_labels
 from ..randomness import Streams
 from ..sampling import autocast
 
@@ -25,12 +24,9 @@ def held_out(training: Training, data: Dataset, limit: int) -> tuple[Tensor, Ten
     objective = training.objective.held_out()
     with training.ema.applied(), autocast(training.precision.name, training.device):
         for part in rows.split(min(256, training.parts.most or 256)):
-            x0, labels = data.batch(part)
-            condition = condition_from_labels(labels) if training.conditional else None
-            if condition is not None:
-                condition = condition.to(training.device)
+            batch = data.batch(part).to(training.device, training.conditional)
             noise = Streams(training.config.seed, part.tolist(), "held out")
-            loss = objective(training.model, Batch(x0.to(training.device), condition), noise)
+            loss = objective(training.model, batch, noise)
             losses.append(loss.per_sample.cpu())
             times.append(loss.t.cpu())
     training.model.train()

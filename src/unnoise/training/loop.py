@@ -16,8 +16,8 @@ from ..data import Dataset
 from ..data.resident import Resident, resident
 from ..errors import Unsupported
 from ..fields import Denoiser
-from ..objectives import Batch, Loss, Objective, condition_from_labels
-from ..randomness import Streams, moved
+from ..objectives import Batch, Loss, Objective
+from ..randomness import Streams
 from ..recipes.train_section import TrainConfig
 from ..sampling import Precision, autocast, resolve
 from .batches import Parts, batch_at, memory_named, out_of_memory, rate_of
@@ -81,7 +81,7 @@ class Training:
                 "processes would see its own; train it on one process, or with other "
                 "objective.times"
             )
-        self.conditional = conditional and bool(data.spec.classes)
+        self.conditional = conditional and bool(data.spec.conditions)
         self.device = accelerator.device
         self.precision: Precision = resolve(config.precision, self.device)
         self.model = model.to(self.device).train()
@@ -133,12 +133,8 @@ class Training:
         """The samples at positions counter … counter + size − 1 of the stream, and their noise."""
         seed = self.config.seed
         feed = self._feed or Feed(self.source, seed, size, 0)
-        x0, labels = feed.take(counter, size)
-        condition = condition_from_labels(labels) if self.conditional else None
-        if condition is not None:
-            condition = condition.to(self.device)
-        noise = Streams(seed, range(counter, counter + size), "training")
-        return Batch(moved(x0, self.device), condition), noise
+        batch = feed.take(counter, size).to(self.device, self.conditional)
+        return batch, Streams(seed, range(counter, counter + size), "training")
 
     def updates(self) -> Generator[Update, None, None]:
         """Yield after every update until the run's length is reached; time outside is not counted.
