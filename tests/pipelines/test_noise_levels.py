@@ -9,7 +9,7 @@ from torch import nn
 from tests.training.tiny import model_of, parts_of, tiny
 from unnoise.data import Dataset
 from unnoise.fields import Prediction
-from unnoise.objectives import Batch, Denoising, condition_from_labels, weight
+from unnoise.objectives import Denoising, weight
 from unnoise.paths import Cosine, Flow
 from unnoise.pipelines.noise_levels import loss_by_level
 from unnoise.randomness import Streams

@@ -101,19 +101,41 @@ class DataSpec:
             )
         return labels.index(label, "class", self.name)
 
-    def prepare(self, columns: Mapping[str, Tensor]) -> Condition | None:
+    def condition(self, given: Mapping[str, Any], n: int) -> Condition | None:
+        """Return what a user asks for, in raw units, as the condition of n samples.
+
+        given: name → a class by index or name, a number or a vector; one for all, or one a sample.
+        A name that is not given is null. Raises InvalidArgument for other names, values that do
+        not fit, and other counts than 1 and n.
+        """
+        columns: dict[str, Tensor] = {}
+        for name, value in given.items():
+            if name not in self.conditions:
+                raise unknown("condition", name, self.conditions or ("none",))
+            column = self.conditions[name].read(value, name, self.name)
+            if len(column) not in (1, n):
+                raise InvalidArgument(
+                    f"condition {name} has {len(column)} rows for {n} samples; give one, or one "
+                    "per sample"
+                )
+            columns[name] = column.expand(n, *column.shape[1:])
+        return self.prepare(columns, n)
+
+    def prepare(self, columns: Mapping[str, Tensor], n: int | None = None) -> Condition | None:
         """Return raw columns, a row a sample, as a network takes them: vectors standardised. A name
-        without a column is null for every sample. None where the data have no conditions."""
+        without a column is null for all n samples. None where the data have no conditions."""
         if not self.conditions:
             return None
-        n = max(map(len, columns.values()), default=0)
+        n = max(map(len, columns.values()), default=0) if n is None else n
         values: dict[str, Any] = {}
         for name, meaning in self.conditions.items():
             column = columns.get(name)
             values[name] = meaning.nothing(n) if column is None else meaning.prepare(column)
         condition = Condition.of(values, n)
         absent = [name for name in self.conditions if name not in columns]
-        return condition.null(*absent) if absent else condition
+        for name in absent:
+            condition = condition.null(name)
+        return condition
 
     def normalise(
         self, raw: Tensor, scale: tuple[Tensor, Tensor] | None = None

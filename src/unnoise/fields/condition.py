@@ -101,16 +101,15 @@ class Condition:
         """Return every tensor of the values, or those of some names."""
         return list(_leaves({name: self.values[name] for name in names or self.values}))
 
-    def null(self, *names: str) -> Condition:
-        """Return the same values, with these names (all of them by default) dropped everywhere."""
-        gone = [self._known(name) for name in names] or list(self.keep)
+    def null(self, name: str | None = None) -> Condition:
+        """Return the same values, with one name, or by default every name, dropped everywhere."""
+        gone = list(self.keep) if name is None else [self._known(name)]
         masks = {name: torch.zeros_like(self.keep[name]) for name in gone}
         return Condition(self.values, self.keep | masks)
 
     def only(self, name: str) -> Condition:
         """Return the same values, with all other names dropped everywhere."""
-        others = [other for other in self.keep if other != self._known(name)]
-        return self.null(*others) if others else self
+        return Condition(self.values, self.null().keep | {name: self.keep[self._known(name)]})
 
     def drop(self, dropped: Tensor | Mapping[str, Tensor]) -> Condition:
         """Return the condition with the samples of a mask (batch,) set to null.
