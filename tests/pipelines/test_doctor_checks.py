@@ -20,7 +20,7 @@ from unnoise.pipelines.doctor.history_checks import (
 from unnoise.pipelines.doctor.learning_checks import average
 from unnoise.pipelines.doctor.patient import PART, Patient, spread
 from unnoise.pipelines.doctor.sample_checks import memorisation, samples
-from unnoise.sampling import Samples
+from unnoise.sampling import SampleReport
 
 
 def patient_of(x, y=None, recipe=None, **options):
@@ -195,7 +195,7 @@ def pictured():
     def make(x):
         patient = Patient(None, recipe, len(x), 0, average=model, parts=parts_of(recipe))
         labels = torch.arange(len(x)) % 10
-        patient.__dict__["samples"] = Samples(model.spec.restore(x), labels, 1, x)
+        patient.__dict__["samples"] = SampleReport(model.spec.restore(x), labels, 1, x)
         patient.__dict__["dead_average"] = False
         return patient
 
@@ -241,9 +241,9 @@ def test_other_classes_in_other_shares_are_no_tint():
     labels = torch.arange(100) % 2
     made = (4.0 * labels.numpy()[:, None] + g.normal(size=(100, 3))).astype("float32")
     x = patient.spec.normalise(torch.from_numpy(made))
-    patient.__dict__["samples"] = Samples(torch.from_numpy(made), labels, 1, x)
+    patient.__dict__["samples"] = SampleReport(torch.from_numpy(made), labels, 1, x)
     assert samples(patient).severity == "fine"
-    patient.__dict__["samples"] = Samples(torch.from_numpy(made), None, 1, x)
+    patient.__dict__["samples"] = SampleReport(torch.from_numpy(made), None, 1, x)
     assert samples(patient).severity == "fault"
 
 
@@ -257,7 +257,7 @@ def test_copies_of_training_data_are_found_and_near_ones_by_chance_are_not(pictu
     plane = groups(0)[0][:, :2].copy()  # in two dimensions every ninth is near by chance
     low = patient_of(plane)
     fresh = torch.from_numpy(groups(7, 1000)[0][:, :2].copy())
-    low.__dict__["samples"] = Samples(fresh, None, 1, low.spec.normalise(fresh))
+    low.__dict__["samples"] = SampleReport(fresh, None, 1, low.spec.normalise(fresh))
     found = memorisation(low)
     assert found.numbers["copies"] > 0.05
     assert found.severity == "fine"

@@ -1,106 +1,97 @@
-"""Which blocks of samples are done: one small file that any number of processes share."""
+"""The blocks of a sampling job that are done: one atomically renamed file each."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from ..errors import ArtifactError
-
-_SIZE = 4  # bytes a block: 0 until its samples are on the disk, then 1 + the passes of a sample
-_TAKEN = (errno.EACCES, errno.EAGAIN)
+from ..safe_files.files import write_bytes
 
 
 class Blocks:
-    """The blocks of one output, claimed by locks on their bytes of the file, which the system
-    gives back when a process ends, however it ends.
+    """The blocks of one job in a folder that any number of processes share.
 
-    Processes may join and leave at any time. Where the file system knows no locks a block may be
-    drawn twice, to the same bytes.
+    A block that is done is a file INDEX-NFE, which holds its content until that is in the array;
+    one that is being drawn is locked by its file INDEX.lock, and the system releases the lock when
+    the process ends, however it ends. Processes may join and leave at any time. Where the file
+    system has no locks a block may be drawn twice, to the same bytes.
     """
 
-    def __init__(self, path: Path, count: int) -> None:
-        self.path, self.count = path, count
-        self.file = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
-        size = os.fstat(self.file).st_size
-        if size != _SIZE * count:
-            os.close(self.file)
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder, self.count = folder, count
+
+    def done(self) -> dict[int, int]:
+        """Return the network evaluations a sample of each block that is done. Raises
+        FileNotFoundError where the job is finished and its folder gone."""
+        found = {}
+        for path in self.folder.iterdir():
+            index, dash, nfe = path.name.partition("-")
+            if dash and index.isdecimal() and nfe.isdecimal():
+                found[int(index)] = int(nfe)
+        if any(index >= self.count for index in found):
             raise ArtifactError(
-                f"{path} is {size} bytes for {count} blocks; it is damaged: remove {path.parent} "
-                "to start anew"
+                f"{self.folder} holds block {max(found)} of {self.count}; it is damaged: remove "
+                f"{self.folder.parent} to start anew"
             )
+        return found
 
-    @staticmethod
-    def create(path: Path, count: int) -> None:
-        """A file that says that none is done."""
-        with path.open("wb") as file:
-            file.truncate(_SIZE * count)
+    def path(self, index: int, nfe: int) -> Path:
+        return self.folder / f"{index:08d}-{nfe}"
 
-    def read(self) -> np.ndarray:
-        """(count,) uint32 as in the file."""
-        pieces, at = [], 0
-        while piece := os.pread(self.file, 1 << 24, at):
-            pieces.append(piece)
-            at += len(piece)
-        return np.frombuffer(b"".join(pieces), "<u4")
-
-    def missing(self) -> int:
-        """How many are not done."""
-        return self.count - int(np.count_nonzero(self.read()))
-
-    def nfe(self) -> int:
-        """The most network passes that a sample cost."""
-        return int(self.read().max()) - 1
+    def mark(self, index: int, nfe: int, content: bytes) -> None:
+        """Write a block that is done, whole or not at all."""
+        try:
+            write_bytes(self.path(index, nfe), content)
+        except ArtifactError as error:
+            raise ArtifactError(
+                f"{error}; what is done stays: make room, and go on with the same command"
+            ) from error
 
     def claims(self, start: int = 0) -> Iterator[int]:
-        """Each block that is neither done nor another's, held until the next is asked for.
+        """Yield each block that is neither done nor another process's, locked while it is drawn.
 
-        start: where to begin, so that processes which start together do not meet. Goes round until
-        no block can be had: those of a process that ends meanwhile are taken over.
+        start: the first to try, so that processes which start together take different ones. Goes
+        round until no block can be had: those of a process that ends meanwhile are taken over.
         """
-        while True:
-            held = 0
-            open_ = np.flatnonzero(self.read() == 0)
-            for block in map(int, np.roll(open_, -int(np.searchsorted(open_, start)))):
-                if not self._lock(block):
-                    continue
-                try:
-                    if not self.done(block):
-                        held += 1
-                        yield block
-                finally:
-                    fcntl.lockf(self.file, fcntl.LOCK_UN, _SIZE, _SIZE * block)
-            if not held:
-                return
+        claimed = True
+        while claimed:
+            claimed = False
+            missing = np.ones(self.count, bool)
+            missing[list(self.done())] = False
+            order = np.flatnonzero(missing)
+            for index in map(int, np.roll(order, -int(np.searchsorted(order, start)))):
+                with self._locked(index) as mine:
+                    if mine and not any(self.folder.glob(f"{index:08d}-*")):
+                        claimed = True
+                        yield index
 
-    def done(self, block: int) -> bool:
-        """Whether a block is done."""
-        return any(os.pread(self.file, _SIZE, _SIZE * block))
-
-    def mark(self, block: int, nfe: int) -> None:
-        """Note that a block's samples are on the disk."""
-        os.pwrite(self.file, (nfe + 1).to_bytes(_SIZE, "little"), _SIZE * block)
-
-    def _lock(self, block: int) -> bool:
+    @contextmanager
+    def _locked(self, index: int) -> Iterator[bool]:
+        lock = FileLock(self.folder / f"{index:08d}.lock", blocking=False)
         try:
-            fcntl.lockf(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB, _SIZE, _SIZE * block)
-        except OSError as error:
-            return error.errno not in _TAKEN
-        return True
-
-    def __enter__(self) -> Blocks:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        os.close(self.file)
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        except NotImplementedError:  # no locks there
+            yield True
+            return
+        except OSError:
+            if self.folder.is_dir():
+                raise
+            yield False  # another process has just finished the job
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+            with suppress(OSError):
+                Path(lock.lock_file).unlink()
+            with suppress(OSError):  # of a job that was finished meanwhile the lock made it anew
+                self.folder.rmdir()
+                self.folder.parent.rmdir()

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ...artifacts import Model
+from ...recipes import guidance_text
 from ...training import Ema
 from .finding import Finding, Severity, check
 from .patient import DEAD, Patient
@@ -90,7 +91,7 @@ def condition(patient: Patient) -> Finding:
     differ at random help nowhere.
     """
     recipe, classes = patient.recipe, patient.model.classes
-    wanted = recipe.sample.guidance != 1
+    wanted = bool(recipe.sample.guidance)
     if classes < 2:
         said = "the model is unconditional" if classes == 0 else "there is one class only"
         return Finding("condition", "fine", said)
@@ -118,8 +119,9 @@ def condition(patient: Patient) -> Finding:
     threshold = f"{USED[1]} and 3 errors"
     if wanted and drop == 0:
         return Finding(
-            "condition", "fault", f"guidance is {recipe.sample.guidance:g}, and the condition was "
-            "never dropped in training", "objective.drop above 0 where guidance is used",
+            "condition", "fault", f"guidance is {guidance_text(recipe.sample.guidance)}, and "
+            "the condition was never dropped in training",
+            "objective.drop above 0 where guidance is used",
             "train with objective.drop=0.1, or sample with --guidance 1", numbers,
         )  # fmt: skip
     if drop >= 0.95:

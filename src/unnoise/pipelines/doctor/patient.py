@@ -20,7 +20,7 @@ from ...fields import Condition, Denoiser
 from ...objectives import condition_from_labels
 from ...recipes import Recipe, build_denoiser, build_objective, load_recipe, open_parts
 from ...safe_files.files import check_tensors
-from ...sampling import Samples
+from ...sampling import SampleReport
 from ...training import Checkpoints
 from ...training.log import read_log
 from .levels import Levels, Linear, measure_levels
@@ -156,7 +156,7 @@ class Patient:
         return found
 
     @cached_property
-    def samples(self) -> Samples:
+    def samples(self) -> SampleReport:
         """n samples, drawn as the recipe says."""
         return self.model.sample(self.n, seed=self.seed)
 
