@@ -210,7 +210,7 @@ def test_tuning_after_a_crash_is_not_hidden_by_what_the_crash_left(pair, tmp_pat
             pair[0].save(folder)
     loaded = Model.load(folder)
     assert (loaded.recipe.name, list(loaded.tuned)) == ("old", [1])
-    kept = TunedSolver(loaded.tuned[1].solver, guidance=()
+    kept = TunedSolver(loaded.tuned[1].solver, guidance=())
     write_tuned(folder, kept, loaded.weights_sha256)
     assert Model.load(folder).tuned[1].guidance == ()
 

@@ -6,6 +6,7 @@ from functools import lru_cache
 import torch
 
 from unnoise.artifacts import Model
+from unnoise.objectives import Objective
 from unnoise.recipes import (
     build_denoiser,
     build_objective,
@@ -71,6 +72,24 @@ def training_of(recipe, levels=None, double=False):
             return replace(found, x0=found.x0.double()), noise
 
         training.batch = wide
+    return training
+
+
+class Changed(Objective):
+    """An objective whose loss is `change(model, batch, noise)` and whose rest is another's."""
+
+    def __init__(self, objective, change):
+        self.objective, self.change = objective, change
+        self.state, self.load_state = objective.state, objective.load_state
+        self.held_out, self.mean_baseline_loss = objective.held_out, objective.mean_baseline_loss
+
+    def __call__(self, model, batch, noise):
+        return self.change(model, batch, noise)
+
+
+def with_objective(training, change):
+    """The same training, whose losses are `change(model, batch, noise)`."""
+    training.objective = Changed(training.objective, change)
     return training
 
 

@@ -1,4 +1,4 @@
-"""The metric card: what was measured, on what, with which error, as JSON and as a table."""
+"""The metric card: which metrics were measured on which values, with their errors."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made the samples; None where the caller did not say.
+    """The origin of the samples; a field that the caller did not state is None.
 
-    ema: which average of the weights. path: from data to noise. passes: network passes per sample.
-    seeds: of the noise.
+    ema: which average of the weights was used. path: from data to noise. passes: network
+    evaluations per sample (nfe). seeds: of the noise.
     """
 
     model: str | None = None
@@ -47,12 +47,13 @@ class Provenance:
 class Card:
     """Every metric of one set of samples, and all that is needed to repeat or to compare it.
 
-    samples: how many were given; compared: points a side in one comparison; parts: comparisons
-    averaged; per_class: points of each class a side, None where classes were not matched or not
-    equal. directions: of the sliced distance. searched: training values that copies were looked
-    for among, of `train_values` in all. levels: the loss by noise level, where the model was at
-    hand. Hashes are sha256 of arrays (reference: of the points compared with; train: of the values
-    searched) or of weights. What a card of format 1 did not have is None.
+    samples: number of samples given; compared: points a side in one comparison; parts: number of
+    comparisons averaged; per_class: points of each class a side, None unless classes were matched
+    in equal numbers. directions: number of directions of the sliced distance. searched: number of
+    training values that were searched for copies, out of `train_values`. levels: the loss by noise
+    level, None if no model was given. Hashes are sha256 of arrays (reference: of the points
+    compared with; train: of the values searched) or of weights. Fields that format 1 lacks are
+    None.
     """
 
     data: str
@@ -82,12 +83,12 @@ class Card:
     format: int = field(default=FORMAT)
 
     def to_json(self) -> str:
-        """Strict JSON (no NaN), keys in the order of the fields."""
+        """Return strict JSON (no NaN), keys in the order of the fields."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Card:
-        """Read a card; one of an older format is migrated.
+        """Read a card; a card of an older format is migrated.
 
         Raises DataError for broken JSON, unknown or missing keys, wrong types, a newer format.
         """
@@ -114,7 +115,7 @@ class Card:
         return cls(**raw)
 
     def to_markdown(self) -> str:
-        """The table, the loss by noise level, what made the samples, the protocol in words."""
+        """Return Markdown: metrics, loss by noise level, origin of the samples, protocol."""
 
         lines = [
             f"# Metric card: {self.provenance.model or 'samples'} on {self.data or 'data'}",
@@ -146,7 +147,7 @@ class Card:
         return "\n".join([*lines, "", "## Protocol", "", self.protocol, ""])
 
     def save(self, folder: str | Path) -> tuple[Path, Path]:
-        """Write card.json and card.md, each whole or not at all; returns their paths."""
+        """Write card.json and card.md, each whole or not at all, and return their paths."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         out = []
@@ -159,7 +160,7 @@ class Card:
 
 
 def load_card(path: str | Path) -> Card:
-    """Read card.json, or the card in a folder; raises DataError where there is none."""
+    """Read a card from card.json, or from the folder that holds it; raises DataError for none."""
     path = Path(path)
     path = path / "card.json" if path.is_dir() else path
     try:
@@ -173,7 +174,7 @@ def load_card(path: str | Path) -> Card:
 
 
 def versions() -> dict[str, str]:
-    """Versions of python and of the packages that the numbers depend on."""
+    """Return the versions of python and of the packages that the numbers depend on."""
     out = {"python": platform.python_version()}
     for name in ("unnoise", "torch", "numpy", "scipy", "scikit-learn"):
         try:
@@ -233,7 +234,7 @@ def _is(value: Any, kind: str) -> bool:
 
 
 def _numbers(kind: type, raw: Any, what: str) -> None:
-    """Every field of a Metric or a Level is a number, or null where that is its default."""
+    """Raise DataError unless every field of a Metric or Level is a number, or null by default."""
     _keys(kind, raw, what)
     optional = {f.name for f in fields(kind) if f.default is None}
     for key, value in raw.items():
