@@ -52,7 +52,8 @@ def measure(
     holds one out, else validation. `features`: a name or path for `named_features`, a `FeatureNet`,
     or a function from raw values to (n, d); by default a classifier if the data have labels, else
     principal components. `fetch`: EfficientNet's weights may be fetched. request, options: those
-    of `Model.sample`, precision and device, but no condition. Raises DataError if the data changed or no such part was held out, and the errors of loading, sampling and features.
+    of `Model.sample`, precision and device, but no condition. Raises DataError if the data
+    changed or no such part was held out, and the errors of loading, sampling and features.
     """
     check_part(part)
     folder = Path(folder).expanduser()
