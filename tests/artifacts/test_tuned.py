@@ -108,6 +108,17 @@ def test_what_was_not_tuned_is_refused(tuned):
         calibrate(loaded.facts, SampleRequest.of(steps=4), starts=15)
 
 
+OLD = {"format": 1, "guidance": 1.5, "interval": None, "rescale": 0.0}
+
+
+def test_one_of_format_1_is_read(file):
+    change(file, **OLD | {"interval": [0.1, 0.5], "rescale": 0.3})
+    (section,) = load(file.parent.parent).tuned[4].guidance
+    assert (section.scale, section.interval, section.rescale) == (1.5, (0.1, 0.5), 0.3)
+    change(file, **OLD | {"guidance": 1.0})
+    assert load(file.parent.parent).tuned[4].guidance == ()
+
+
 def change(file, **values):
     tree = json.loads(file.read_text("utf-8"))
     file.write_text(json.dumps(tree | values), "utf-8")
@@ -116,7 +127,7 @@ def change(file, **values):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"format": 2}, "has format 2, written by a newer unnoise"),
+        ({"format": 3}, "has format 3, written by a newer unnoise"),
         ({"weights_sha256": "0" * 64}, "tuned for other weights"),
         ({"surprise": 1}, "unknown key of"),
         ({"guidance": "a"}, "is damaged"),
@@ -125,6 +136,12 @@ def change(file, **values):
         ({"guidance": [{"kind": "classifier_free", "scale": 2, "interval": [0.1]}]}, "is damaged"),
         ({"guidance": [{"kind": "other", "scale": 2}]}, "known: classifier_free"),
         ({"interval": None}, "unknown key .* 'interval'"),
+        ({"format": 1}, "lacks interval, rescale"),
+        (OLD | {"guidance": "a"}, "is damaged"),
+        (OLD | {"guidance": True}, "is damaged"),
+        (OLD | {"interval": [0.1]}, "is damaged"),
+        (OLD | {"interval": {}}, "is damaged"),
+        (OLD | {"rescale": 2}, "is damaged"),
         ({"measured": []}, "is damaged"),
         ({"solver": []}, "exactly the keys"),
         ({"solver": {"kappa": 1.0, "places": [1, 0], "predict": [[1]], "correct": [[]]}},

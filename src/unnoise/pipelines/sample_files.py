@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +23,8 @@ import numpy as np
 
 from ..errors import ArtifactError, InvalidArgument
 from ..safe_files.atomic_folder import sync
+from ..safe_files.files import write_bytes
 from ..sampling import SampleReport, Stream
-from .sample_blocks import Blocks
 
 CHUNK = 1 << 16  # labels at once
 SYNCS = 16  # pictures whose sync is awaited at once
@@ -68,13 +68,23 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def write_block(path: Path, content: bytes) -> None:
+    """Write the file of a block that is done, whole or not at all."""
+    try:
+        write_bytes(path, content)
+    except ArtifactError as error:
+        raise ArtifactError(
+            f"{error}; what is done stays: make room, and go on with the same command"
+        ) from error
+
+
 class Output(ABC):
     """Files that samples are streamed to; work and card as `places` returns them."""
 
     def __init__(self, out: Path, stream: Stream) -> None:
         self.out, self.stream, self.spec = out, stream, stream.facts.spec
         self.work, self.card = places(out)
-        self.blocks = Blocks(self.work / "blocks", len(stream))
+        self.blocks = self.work / "blocks"
 
     @abstractmethod
     def occupied(self) -> str | None:
@@ -82,7 +92,7 @@ class Output(ABC):
 
     def begin(self) -> None:
         """Prepare the work folder."""
-        self.blocks.folder.mkdir(exist_ok=True)
+        self.blocks.mkdir(exist_ok=True)
 
     @abstractmethod
     def damage(self) -> str | None:
@@ -93,8 +103,9 @@ class Output(ABC):
         """Write a block's samples, or return the content of its block file."""
 
     @abstractmethod
-    def finish(self) -> None:
-        """Bring everything but the card to its place; may be called again after a kill."""
+    def finish(self, done: Mapping[int, int]) -> None:
+        """Bring everything but the card to its place; may be called again after a kill. done: the
+        blocks, with the network evaluations in their names."""
 
     def labels_by_rows(self) -> Iterator[tuple[range, np.ndarray]]:
         """Yield the indices and the labels of all samples, in parts."""
@@ -146,10 +157,10 @@ class ArrayOutput(Output):
     def write(self, block: SampleReport) -> bytes:
         return block.values.numpy().tobytes()
 
-    def finish(self) -> None:
+    def finish(self, done: Mapping[int, int]) -> None:
         with writing(self.out):
             if self.values.exists():
-                self._join()
+                self._join(done)
                 if reason := self.occupied():
                     raise ArtifactError(
                         f"{reason}, which was not when these samples were begun; move it away, and "
@@ -166,26 +177,25 @@ class ArrayOutput(Output):
                 beside.replace(self.labels)
             sync(self.out.parent)
 
-    def _join(self) -> None:
+    def _join(self, done: Mapping[int, int]) -> None:
         """Append the blocks that are not in the array yet; what a kill left of one goes first."""
-        nfe = self.blocks.done()
         with self.values.open("r+b") as file:
             at, size = len(self.header), file.seek(0, os.SEEK_END)
             for index, block in enumerate(self.stream.blocks):
-                after = at + self.row * len(self.stream.rows(block))
-                if size < after:
-                    path = self.blocks.path(index, nfe[index])
-                    content = path.read_bytes()
-                    if len(content) != after - at:
-                        raise ArtifactError(
-                            f"{path} holds {len(content)} bytes of {after - at}; it is damaged: "
-                            "remove it, and run the same command again"
-                        )
-                    file.seek(at)
-                    file.write(content)
-                    _on_disk(file)
-                    os.truncate(path, 0)
-                at = after
+                start, at = at, at + self.row * len(self.stream.rows(block))
+                if size >= at:
+                    continue
+                path = self.blocks / f"{index:08d}-{done[index]}"
+                content = path.read_bytes()
+                if len(content) != at - start:
+                    raise ArtifactError(
+                        f"{path} holds {len(content)} bytes of {at - start}; it is damaged: remove "
+                        "it, and run the same command again"
+                    )
+                file.seek(start)
+                file.write(content)
+                _on_disk(file)
+                os.truncate(path, 0)
 
 
 class FolderOutput(Output):
@@ -231,7 +241,7 @@ class FolderOutput(Output):
             list(waiting.map(_sync, written))  # at the same time: the disk does them together
         return b""
 
-    def finish(self) -> None:
+    def finish(self, done: Mapping[int, int]) -> None:
         with writing(self.labels):
             if self.stream.labels is not None:
                 names, beside = self.spec.class_names or (), self.work / self.labels.name

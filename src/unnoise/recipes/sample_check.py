@@ -40,8 +40,8 @@ def why_unsupported(config: SampleConfig, solver: Solver, able: Abilities) -> st
     if isinstance(solver, LearnedAncestral) and not able.learned_variance:
         return (
             f"solver {config.solver!r} needs the model's own variance, and this model learned no "
-            "variance; use ddpm or ddpm:variance=transition, or train with "
-            "model.learned_variance=true"
+            "variance (model.learned_variance is false); use ddpm or ddpm:variance=transition, or "
+            "train with model.learned_variance=true"
         )
     return None
 

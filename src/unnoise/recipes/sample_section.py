@@ -87,11 +87,11 @@ def merged_guidance(own: Sequence[Any], given: Mapping[str, Any]) -> list[Any]:
     guidance: a list of sections, which takes the place of `own`, or the scale of the classifier-
     free section, 1 for none; interval, rescale: of that section. Keys that are None are not given.
     """
-    sections = [dict(s) if isinstance(s, Mapping) else s for s in own]
+    sections = [*map(_tree, own)]
     flat = {key: given[key] for key in ("interval", "rescale") if given.get(key) is not None}
     asked = given.get("guidance")
     if isinstance(asked, list | tuple):
-        sections = [dict(s) if isinstance(s, Mapping) else s for s in asked]
+        sections = [*map(_tree, asked)]
     elif asked is not None:
         flat["scale"] = asked
     if not flat:
@@ -105,6 +105,10 @@ def merged_guidance(own: Sequence[Any], given: Mapping[str, Any]) -> list[Any]:
     at = next(i for i, s in enumerate(sections) if _classifier_free(s))
     sections[at] = {**sections[at], **flat}
     return sections
+
+
+def _tree(section: Any) -> Any:
+    return section.model_dump() if isinstance(section, Section) else section
 
 
 def _classifier_free(section: Any) -> bool:
