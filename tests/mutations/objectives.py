@@ -178,7 +178,13 @@ def _(patch):
     def wrap(right):
         def wrong(self, steps, prediction, miss, x0, n):
             alone = variational.Variational(
-                None, self.scale, self.variance, self.steps, self.times, self.levels, self.drop
+                None,
+                self.scale,
+                self.variance,
+                self.steps,
+                self.times,
+                self.levels,
+                self.condition_dropout,
             )
             return right(alone, steps, prediction, miss, x0, n)
 

@@ -177,7 +177,7 @@ def test_guidance_without_a_condition_or_a_null_is_refused(plain):
     assert plain.sample(2, guidance=1).labels is None
     never_null = model_of(tiny("objective.drop=0", "sample.guidance=1"))
     assert never_null.sample(2).labels.tolist() == [0, 1]
-    with pytest.raises(InvalidArgument, match=r"drop=0\.1"):
+    with pytest.raises(InvalidArgument, match=r"condition_dropout=0\.1"):
         never_null.sample(2, guidance=1.5)
 
 

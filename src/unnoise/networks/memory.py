@@ -46,7 +46,7 @@ class Memory:
         """steering(noise_level, condition), of one row where all rows are alike."""
         given = {"": noise_level}
         if condition is not None:
-            given |= {"keep": condition.keep, **_flat(condition.values)}
+            given |= _flat(condition.values) | _flat(condition.keep, "keep.")
         if not all(map(plain, given.values())):
             return steering(noise_level, condition)
         if sum(tensor.numel() * tensor.element_size() for tensor in given.values()) > KEY_BYTES:

@@ -140,7 +140,9 @@ def check(recipe: Recipe) -> None:
 def abilities(recipe: Recipe) -> Abilities:
     """Return what a model of this recipe offers to its sampling, on data that have labels."""
     model = recipe.model
-    return Abilities(model.conditional, recipe.objective.drop > 0, model.learned_variance)
+    return Abilities(
+        model.conditional, recipe.objective.dropout("class") > 0, model.learned_variance
+    )
 
 
 def check_data(recipe: Recipe, spec: DataSpec) -> None:

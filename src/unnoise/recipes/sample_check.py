@@ -47,8 +47,8 @@ def why_unsupported(config: SampleConfig, solver: Solver, able: Abilities) -> st
 
 
 def without_null(remedy: str) -> str:
-    """Return why a model that was trained with objective.drop=0 has no null condition."""
+    """Return why a model that never dropped its condition in training has no null condition."""
     return (
-        "needs the null condition, and the model is trained with objective.drop=0, so that it "
-        f"never learns one; {remedy}, or train with objective.drop=0.1"
+        "needs the null condition, and the model is trained with objective.condition_dropout=0, so "
+        f"that it never learns one; {remedy}, or train with objective.condition_dropout=0.1"
     )
