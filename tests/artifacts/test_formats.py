@@ -175,3 +175,13 @@ def test_flat_guidance_of_an_old_one_is_one_section():
         "classifier_free", 1.5, (0.1, 0.9), 0.3,
     )  # fmt: skip
     assert model.tuned[4].guidance == (section,)
+
+
+def test_a_changed_old_description_is_seen(tmp_path):
+    """Migration makes a seal of its own: that of the file is checked before."""
+    folder = shutil.copytree(HERE / "2" / "last", tmp_path / "m")
+    text = (folder / JSON).read_text()
+    assert '"updates": 0' in text
+    (folder / JSON).write_text(text.replace('"updates": 0', '"updates": 9'))
+    with pytest.raises(ArtifactError, match="was changed after it was written"):
+        Model.load(folder)
