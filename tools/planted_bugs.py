@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planted_late import LATE_BUGS
-from planted_sampling import STREAMED
 from planted_training import TRAINING
 from planted_walks import WALKS
 
@@ -183,7 +182,6 @@ BUGS = [
     ),
     *(bug(*row) for row in TRAINING),
     *(bug(*row) for row in LATE_BUGS),
-    *(bug(*row) for row in STREAMED),
     *(bug(*row) for row in WALKS),
 ]  # fmt: skip
 

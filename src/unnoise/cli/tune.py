@@ -12,7 +12,7 @@ def tune(
     model: Annotated[Path, typer.Argument(help="Folder of a trained model, such as runs/demo.")],
     steps: Annotated[int, typer.Option(help="Steps to tune for: network evaluations a sample.")],
     guidance: Annotated[
-        float | None, typer.Option(help="Guidance scale to tune for.  [the recipe's]")
+        str | None, typer.Option(help="Guidance scale to tune for.  [the recipe's]")
     ] = None,
     starts: Annotated[
         int, typer.Option(help="Trajectories to learn from; a third only measures.")
@@ -30,8 +30,10 @@ def tune(
     from ..errors import need_count
     from ..sampling import calibrate
     from .output import check_folder, program
+    from .request import parse_request
 
     need_count("steps", steps)
+    request = parse_request({"steps": steps, "guidance": guidance})
     loaded = load(model, "fp32", device)
     check_folder(model)
     bar = tqdm(disable=None, leave=False, unit="grid")
@@ -40,7 +42,7 @@ def tune(
         bar.total = total
         bar.update(done - bar.n)
 
-    kept, found = calibrate(loaded.facts, steps, guidance, starts, tries, seed, progress)
+    kept, found = calibrate(loaded.facts, request, starts, tries, seed, progress)
     bar.close()
     path = write_tuned(model, kept, loaded.weights_sha256)
     for name, (median, ninety) in (("auto", found.before), ("tuned", found.after)):

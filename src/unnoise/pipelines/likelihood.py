@@ -26,7 +26,7 @@ from ..likelihood import (
 )
 from ..paths import ChainPath, grids
 from ..randomness import Streams
-from ..recipes import levels_of
+from ..recipes import abilities, levels_of, without_null
 from ..sampling import autocast
 from .held_out import check_part, open_held_out
 from .likelihood_report import LikelihoodReport
@@ -211,11 +211,9 @@ def _given(model: Model, conditional: bool | None) -> bool:
             "a likelihood given the class was asked for, and this model has none; leave it out"
         )
     given = bool(model.conditions) if conditional is None else conditional
-    trained = all(model.recipe.objective.dropout(name) for name in model.conditions)
-    if model.conditions and not given and not trained:
+    if model.conditions and not given and not abilities(model.recipe, model.spec).null:
         raise InvalidArgument(
-            "a likelihood given nothing needs the null condition, and this model was trained with "
-            "objective.condition_dropout=0; ask for that given the class"
+            "a likelihood given nothing " + without_null("ask for that given the class")
         )
     return given
 
