@@ -113,11 +113,13 @@ class Model(Artifact):
 
     def __repr__(self) -> str:
         count = self.denoiser.parameter_count
-        classes = f"{self.classes} classes" if self.classes else "no condition"
+        named = [n for n in self.conditions if n != "class"]
+        classes = [f"{self.classes} classes"] if self.classes else []
+        given = " and ".join([*classes, *named]) or "no condition"
         facts = [
             f"{self.recipe.network.kind} of {count:,} parameters",
             f"predicts {self.denoiser.predicts} on {self.denoiser.path}",
-            f"{self.spec.name}: {self.spec.modality} {self.spec.shape}, {classes}",
+            f"{self.spec.name}: {self.spec.modality} {self.spec.shape}, {given}",
             f"weights: {self.ema or 'no average'}, sha256 {self.weights_sha256[:12] or 'unsaved'}",
             f"made with {self.origin or 'this program'}",
         ]

@@ -70,6 +70,10 @@ class ClassCondition:
         """Return indices as a network takes them: unchanged."""
         return values
 
+    def example(self) -> int:
+        """Return a value that may be asked for."""
+        return 0
+
     def nothing(self, n: int) -> Tensor:
         """Return values that stand where the condition of n samples is null."""
         return torch.zeros(n, dtype=torch.int64)
@@ -138,6 +142,11 @@ class VectorCondition:
         """Return raw numbers (batch, width) as a network takes them: (raw − mean) / std."""
         mean, std = (torch.tensor(n, device=values.device) for n in (self.mean, self.std))
         return (values - mean) / std
+
+    def example(self) -> float | list[float]:
+        """Return a value that may be asked for: the mean, to four digits."""
+        mean = [float(f"{m:.4g}") for m in self.mean]
+        return mean[0] if self.width == 1 else mean
 
     def nothing(self, n: int) -> Tensor:
         """Return values that stand where the condition of n samples is null."""

@@ -194,6 +194,10 @@ class Dataset:
         rows = self.rows(indices)
         return Batch(self.spec.normalise(self._read(rows)), self.condition(rows))
 
+    def examples(self, names: Sequence[str], n: int) -> dict[str, Tensor]:
+        """Return raw values of some columns for n samples, those of the data in turn."""
+        return {name: self.columns[name][torch.arange(n) % len(self)] for name in names}
+
     def condition(self, indices: Tensor | Sequence[int]) -> Condition | None:
         """Return the conditions of some samples as a network takes them; None without any."""
         rows = self.rows(indices)

@@ -61,8 +61,8 @@ def measure(
     asked = (request or SampleRequest()).but(**options)
     if asked.condition is not None:
         raise InvalidArgument(
-            f"condition is {asked.condition!r}, and a model is measured over all of its classes and "
-            "the held-out values of other conditions; leave it out"
+            f"condition is {asked.condition!r}, and a model is measured over all of its classes, "
+            "or on what held-out samples are conditioned on; leave it out"
         )
     model = Model.load(folder, asked.precision, asked.device)
     settings = model.recipe.evaluate
@@ -87,8 +87,7 @@ def measure(
     if isinstance(features, str) and features != "classifier":  # fail before the sampling
         features = space(features)
     if model.conditions.keys() - {"class"}:
-        turn = torch.arange(asked.n or 0) % len(held)
-        asked = asked.but(condition={n: held.columns[n][turn] for n in model.conditions})
+        asked = asked.but(condition=held.examples(list(model.conditions), asked.n or LEAST))
     stream = open_stream(model.facts, asked)
     made = stream.whole()
     if features is None or isinstance(features, str):

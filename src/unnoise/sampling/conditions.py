@@ -127,7 +127,7 @@ def conditions_for(
         elif isinstance(meaning, ClassCondition):
             rules[name] = Labels(range(len(meaning.names)), every=every)
             every *= len(meaning.names)
-        elif name in facts.able.never_null:
+        elif name in facts.needed:
             raise InvalidArgument(
                 f"condition {name} is not given, and the model is trained with "
                 f"objective.condition_dropout=0 for it, so that it has no null; give "

@@ -37,6 +37,12 @@ class ModelFacts:
         """What samples may be conditioned on, by name."""
         return self.spec.conditions if self.able.conditional else {}
 
+    @property
+    def needed(self) -> list[str]:
+        """The conditions that every call must give: vectors whose null was never trained."""
+        never = self.able.never_null
+        return [n for n, c in self.conditions.items() if c.kind == "vector" and n in never]
+
     def check_affordable(self, n: int) -> None:
         """Raise InvalidArgument unless n samples can be held in memory."""
         size = 4 * math.prod(self.spec.shape)

@@ -40,7 +40,9 @@ def report(
     try:
         with training.ema.applied():
             now = replace(model)  # of the weights as they are
-            made = now.sample(max(model.classes, 10), seed=training.config.seed)
+            n = max(model.classes, 10)
+            given = training.data.examples(needed, n) if (needed := now.facts.needed) else None
+            made = now.sample(n, condition=given, seed=training.config.seed)
         _show(model, made, out / "samples", training.step, log)
     except NonFinite as error:  # a picture on the way is not worth the run
         log.say(f"note: no samples after update {training.step}: {error}")

@@ -166,7 +166,10 @@ class RunSnapshot:
     @cached_property
     def samples(self) -> SampleReport:
         """n samples, drawn by the recipe's settings."""
-        return self.model.sample(self.n, seed=self.seed)
+        given = None
+        if (needed := self.model.facts.needed) and self.parts is not None:
+            given = self.parts["train"].examples(needed, self.n)
+        return self.model.sample(self.n, condition=given, seed=self.seed)
 
 
 def evenly_spaced_rows(data: Dataset, count: int, numbers: int = NUMBERS) -> Tensor:
