@@ -46,7 +46,12 @@ def white(seed, n=400, d=6, classes=None):
 def model(denoiser, spec, classes=0):
     recipe = SimpleNamespace(objective=tiny().objective)
     return SimpleNamespace(
-        denoiser=denoiser, recipe=recipe, spec=spec, classes=classes, precision="fp32"
+        denoiser=denoiser,
+        recipe=recipe,
+        spec=spec,
+        classes=classes,
+        conditions=spec.conditions if classes else {},
+        precision="fp32",
     )
 
 

@@ -29,7 +29,7 @@ def test_from_every_kind_of_file_to_samples_by_name(source, tmp_path, monkeypatc
     recipe, _ = choose_for(what, overrides=[*ASKED, *BRIEF])
     assert (recipe.sample.guidance, recipe.objective.condition_dropout) == ((), 0.2)
     made = train(recipe, tmp_path / "run", quiet=True)
-    model = Model.load(tmp_path / "run", "fp32")
+    model = Model.load(tmp_path / "run", made.precision)
     assert list(model.conditions) == ["class", "age", "kind"]
     asked = {"class": 2, "age": 25.0, "kind": "bb"}
     samples = model.sample(4, condition=asked)
@@ -183,7 +183,7 @@ def test_guidance_by_name_is_that_of_each_condition_alone(model):
 
 
 def test_guidance_by_what_is_not_there_or_not_given_is_refused(model):
-    with pytest.raises(InvalidArgument, match="guidance by 'kind'.*class, age"):
+    with pytest.raises(InvalidArgument, match=r"guidance by 'kind'.*class, age"):
         model.sample(2, guidance={"kind": 1.0})
     with pytest.raises(InvalidArgument, match="no age is given"):
         model.sample(2, guidance={"class": 2.0, "age": 1.0})
@@ -204,7 +204,7 @@ def test_a_recipe_names_conditions_that_the_data_have(model):
 
 def test_save_and_load_keep_every_condition(model, tmp_path):
     model.save(tmp_path / "m")
-    again = Model.load(tmp_path / "m")
+    again = Model.load(tmp_path / "m", "fp32")
     assert again.spec == model.spec
     asked = {"age": [25.0, 50.0]}
     assert torch.equal(again.sample(condition=asked).x, model.sample(condition=asked).x)
