@@ -115,26 +115,20 @@ def read_denoiser(
     """The denoiser of a recipe with the weights of a file, whose header must list exactly the
     network's tensors, after `prefix`, before memory is taken for any. Raises ArtifactError."""
 
-    def bare(tensors: dict[str, Any]) -> dict[str, Any]:
-        return {name.removeprefix(prefix): value for name, value in tensors.items()}
-
     def agree(entries: dict[str, Entry]) -> None:
         if least_tensors(recipe) > len(entries):
             raise ArtifactError(
                 f"{weights} lacks tensors: it holds {len(entries)}, and the network of {where} has "
                 f"at least {least_tensors(recipe)}"
             )
-        if other := next((name for name in entries if not name.startswith(prefix)), None):
-            raise ArtifactError(
-                f"{weights} holds {other!r}; the tensors of {where} have names {prefix}…"
-            )
         with torch.device("meta"):
             plan = build_network(recipe.network, recipe.model, spec, 0)
-        check_entries(plan, bare(entries), str(weights))
+        check_entries(plan, entries, str(weights), prefix)
 
     try:
         _check_size(spec, where)
-        tensors = bare(read_tensors(weights, sha256, agree))
+        found = read_tensors(weights, sha256, agree)
+        tensors = {name.removeprefix(prefix): value for name, value in found.items()}
         check_finite(tensors, str(weights))
         denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec)
     except ArtifactError:

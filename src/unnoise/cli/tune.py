@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .request import OPTIONS, takes_request
 
+if TYPE_CHECKING:
+    from ..sampling import SampleRequest
+
+
+@takes_request(
+    without=tuple(OPTIONS.keys() - {"guidance", "interval", "rescale"}),
+    guidance="Guidance scale to tune for.  [the recipe's]",
+)
 def tune(
+    request: SampleRequest,
     model: Annotated[Path, typer.Argument(help="Folder of a trained model, such as runs/demo.")],
     steps: Annotated[int, typer.Option(help="Steps to tune for: network evaluations a sample.")],
-    guidance: Annotated[
-        str | None, typer.Option(help="Guidance scale to tune for.  [the recipe's]")
-    ] = None,
     starts: Annotated[
         int, typer.Option(help="Trajectories to learn from; a third only measures.")
     ] = 96,
@@ -30,10 +37,9 @@ def tune(
     from ..errors import need_count
     from ..sampling import calibrate
     from .output import check_folder, program
-    from .request import parse_request
 
     need_count("steps", steps)
-    request = parse_request({"steps": steps, "guidance": guidance})
+    request = request.but(steps=steps)
     loaded = load(model, "fp32", device)
     check_folder(model)
     bar = tqdm(disable=None, leave=False, unit="grid")

@@ -79,7 +79,14 @@ def write_block(path: Path, content: bytes) -> None:
 
 
 class Output(ABC):
-    """Files that samples are streamed to; work and card as `places` returns them."""
+    """Files that samples are streamed to; work and card as `places` returns them.
+
+    occupied: what is there already, so that nothing can be begun; None where it is free.
+    begin: prepare the work folder. damage: what is wrong with finished files, None where nothing,
+    "" where they are gone. write: write a block's samples, or return the content of its file.
+    finish: bring everything but the card to its place, also after a kill; done: the blocks, with
+    the network evaluations in their names.
+    """
 
     def __init__(self, out: Path, stream: Stream) -> None:
         self.out, self.stream, self.spec = out, stream, stream.facts.spec
@@ -87,25 +94,19 @@ class Output(ABC):
         self.blocks = self.work / "blocks"
 
     @abstractmethod
-    def occupied(self) -> str | None:
-        """Return what is there already, so that nothing can be begun; None where it is free."""
+    def occupied(self) -> str | None: ...
 
     def begin(self) -> None:
-        """Prepare the work folder."""
         self.blocks.mkdir(exist_ok=True)
 
     @abstractmethod
-    def damage(self) -> str | None:
-        """Return what is wrong with finished files, or None; "" where they are gone."""
+    def damage(self) -> str | None: ...
 
     @abstractmethod
-    def write(self, block: SampleReport) -> bytes:
-        """Write a block's samples, or return the content of its block file."""
+    def write(self, block: SampleReport) -> bytes: ...
 
     @abstractmethod
-    def finish(self, done: Mapping[int, int]) -> None:
-        """Bring everything but the card to its place; may be called again after a kill. done: the
-        blocks, with the network evaluations in their names."""
+    def finish(self, done: Mapping[int, int]) -> None: ...
 
     def labels_by_rows(self) -> Iterator[tuple[range, np.ndarray]]:
         """Yield the indices and the labels of all samples, in parts."""
@@ -158,24 +159,23 @@ class ArrayOutput(Output):
         return block.values.numpy().tobytes()
 
     def finish(self, done: Mapping[int, int]) -> None:
-        with writing(self.out):
-            if self.values.exists():
-                self._join(done)
-                if reason := self.occupied():
-                    raise ArtifactError(
-                        f"{reason}, which was not when these samples were begun; move it away, and "
-                        "run the same command again"
-                    )
-                self.values.replace(self.out)
-            if self.stream.labels is not None and not self.labels.exists():
-                beside = self.work / self.labels.name
-                with beside.open("wb") as file:
-                    file.write(_header((self.stream.n,), "int64"))
-                    for _, labels in self.labels_by_rows():
-                        file.write(labels.tobytes())
-                    _on_disk(file)
-                beside.replace(self.labels)
-            sync(self.out.parent)
+        if self.values.exists():
+            self._join(done)
+            if reason := self.occupied():
+                raise ArtifactError(
+                    f"{reason}, which was not when these samples were begun; move it away, and run "
+                    "the same command again"
+                )
+            self.values.replace(self.out)
+        if self.stream.labels is not None and not self.labels.exists():
+            beside = self.work / self.labels.name
+            with beside.open("wb") as file:
+                file.write(_header((self.stream.n,), "int64"))
+                for _, labels in self.labels_by_rows():
+                    file.write(labels.tobytes())
+                _on_disk(file)
+            beside.replace(self.labels)
+        sync(self.out.parent)
 
     def _join(self, done: Mapping[int, int]) -> None:
         """Append the blocks that are not in the array yet; what a kill left of one goes first."""
@@ -238,22 +238,21 @@ class FolderOutput(Output):
             with writing(written[-1]):
                 written[-1].write_bytes(buffer.getvalue())
         with writing(self.out), ThreadPoolExecutor(SYNCS) as waiting:
-            list(waiting.map(_sync, written))  # at the same time: the disk does them together
+            list(waiting.map(sync, written))  # at the same time: the disk does them together
         return b""
 
     def finish(self, done: Mapping[int, int]) -> None:
-        with writing(self.labels):
-            if self.stream.labels is not None:
-                names, beside = self.spec.class_names or (), self.work / self.labels.name
-                with beside.open("w", encoding="utf-8", newline="") as file:
-                    lines = csv.writer(file)
-                    lines.writerow(["file_name", "label", "class"])
-                    for rows, labels in self.labels_by_rows():
-                        for index, label in zip(rows, labels.tolist(), strict=True):
-                            lines.writerow([self.name(index, label), label, names[label]])
-                    _on_disk(file)
-                beside.replace(self.labels)
-            sync(self.out)
+        if self.stream.labels is not None:
+            names, beside = self.spec.class_names or (), self.work / self.labels.name
+            with beside.open("w", encoding="utf-8", newline="") as file:
+                lines = csv.writer(file)
+                lines.writerow(["file_name", "label", "class"])
+                for rows, labels in self.labels_by_rows():
+                    for index, label in zip(rows, labels.tolist(), strict=True):
+                        lines.writerow([self.name(index, label), label, names[label]])
+                _on_disk(file)
+            beside.replace(self.labels)
+        sync(self.out)
 
 
 def _header(shape: tuple[int, ...], dtype: str) -> bytes:
@@ -263,11 +262,6 @@ def _header(shape: tuple[int, ...], dtype: str) -> bytes:
         buffer, {"descr": described, "fortran_order": False, "shape": shape}
     )
     return buffer.getvalue()
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _on_disk(file: io.IOBase) -> None:

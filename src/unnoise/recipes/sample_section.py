@@ -123,7 +123,7 @@ def merged_guidance(own: Sequence[Any], given: Mapping[str, Any]) -> list[Any]:
         flat["scale"] = asked
     if not flat:
         return sections
-    if asked == 1 and not flat.get("interval") and not flat.get("rescale"):
+    if is_number(asked) and asked == 1 and not flat.get("interval") and not flat.get("rescale"):
         return [s for s in sections if not _classifier_free(s)]
     if not any(map(_classifier_free, sections)):
         if flat == {"rescale": 0}:

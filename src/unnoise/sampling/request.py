@@ -122,11 +122,12 @@ class SampleRequest(SampleOptions):
 
 
 # options of a call alone that the bytes of its samples depend on as they are given
-CALL_ONLY = tuple(
-    SampleRequest.model_fields.keys()
-    - SampleOptions.model_fields.keys()
-    - {"scale", "interval", "rescale", "times", "condition", "device"}
-)
+CALL_ONLY = [
+    name
+    for name in SampleRequest.model_fields
+    if name not in SampleOptions.model_fields
+    and name not in ("scale", "interval", "rescale", "times", "condition", "device")
+]
 
 
 def _valid(kind: type[S], tree: dict[str, Any]) -> S:
