@@ -209,3 +209,25 @@ def test_save_and_load_keep_every_condition(model, tmp_path):
     asked = {"age": [25.0, 50.0]}
     assert torch.equal(again.sample(condition=asked).x, model.sample(condition=asked).x)
     assert "age: 1 number(s)" in (tmp_path / "m" / "README.md").read_text()
+
+
+def test_the_command_line_gives_conditions_by_name():
+    from unnoise.cli.request import parse_request
+
+    asked = parse_request({
+        "condition": ["age=41.5", "place=[1, 2]", "kind=bb", "kind=aa", "kind=3"], "classes": ["7"],
+        "guidance": "{class: 2, age: 0.5}",
+    })  # fmt: skip
+    assert {name: cycle.classes for name, cycle in asked.condition.items()} == {
+        "age": (41.5,), "place": ([1, 2],), "kind": ("bb", "aa", 3), "class": ("7",),
+    }  # fmt: skip
+    assert [section.scales for section in asked.guidance] == [{"class": 2.0, "age": 0.5}]
+    again = type(asked).of(**asked.to_dict())  # as a job that is resumed reads it
+    assert (again.condition, again.guidance) == (asked.condition, asked.guidance)
+    rules = conditions_for(Facts(), {k: v for k, v in asked.condition.items() if k == "place"})[0]
+    assert rules.columns(range(2))["place"].tolist() == [[1.0, 2.0]] * 2
+    for wrong in ("age", "=3", "age="):
+        with pytest.raises(InvalidArgument, match="give NAME=VALUE"):
+            parse_request({"condition": [wrong]})
+    with pytest.raises(InvalidArgument, match="given twice"):
+        parse_request({"condition": ["class=1"], "classes": ["2"]})
