@@ -12,7 +12,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-import gpu
+import on_gpu as gpu
 from quality import on_device as quality
 from speed import on_device
 from speed.networks import EQUAL, cost, equal
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 def start(monkeypatch, *options):
     """Run the script in this process."""
-    monkeypatch.setattr(sys, "argv", ["gpu.py", *map(str, options)])
+    monkeypatch.setattr(sys, "argv", ["on_gpu.py", *map(str, options)])
     gpu.main()
 
 

@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, NonFinite
+from ..errors import InvalidArgument
 from .generators import Generator, generator
 from .normal import Normal, between_normals, has_closed_form
 from .quadrature import integrate
-from .value import Density, Estimate
+from .value import Density, Estimate, monte_carlo
 
 
 def divergence(
@@ -106,7 +106,7 @@ def sampled(
             log_p, log_q = p(x).double(), q(x).double()
             log_m = torch.logaddexp(log_p, log_q) - math.log(2)
             parts.append(chosen(log_p - log_m, log_q - log_m))
-        return _mean(parts)
+        return monte_carlo(parts)
     side = "p" if from_p is not None else "q" if from_q is not None else None
     if side is None or chosen.one_sided != side:
         need = {"p": "samples of p, or of both", "q": "samples of q, or of both"}
@@ -115,19 +115,6 @@ def sampled(
             f"{need.get(chosen.one_sided or '', 'samples of p and of q')}"
         )
     if from_p is not None:
-        return _mean([p(from_p).double() - q(from_p).double()])
+        return monte_carlo([p(from_p).double() - q(from_p).double()])
     assert from_q is not None
-    return _mean([q(from_q).double() - p(from_q).double()])
-
-
-def _mean(parts: list[Tensor]) -> Estimate:
-    """The mean of the parts' means, and its standard error."""
-    if any(len(part) == 0 for part in parts):
-        raise InvalidArgument("no samples; give at least one of each")
-    value = sum(float(part.mean()) for part in parts) / len(parts)
-    if math.isnan(value):
-        raise NonFinite("a log-density is not a number at a sample; are they samples of p and q?")
-    if math.isinf(value):
-        return Estimate(value, 0.0, "Monte Carlo")
-    squares = [float(part.var()) / len(part) if len(part) > 1 else math.nan for part in parts]
-    return Estimate(value, math.sqrt(sum(squares)) / len(parts), "Monte Carlo")
+    return monte_carlo([q(from_q).double() - p(from_q).double()])

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument
-from .divergence import _mean
 from .normal import Normal
 from .quadrature import integrate
-from .value import Density, Estimate
+from .value import Density, Estimate, monte_carlo
 
 
 def score_of(density: Density, x: Tensor) -> Tensor:
@@ -42,7 +41,7 @@ def fisher(
         if limits:
             raise InvalidArgument("limits are for quadrature, samples for Monte Carlo; give one")
         gap = score_of(p, from_p).double() - score_of(q, from_p).double()
-        return _mean([(gap**2).flatten(1).sum(1)])
+        return monte_carlo([(gap**2).flatten(1).sum(1)])
     if isinstance(p, Normal) and isinstance(q, Normal) and not limits:
         own, other = (torch.cholesky_inverse(law._factor()) for law in (p, q))
         bend = other - own

@@ -9,6 +9,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from ..errors import InvalidArgument, NonFinite
+
 Method = Literal["closed form", "quadrature", "Monte Carlo", "exact for the samples"]
 Density = Callable[[Tensor], Tensor]  # points (n, *event) → log-density (n,), in nats
 
@@ -31,3 +33,16 @@ class Estimate:
         if math.isinf(self.value):
             return self.value, self.value
         return self.value - width * self.error, self.value + width * self.error
+
+
+def monte_carlo(parts: list[Tensor]) -> Estimate:
+    """Return the mean of the parts' means, and its standard error."""
+    if any(len(part) == 0 for part in parts):
+        raise InvalidArgument("no samples; give at least one of each")
+    value = sum(float(part.mean()) for part in parts) / len(parts)
+    if math.isnan(value):
+        raise NonFinite("a log-density is not a number at a sample; are they samples of p and q?")
+    if math.isinf(value):
+        return Estimate(value, 0.0, "Monte Carlo")
+    squares = [float(part.var()) / len(part) if len(part) > 1 else math.nan for part in parts]
+    return Estimate(value, math.sqrt(sum(squares)) / len(parts), "Monte Carlo")

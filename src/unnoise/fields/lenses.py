@@ -110,6 +110,15 @@ def require_lens(path: GaussianPath, lens: str) -> None:
         raise Unsupported(f"predicting {lens} on {path}: {reason}")
 
 
+def residual(
+    path: GaussianPath, lens: str, value: Tensor, x0: Tensor, eps: Tensor, t: Tensor | float
+) -> Tensor:
+    """Return value − (a·x0 + b·ε) for the lens a·x0 + b·ε: (batch, *event), at least float32."""
+    a, b = (expand(c, x0) for c in lens_row(path, lens, t))
+    miss = value - (a * x0 + b * eps)
+    return miss.to(torch.promote_types(miss.dtype, torch.float32))
+
+
 def convert(
     path: GaussianPath, source: str, target: str, value: Tensor, x_t: Tensor, t: Tensor
 ) -> Tensor:

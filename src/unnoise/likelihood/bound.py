@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, NonFinite, need_count
-from ..fields import Field, Prediction, conversion, lens_row
+from ..fields import Field, Prediction, conversion, residual
 from ..paths import GaussianPath, expand
 from ..randomness import Streams
 from .decoder import Levels, gaussian_nll, level_nll
@@ -259,9 +259,9 @@ def squared_error(prediction: Prediction, x0: Tensor, eps: Tensor, t: Tensor) ->
     Never a difference of two large numbers where x0 and x̂0 are close: with the lens a·x0 + b·ε and
     x0 = c·x_t + d·(lens), the error of x0 is d times that of the lens.
     """
-    a, b = (expand(c, x0) for c in lens_row(prediction.path, prediction.lens, t))
-    _, on_value = conversion(prediction.path, prediction.lens, "x0", t)
-    miss = prediction.value.to(x0.dtype) - (a * x0 + b * eps)
+    path, lens = prediction.path, prediction.lens
+    _, on_value = conversion(path, lens, "x0", t)
+    miss = residual(path, lens, prediction.value.to(x0.dtype), x0, eps, t)
     return (expand(on_value, x0) * miss).square()
 
 

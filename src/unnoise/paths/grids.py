@@ -163,8 +163,8 @@ def level_limits(
 
 def trailing(path: ChainPath, steps: int) -> Tensor:
     """Chain steps counted down from T by T/steps, then 0: always starts at T (Lin et al. 2024)."""
-    length = _chain_length(path, steps)
-    return _on_chain([round(length * (steps - i) / steps) for i in range(steps)], length)
+    length = chain_length(path, steps)
+    return on_chain([round(length * (steps - i) / steps) for i in range(steps)], length)
 
 
 def leading(path: ChainPath, steps: int, offset: int = 0) -> Tensor:
@@ -172,24 +172,25 @@ def leading(path: ChainPath, steps: int, offset: int = 0) -> Tensor:
 
     It does not start at T. offset 1 is latent diffusion's; raises InvalidArgument beyond T.
     """
-    length = _chain_length(path, steps)
+    length = chain_length(path, steps)
     first, gap = 1 + need_count("offset", offset, 0), length // steps
     if first + (steps - 1) * gap > length:
         raise InvalidArgument(
             f"offset {offset} takes {steps} steps to step {first + (steps - 1) * gap} of a chain "
             f"of {length}; give a smaller offset or fewer steps"
         )
-    return _on_chain([first + (steps - 1 - i) * gap for i in range(steps)], length)
+    return on_chain([first + (steps - 1 - i) * gap for i in range(steps)], length)
 
 
 def linspace(path: ChainPath, steps: int) -> Tensor:
     """Chain steps n evenly from T to 1, n − 1 rounded with halves to even, then 0."""
-    length = _chain_length(path, steps)
+    length = chain_length(path, steps)
     gap = (length - 1) / max(steps - 1, 1)
-    return _on_chain([1 + round(length - 1 - i * gap) for i in range(steps)], length)
+    return on_chain([1 + round(length - 1 - i * gap) for i in range(steps)], length)
 
 
-def _chain_length(path: ChainPath, steps: int) -> int:
+def chain_length(path: ChainPath, steps: int) -> int:
+    """Return the steps of the path's chain; raise InvalidArgument unless it has `steps` of them."""
     if not isinstance(path, ChainPath):
         raise InvalidArgument(
             f"this grid counts the steps of a chain, and {type(path).__name__} is none; "
@@ -200,5 +201,6 @@ def _chain_length(path: ChainPath, steps: int) -> int:
     return path.chain.steps
 
 
-def _on_chain(numbers: list[int], length: int) -> Tensor:
+def on_chain(numbers: list[int], length: int) -> Tensor:
+    """Return the grid through steps `numbers` of a chain of `length`, then through 0."""
     return check(torch.tensor([*numbers, 0], dtype=torch.float64) / length)

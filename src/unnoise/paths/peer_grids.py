@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import InvalidArgument, unknown
 from .chains import ChainPath
-from .grids import _chain_length, _on_chain, check, level_limits, spaced
+from .grids import chain_length, check, level_limits, on_chain, spaced
 from .path import GaussianPath
 
 
@@ -80,14 +80,14 @@ def beta(
     shares = [1 - i / steps for i in range(steps + 1)]
     places = distribution.ppf(shares, a, b).tolist()
     if isinstance(path, ChainPath) and (start, end) == (1.0, 0.0):
-        length = _chain_length(path, steps)
+        length = chain_length(path, steps)
         numbers = [1 + round(place * (length - 1)) for place in places[:-1]]
         if len(set(numbers)) < steps:
             raise InvalidArgument(
                 f"{steps} steps of the beta grid fall on {len(set(numbers))} of {length} chain "
                 "steps; give fewer steps, or another grid"
             )
-        return _on_chain(numbers, length)
+        return on_chain(numbers, length)
     times = torch.tensor([end + (start - end) * place for place in places], dtype=torch.float64)
     times[0], times[-1] = start, end
     return check(times)
@@ -95,8 +95,8 @@ def beta(
 
 def simple(path: ChainPath, steps: int) -> Tensor:
     """Chain steps T − ⌊i·T/steps⌋, then 0: ComfyUI's simple."""
-    length = _chain_length(path, steps)
-    return _on_chain([length - i * length // steps for i in range(steps)], length)
+    length = chain_length(path, steps)
+    return on_chain([length - i * length // steps for i in range(steps)], length)
 
 
 def normal(path: ChainPath, steps: int) -> Tensor:
@@ -110,7 +110,7 @@ def sgm_uniform(path: ChainPath, steps: int) -> Tensor:
 
 
 def _between(path: ChainPath, steps: int, gaps: int) -> Tensor:
-    length = _chain_length(path, steps)
+    length = chain_length(path, steps)
     times = []
     for i in range(steps):
         place = length - i * (length - 1) / gaps

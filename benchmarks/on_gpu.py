@@ -1,8 +1,8 @@
 """What this library does on a GPU: its tests there, throughput and memory, time to quality.
 
     make gpu                                     on a machine with CUDA: at most six minutes
-    python benchmarks/gpu.py --part throughput   one part alone
-    python benchmarks/gpu.py --device cpu --quick    the same script in tiny sizes, to try its logic
+    python benchmarks/on_gpu.py --part throughput   one part alone
+    python benchmarks/on_gpu.py --device cpu --quick    the same script in tiny sizes, to try its logic
 
 Parts run one after another, each in a process of its own with a limit of time; what one of them
 has measured stays where another fails. tests: those marked `gpu`. throughput: our networks beside
@@ -27,12 +27,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))  # also where the project is not installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # not installed: as it is
 
 import torch
 from side_by_side import RESULTS, arguments, table, write
 
+ROOT = Path(__file__).resolve().parents[1]
 PARTS = {"tests": 110, "throughput": 85, "quality": 105, "compiled": 60}  # seconds at most
 QUICK = 100  # of every part in tiny sizes, on a busy machine
 LIBRARIES = ("unnoise", "diffusers", "accelerate", "triton")
