@@ -2,7 +2,7 @@
 
     make gpu                                     on a machine with CUDA: at most six minutes
     python benchmarks/on_gpu.py --part throughput   one part alone
-    python benchmarks/on_gpu.py --device cpu --quick    the same script in tiny sizes, to try its logic
+    python benchmarks/on_gpu.py --device cpu --quick   in tiny sizes, to try its logic
 
 Parts run one after another, each in a process of its own with a limit of time; what one of them
 has measured stays where another fails. tests: those marked `gpu`. throughput: our networks beside

@@ -154,8 +154,8 @@ def timed(
                 "images a second": round(batch / middle, 1),
                 "TFLOP/s": round(rate / 1e12, 3),
                 "speed": speed(times, base)[name].rounded(),
-                "MB": None if more is None else round(more / 1e6, 1),
-                "all MB": round(most / 1e6, 1) if most else None,
+                "MB": None if more is None else round(more / 1e6, 3),
+                "all MB": round(most / 1e6, 3) if most else None,
             }
         )
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,8 +47,7 @@ def model_on(device: torch.device, precision: str = "fp32", *overrides: str) -> 
     """A model of random weights, the same on every device."""
     model = model_of(tiny(*overrides))
     model.denoiser.to(device)
-    model.precision = precision
-    return model
+    return replace(model, precision=precision)
 
 
 def field_on(field: Any, device: torch.device) -> Any:

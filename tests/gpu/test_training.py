@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.gpu.runs import ATTENTION, CPU, DIT, MLP, losses_of, training_on
-from tests.training.tiny import check_resume, parts_of, tiny
+from tests.training.tiny import check_resume, parts_of, tiny, with_objective
 from unnoise.data.resident import Resident
 from unnoise.networks.compiled import compile_blocks
 
@@ -143,8 +143,7 @@ def spoilt(training, at, what):
         value.register_hook(lambda g: g * math.inf)
         return replace(loss, value=value)
 
-    training.objective = changed
-    return training
+    return with_objective(training, changed)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
