@@ -1,4 +1,4 @@
-"""What a recipe says of its objective: one section a kind."""
+"""The sections of a recipe's objective, one a kind."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ CouplingConfig = Annotated[
 
 # ── kinds ────────────────────────────────────────────────────────────────────────────────────
 class DenoisingObjective(Section):
-    """Regress the model's lens: `objectives.Denoising`.
+    """The regression of the model's lens: `objectives.Denoising`.
 
     coupling optimal needs a coupled path, and puts the recipe's on one: see `couple`.
     """
@@ -125,9 +125,9 @@ class VlbObjective(Section):
 
 
 class ScoreMatchingObjective(Section):
-    """Match the score without a target: `objectives.score_matching`.
+    """Score matching without a target: `objectives.score_matching`.
 
-    Keys left null are as the method's own defaults; a method has no other keys than its own.
+    Null keys take the method's own defaults; keys of other methods are refused.
     """
 
     kind: Literal["score_matching"]
@@ -161,7 +161,7 @@ METHODS_WITH = {
 
 
 class MaximumLikelihoodObjective(Section):
-    """A continuous flow by its own likelihood: `objectives.MaximumLikelihood`.
+    """A continuous flow trained by its own likelihood: `objectives.MaximumLikelihood`.
 
     Needs a coupled path, and puts the recipe's on one: see `couple`.
     """
@@ -176,7 +176,7 @@ class MaximumLikelihoodObjective(Section):
 
 
 def asks_for_coupling(objective: Any) -> str | None:
-    """What in an objective's section, as a tree, needs a path with coupled ends; None: nothing."""
+    """Return the key of an objective's section that needs a path with coupled ends, or None."""
     if not isinstance(objective, Mapping):
         return None
     kind, coupling = objective.get("kind", "denoising"), objective.get("coupling")
@@ -187,8 +187,10 @@ def asks_for_coupling(objective: Any) -> str | None:
 
 
 def couple(recipe: Any) -> Any:
-    """A recipe's tree with path.coupled=gaussian where its objective needs that and path.coupled
-    is not given."""
+    """Return a recipe's tree with path.coupled=gaussian if its objective needs that.
+
+    A path.coupled that is given stays.
+    """
     if not (isinstance(recipe, Mapping) and asks_for_coupling(recipe.get("objective"))):
         return recipe
     path = recipe.get("path")
