@@ -97,9 +97,7 @@ class Streams:
 
     def _draw(self, kind: str, event: tuple[int, ...], high: int = 0) -> Tensor:
         self._draws.append((kind, event, high))
-        if (
-            len(self._draws) == 1
-        ):  # the first draw, for most the only one: one generator for all rows
+        if len(self._draws) == 1:  # mostly the only draw: one generator for all rows
             return torch.from_numpy(self._filled(self._one_after_another(), *self._draws[0]))
         if self._generators is None:
             self._generators = [np.random.Generator(self._philox(i)) for i in self.indices]

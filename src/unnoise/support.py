@@ -76,10 +76,7 @@ SOLVERS: dict[str, Solver] = {
 
 
 class Cell(NamedTuple):
-    """One combination, by the names of PATHS, LENSES, SOLVERS and WEIGHTS.
-
-    `reason` None: it works.
-    """
+    """One combination of a path, a lens, a solver and a weight; `reason` is None if it works."""
 
     path: str
     lens: str

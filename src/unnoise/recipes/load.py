@@ -25,7 +25,7 @@ COMMON_KEYS = {
     "normalisation",
     "drop",
     "coupled",
-}  # keys that survive a change of component
+}  # kept when the component changes
 
 
 def shipped() -> dict[str, str]:
