@@ -26,7 +26,7 @@ def write(results: Sequence[Result], folder: Path) -> None:
 
 
 def versions() -> dict[str, str]:
-    """What the results depend on."""
+    """Return the versions of the packages that the results depend on."""
     import torch
 
     from unnoise import __version__
@@ -40,7 +40,7 @@ def versions() -> dict[str, str]:
 
 
 def json_of(results: Sequence[Result]) -> dict[str, Any]:
-    """Strict JSON: versions, dates, seed, and every result."""
+    """Return strict JSON: versions, dates, seed, and every result."""
     return {
         "format": 1,
         "versions": versions(),
@@ -51,7 +51,7 @@ def json_of(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """A page: the count of verdicts, what fails first of all, then a table a chapter."""
+    """Return a page: the count of verdicts, the claims that fail, then a table a chapter."""
     counts = {v: sum(r.finding.verdict == v for r in results) for v in MARKS}
     made = versions()
     lines = [
@@ -103,7 +103,7 @@ def _cell(text: str) -> str:
 
 
 def show(value: Value) -> str:
-    """A number to three or four digits, with its interval where it has one."""
+    """Format a number to three or four digits, with its interval if it has one."""
     if isinstance(value, Interval):
         return f"{_number(value.value)} [{_number(value.low)}, {_number(value.high)}]"
     return _number(value) if isinstance(value, float) else str(value)
