@@ -20,7 +20,7 @@ PATH = Chain.linear().as_path()
 
 
 def exact_error(solver: str, steps: int) -> float:
-    """Return `spectrum_error` on the DDPM chain with the steps T, T − T/N, …, 0 of DDPM and DDIM."""
+    """Return `spectrum_error` on the DDPM chain with the steps T, T − T/N, …, 0 of DDIM."""
     return spectrum_error(solver, grid_for(PATH, "trailing", steps), PATH)
 
 
