@@ -23,19 +23,19 @@ Run = Callable[[], object]
 
 
 def autocast(precision: str) -> AbstractContextManager[object]:
-    """What a network trains in: nothing for fp32."""
+    """Return the context in which a network trains: autocast, or none for fp32."""
     return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def inputs(event: Event, batch: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(x, t, target), the same for all."""
+    """Return (x, t, target), the same for all."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(batch, *event, generator=generator)
     return x, torch.rand(batch, generator=generator), torch.randn(x.shape, generator=generator)
 
 
 def made(contestant: Contestant) -> nn.Module:
-    """Its network, with the same weights every time."""
+    """Return a contestant's network, with the same weights every time."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         return fill(contestant.make())
@@ -48,7 +48,10 @@ def training(
     precision: str,
     prepare: Callable[[nn.Module], object] | None = None,
 ) -> Run:
-    """One update; its answer is the loss. `prepare` is called on the network first."""
+    """Return one update as a function that returns the loss.
+
+    `prepare` is called on the network first.
+    """
     network = made(contestant).train()
     if prepare is not None:
         prepare(network)
@@ -74,11 +77,11 @@ def inference(
     precision: str,
     prepare: Callable[[nn.Module], object] | None = None,
 ) -> Run:
-    """One pass at one noise level for the whole batch, as a sampler asks for it.
+    """Return one evaluation at one noise level for the whole batch, as a sampler makes it.
 
-    Every call has a level that was not met before, so that nothing kept from a call helps the next.
-    Ours is the copy that `unnoise.load` samples with. In bf16 diffusers' has its weights in bf16,
-    as its documentation has it; torchcfm's cannot, and runs under autocast.
+    Every call has a new level, so that no cache of an earlier call helps. Ours is the copy with
+    which `unnoise.load` samples. In bf16 diffusers' network has its weights in bf16, as in its
+    documentation; torchcfm's cannot, and runs under autocast.
     """
     network = made(contestant).eval().requires_grad_(False)
     x = inputs(event, batch)[0]

@@ -76,9 +76,9 @@ def watched(recipe: Recipe, out: Path, killer: Killer | None) -> Callable[..., N
     return work
 
 
-def last(said: list[str], word: str) -> int:
+def last(lines: list[str], word: str) -> int:
     """The number that came with the last such word, −1 without one."""
-    numbers = [int(line.split()[1]) for line in said if line.startswith(f"{word} ")]
+    numbers = [int(line.split()[1]) for line in lines if line.startswith(f"{word} ")]
     return numbers[-1] if numbers else -1
 
 
@@ -106,9 +106,9 @@ class Campaign:
             work = lambda say, t=torn: watched(  # noqa: E731
                 self.recipes[0], folder / f"counted {t is None}", Killer(None, t)
             )(say)
-            code, said = fork(work, folder / "errors.txt").end()
+            code, lines = fork(work, folder / "errors.txt").end()
             assert code == 0, (folder / "errors.txt").read_text()
-            self.operations[kind] = last(said, "operations")
+            self.operations[kind] = last(lines, "operations")
 
     def start(
         self, name: str, workers: int, kill: tuple[int, random.Random | None] | None
@@ -120,7 +120,7 @@ class Campaign:
         return fork(work, self.folder / "errors.txt")
 
     def killed(self, name: str, kind: str) -> list[str] | None:
-        """Kill a run once; what it had said, None where it was done before."""
+        """Kill a run once, and return its output; None if it had ended before."""
         if kind in self.operations:
             torn = random.Random(self.random.random()) if kind == "torn write" else None
             child = self.start(name, 0, (self.random.randrange(self.operations[kind]), torn))
@@ -128,21 +128,21 @@ class Campaign:
             child = self.start(name, int("worker" in kind), None)
             time.sleep(self.random.uniform(0, self.length))
             os.kill(child.pid, signal.SIGKILL)
-        code, said = child.end()
+        code, lines = child.end()
         if code == 0:
             return None
         if code != -signal.SIGKILL:
             self.problems.append(f"{name} ended with {code}")
         self.counts[kind]["kills"] += 1
-        self.counts[kind]["inside a save"] += last(said, "save") > last(said, "saved")
-        return said
+        self.counts[kind]["inside a save"] += last(lines, "save") > last(lines, "saved")
+        return lines
 
-    def check_step(self, name: str, said: list[str], then: list[str]) -> None:
+    def check_step(self, name: str, lines: list[str], then: list[str]) -> None:
         """The next run must begin at the last state that was saved, or a later one."""
-        began, saved, done = last(then, "from"), last(said, "saved"), last(said, "update")
+        began, saved, done = last(then, "from"), last(lines, "saved"), last(lines, "update")
         if began < 0:  # killed again before it began
             return
-        before = max(saved, last(said, "from"), 0)
+        before = max(saved, last(lines, "from"), 0)
         if began < before:
             self.problems.append(f"{name} went on from {began}; {before} was saved")
         self.lost.append(max(0, done - began))
@@ -152,8 +152,8 @@ class Campaign:
         name = f"run-{self.runs}"
         self.runs += 1
         out = self.folder / name
-        said = self.killed(name, kind)
-        if said is None:
+        lines = self.killed(name, kind)
+        if lines is None:
             shutil.rmtree(out)
             return False
         while self.random.random() < again:
@@ -161,14 +161,14 @@ class Campaign:
             if then is None:
                 break
             self.twice += 1
-            self.check_step(name, said, then)
-            said = then
+            self.check_step(name, lines, then)
+            lines = then
         kept = Checkpoints(out)
         if kept.names():
             kept.load()
             self.walked += any("passed over" in note for note in kept.notes)
         code, then = self.start(name, 0, None).end()
-        self.check_step(name, said, then)
+        self.check_step(name, lines, then)
         if code != 0:
             self.problems.append(f"{name} could not be resumed: {code}")
         elif (out / "model.safetensors").read_bytes() != self.wanted:
@@ -218,22 +218,22 @@ def main() -> int:
     options.add_argument("--seed", type=int, default=0)
     root = Path(__file__).parents[2]
     options.add_argument("--out", type=Path, default=root / "docs" / "campaigns" / "kill.json")
-    asked = options.parse_args()
+    args = options.parse_args()
     torch.set_num_threads(1)
     began = time.monotonic()
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # or the disk's syncs take all day
     with tempfile.TemporaryDirectory(prefix="unnoise-kill-", dir=memory) as folder:
-        campaign = Campaign(Path(folder), asked.seed)
+        campaign = Campaign(Path(folder), args.seed)
         turns = [KINDS[0], KINDS[1], KINDS[0], KINDS[1], KINDS[2], KINDS[0], KINDS[1], KINDS[3]]
         turn = 0
-        while sum(c["kills"] for c in campaign.counts.values()) < asked.kills:
+        while sum(c["kills"] for c in campaign.counts.values()) < args.kills:
             turn += campaign.one(turns[turn % len(turns)])
         errors = Path(folder, "errors.txt")
         found = campaign.result(time.monotonic() - began)
         if campaign.problems:
             print(errors.read_text()[-5000:], file=sys.stderr)
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(json.dumps(found, indent=2) + "\n")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(found, indent=2) + "\n")
     print(f"{'':36}{'kills':>8}{'inside a save':>16}")
     for kind, counts in found["by_kind"].items():
         print(f"{kind:36}{counts['kills']:8}{counts['inside a save']:16}")

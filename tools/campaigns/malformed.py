@@ -57,16 +57,16 @@ def main() -> int:
     options.add_argument("--only", choices=list(TARGETS), action="append")
     options.add_argument("--every", type=int, default=1, help="only every nth attack")
     options.add_argument("--out", type=Path, default=ROOT / "docs" / "campaigns" / "malformed.json")
-    asked = options.parse_args()
+    args = options.parse_args()
     torch.set_num_threads(1)
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
     everything: list[tuple[Attack, Outcome]] = []
     by_file: dict[str, dict[str, Any]] = {}
     problems: list[str] = []
-    for name in asked.only or TARGETS:
+    for name in args.only or TARGETS:
         with tempfile.TemporaryDirectory(prefix="unnoise-malformed-", dir=memory) as folder:
-            bench = Bench(TARGETS[name], Path(folder), asked.seed)
-            attacks = list(bench.attacks())[:: asked.every]
+            bench = Bench(TARGETS[name], Path(folder), args.seed)
+            attacks = list(bench.attacks())[:: args.every]
             outcomes = list(zip(attacks, bench.judge_apart(attacks), strict=True))
         found = [problem(name, *outcome) for outcome in outcomes]
         problems += [p for p in found if p is not None]
@@ -80,14 +80,14 @@ def main() -> int:
         "hashes right again. Seconds are of the processor; memory is what loading added.",
         **row(everything),
         "code run": sum(o.how == "code was run" for _, o in everything),
-        "seed": asked.seed,
+        "seed": args.seed,
         "problems": problems,
         "by_file": by_file,
         "by_attack": summary(everything),
     }
-    if asked.only is None and asked.every == 1:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    if args.only is None and args.every == 1:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n", "utf-8")
     print(f"{'':32}{'attacks':>8}{'refused':>9}{'taken':>7}{'s':>7}{'MB':>8}")
     for name, counts in summary(everything).items():
         numbers = (counts[k] for k in ("attacks", "refused", "accepted"))
