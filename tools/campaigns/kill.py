@@ -1,8 +1,8 @@
-"""Kill training with SIGKILL, at random moments and at file operations, and go on after each.
+"""A campaign that kills training with SIGKILL, at random moments and at file operations.
 
-Every run that was killed is resumed (some are killed again on the way) and must end in the weights
-of a run that nobody touched, bit for bit, having lost no more than the updates since its last
-checkpoint. Prints a table and writes docs/campaigns/kill.json; exits with 1 where a promise broke.
+Every killed run is resumed (some are killed again on the way) and must end with the weights of an
+undisturbed run, bit for bit, having lost no more than the updates since its last checkpoint. Prints
+a table and writes docs/campaigns/kill.json; exits with 1 if a promise broke.
 
     python tools/campaigns/kill.py [--kills 200] [--seed 0] [--out docs/campaigns/kill.json]
 """
@@ -46,7 +46,7 @@ KINDS = ("random moment", "file operation", "torn write", "random moment, with a
 
 
 def watched(recipe: Recipe, out: Path, killer: Killer | None) -> Callable[..., None]:
-    """A run of a recipe that tells of each update and each save, `killer` armed in the saves."""
+    """Return a run of a recipe that reports each update and each save, `killer` armed in the saves."""
 
     def work(say: Callable[[str], None]) -> None:
         updates, save = room.Training.updates, room.Checkpoints.save
@@ -77,13 +77,13 @@ def watched(recipe: Recipe, out: Path, killer: Killer | None) -> Callable[..., N
 
 
 def last(lines: list[str], word: str) -> int:
-    """The number that came with the last such word, −1 without one."""
+    """Return the number after the last occurrence of a word, −1 without one."""
     numbers = [int(line.split()[1]) for line in lines if line.startswith(f"{word} ")]
     return numbers[-1] if numbers else -1
 
 
 class Campaign:
-    """Runs of one recipe, killed and resumed; `problems` holds what broke a promise."""
+    """Runs of one recipe, killed and resumed; `problems` lists broken promises."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.random = folder, random.Random(seed)
@@ -94,7 +94,7 @@ class Campaign:
         self.counts = {kind: dict.fromkeys(("kills", "inside a save"), 0) for kind in KINDS}
         self.twice, self.lost, self.walked, self.runs = 0, [], 0, 0
 
-        # all that a run imports and caches is there before the forks
+        # import and cache everything before the forks
         train(self.recipes[0], folder / "warm", quiet=True, tensorboard=False)
         began = time.monotonic()
         code, _ = self.start("straight", 0, None).end()
@@ -138,7 +138,7 @@ class Campaign:
         return lines
 
     def check_step(self, name: str, lines: list[str], then: list[str]) -> None:
-        """The next run must begin at the last state that was saved, or a later one."""
+        """Check that the next run began at the last saved state, or a later one."""
         began, saved, done = last(then, "from"), last(lines, "saved"), last(lines, "update")
         if began < 0:  # killed again before it began
             return
@@ -148,7 +148,7 @@ class Campaign:
         self.lost.append(max(0, done - began))
 
     def one(self, kind: str, again: float = 0.25) -> bool:
-        """A run killed once or more, then left to end; False where it was done before the kill."""
+        """Kill a run once or more, then let it end; return False if it ended before the kill."""
         name = f"run-{self.runs}"
         self.runs += 1
         out = self.folder / name
@@ -179,7 +179,7 @@ class Campaign:
         return True
 
     def check_left(self, name: str) -> None:
-        """The log can be read and nothing half made is left."""
+        """Check that the log can be read and that no half-written file is left."""
         out = self.folder / name
         steps = [row["step"] for row in read_log(out)]
         if steps != sorted(steps) or read_log(out)[-1]["kind"] != "end":
@@ -190,7 +190,7 @@ class Campaign:
             self.problems.append(f"{name} left {left} and {names}")
 
     def result(self, seconds: float) -> dict[str, Any]:
-        """What is written to the JSON file."""
+        """Return the content of the JSON file."""
         kills = sum(c["kills"] for c in self.counts.values())
         return {
             "title": "SIGKILL while training",
@@ -212,7 +212,7 @@ class Campaign:
 
 
 def main() -> int:
-    """Run the campaign; 1 where something broke."""
+    """Run the campaign; return 1 if a promise broke."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--kills", type=int, default=200)
     options.add_argument("--seed", type=int, default=0)

@@ -1,9 +1,9 @@
-"""Load files that were damaged or made to do damage: every kind that this project reads.
+"""A campaign that loads damaged and malicious files of every kind that this project reads.
 
 Each attack is made on a good file and loaded in a process of its own, which may take 1.5 GiB more
-and a minute. It has to end in one clear error of the family, or, where what the file says can be
-meant, in exactly that. Prints a table and writes docs/campaigns/malformed.json; exits with 1 where
-an attack ended otherwise, took two seconds of the processor or 256 MB of memory.
+and a minute. It has to end in one clear error of the family, or, if the file's content is still
+valid, in exactly that content. Prints a table and writes docs/campaigns/malformed.json; exits with
+1 if an attack ended otherwise, took two seconds of the processor or 256 MB of memory.
 
     python tools/campaigns/malformed.py [--seed 0] [--only model.json] [--every 10]
 """
@@ -31,7 +31,7 @@ SECONDS, MEGABYTES = 2.0, 256.0
 
 
 def problem(target: str, attack: Attack, outcome: Outcome) -> str | None:
-    """What is wrong with an outcome; None where nothing is."""
+    """Return the fault of an outcome, or None."""
     if not outcome.right:
         return f"{target}, {attack}: {outcome.how}: {outcome.text[:200]}"
     if outcome.seconds >= SECONDS or outcome.growth >= MEGABYTES:
@@ -40,7 +40,7 @@ def problem(target: str, attack: Attack, outcome: Outcome) -> str | None:
 
 
 def row(outcomes: list[tuple[Attack, Outcome]]) -> dict[str, Any]:
-    """The counts of some outcomes."""
+    """Return the counts of some outcomes."""
     hows = [outcome.how for _, outcome in outcomes]
     return {
         "attacks": len(outcomes),
