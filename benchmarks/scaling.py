@@ -174,7 +174,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
 
 def main() -> None:
     """Measure all points, print the tables, write the result."""
-    from unnoise.artifacts.precision import resolve
+    from unnoise.sampling import resolve
 
     args = arguments(__doc__, prepare)
     if args.only and args.out == RESULTS:

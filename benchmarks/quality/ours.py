@@ -56,10 +56,9 @@ def run(task: Task, recipe: Recipe, draws: int) -> tuple[dict[str, Any], dict[st
     """
     spec = task.train.spec
     denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec, recipe.train.seed)
-    model = Model(denoiser, recipe, spec)
     objective = build_objective(recipe.objective, denoiser.data_std, levels_of(spec))
     training = Training(denoiser, objective, task.train, recipe.train, recipe.model.conditional)
-    model.precision = training.precision.name
+    model = Model({"denoiser": denoiser}, recipe, spec, precision=training.precision.name)
     began = spent()
     for _ in training.updates():
         training.elapsed = spent() - began  # in place of wall time: here CPU time counts

@@ -46,7 +46,7 @@ KINDS = ("random moment", "file operation", "torn write", "random moment, with a
 
 
 def watched(recipe: Recipe, out: Path, killer: Killer | None) -> Callable[..., None]:
-    """Return a run of a recipe that reports each update and each save, `killer` armed in the saves."""
+    """Return a run that reports each update and each save; `killer` is armed in the saves."""
 
     def work(say: Callable[[str], None]) -> None:
         updates, save = room.Training.updates, room.Checkpoints.save

@@ -35,8 +35,8 @@ test that each runs, and does not change this page:
 their process; a ratio is the median of each round's own, with the quartiles in brackets. So a busy
 neighbour slows both sides of a ratio alike, while milliseconds, images per second and shares of a
 peak depend on the machine and its load. "Times" of a peer is the speed of ours over the peer's;
-ours is faster above 1. A peer's default is the setting of its documentation: float32, eager. Its other
-rows are faster settings that a user can choose.
+ours is faster above 1. A peer's default is the setting of its documentation: float32, eager. Its
+other rows are faster settings that a user can choose.
 
 **What is not claimed.** The ratios need not hold on another processor: the gain of bfloat16 depends
 on the processor's arithmetic (a machine with AMX multiplies bfloat16 matrices several times faster

@@ -20,12 +20,9 @@ CHOICES = ("kind", "source")  # the keys that choose a section's component
 MOST_YAML, MOST_FAULTS = 96 * 2**10, 20  # bytes read of a file; faults listed at once
 DEFAULT_KINDS = {"objective.kind": "denoising"}  # defaults of missing choices
 SOLVER = ["sample", "solver"]
-COMMON_KEYS = {
-    "split",
-    "normalisation",
-    "drop",
-    "coupled",
-}  # kept when the component changes
+RENAMED: dict[tuple[str, ...], str] = {("objective", "drop"): "condition_dropout"}  # old keys
+# kept when the component changes
+COMMON_KEYS = {"split", "normalisation", "condition_dropout", "coupled"}
 
 
 def shipped() -> dict[str, str]:
@@ -60,12 +57,12 @@ def load_recipe(which: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     Raises RecipeError for a source that cannot be read, unknown keys (naming the nearest), and
     values that are not allowed.
     """
-    tree = _checked(which) if isinstance(which, Mapping) else read_tree(which)
+    tree = _renamed(_checked(which) if isinstance(which, Mapping) else read_tree(which))
     parsed = [parse_override(override) for override in overrides]
     _refuse_both_lengths(parsed)
     # another kind first: it drops the keys of the old one, but none of the other overrides
     for parts, value in sorted(parsed, key=lambda p: p[0][-1] not in CHOICES and p[0] != SOLVER):
-        _apply(tree, parts, value)
+        _apply(tree, [*parts[:-1], RENAMED.get(tuple(parts), parts[-1])], value)
     return validate(Recipe, tree, "recipe")
 
 
@@ -159,6 +156,18 @@ def parse_override(override: str) -> tuple[list[str], Any]:
             if number is not None:
                 value = int(number) if number.is_integer() else number
     return parts, value
+
+
+def _renamed(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return the tree with the keys of earlier releases under their names of today."""
+    for (section, old), new in RENAMED.items():  # type: ignore[misc]
+        part = tree.get(section)
+        if isinstance(part, dict) and old in part:
+            if new in part:
+                raise RecipeError(f"{section}.{old} is {section}.{new}, and both are given")
+            rest = {k: v for k, v in part.items() if k != old}
+            tree[section] = rest | {new: part[old]}
+    return tree
 
 
 def _refuse_both_lengths(parsed: list[tuple[list[str], Any]]) -> None:

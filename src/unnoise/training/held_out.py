@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..artifacts.precision import autocast
 from ..data import Dataset
 from ..objectives import Batch, condition_from_labels
 from ..randomness import Streams
+from ..sampling import autocast
 
 if TYPE_CHECKING:
     from .loop import Training

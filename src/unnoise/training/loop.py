@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..artifacts.precision import Precision, autocast, resolve
 from ..data import Dataset
 from ..data.resident import Resident, resident
 from ..errors import Unsupported
@@ -20,6 +19,7 @@ from ..fields import Denoiser
 from ..objectives import Batch, Loss, Objective, condition_from_labels
 from ..randomness import Streams, moved
 from ..recipes.train_section import TrainConfig
+from ..sampling import Precision, autocast, resolve
 from .batches import Parts, batch_at, memory_named, out_of_memory, rate_of
 from .ema import Ema
 from .feed import Feed, worker_deaths
