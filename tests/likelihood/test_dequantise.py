@@ -14,7 +14,7 @@ from unnoise.likelihood import (
     AffineLogistic,
     Levels,
     Likelihood,
-    dequantise,
+    dequantise_with,
     discrete_log_likelihood,
     log_likelihood,
 )
@@ -140,8 +140,8 @@ def test_a_field_end_to_end():
 def test_levels_are_checked():
     x = samples(3)
     u = torch.full_like(x, 0.5)
-    assert torch.equal(dequantise(x, u, LEVELS), x)
-    assert torch.equal(dequantise(x, 0 * u, LEVELS), x - 0.25)
+    assert torch.equal(dequantise_with(x, u, LEVELS), x)
+    assert torch.equal(dequantise_with(x, 0 * u, LEVELS), x - 0.25)
     with pytest.raises(InvalidArgument, match="is none of the 5 levels"):
         discrete_log_likelihood(density, x + 0.1, LEVELS, Streams(0, range(3)))
     with pytest.raises(InvalidArgument, match="changes nothing with draws=1"):

@@ -164,7 +164,7 @@ def _(patch):
     f"{DEQUANTISE}::test_the_uniform_bound_is_its_integral",
 )
 def _(patch):
-    patch.attribute(dequantise, "dequantise", lambda x, u, levels: x + u * levels.scale(x)[1])
+    patch.attribute(dequantise, "dequantise_with", lambda x, u, levels: x + u * levels.scale(x)[1])
 
 
 @mutation(

@@ -2,7 +2,7 @@
 
 from .bound import Bound, continuous_bound, prior_kl, variational_bound
 from .decoder import Levels, gaussian_nll, level_nll
-from .dequantise import AffineLogistic, dequantise, discrete_log_likelihood
+from .dequantise import AffineLogistic, dequantise_with, discrete_log_likelihood
 from .divergence import trace
 from .encoding import decode, encode, even_grid, lerp, slerp
 from .flow import log_likelihood
@@ -18,7 +18,7 @@ __all__ = [
     "Steps",
     "continuous_bound",
     "decode",
-    "dequantise",
+    "dequantise_with",
     "discrete_log_likelihood",
     "encode",
     "even_grid",

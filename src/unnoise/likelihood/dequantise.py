@@ -61,7 +61,7 @@ class AffineLogistic(nn.Module):
         return torch.sigmoid(a), log_q.flatten(1).sum(1)
 
 
-def dequantise(x: Tensor, u: Tensor, levels: Levels) -> Tensor:
+def dequantise_with(x: Tensor, u: Tensor, levels: Levels) -> Tensor:
     """Return x + (u − ½)·step: every level becomes the cell of one step around it."""
     levels.index(x)  # raises InvalidArgument for values that are no level
     return x + (u - 0.5) * levels.scale(x)[1]
@@ -99,7 +99,7 @@ def discrete_log_likelihood(
     values, nfe, part = [], 0, None
     for _ in range(draws):
         u, log_q = dequantiser(x, noise)
-        part = log_likelihood(dequantise(x, u, levels).detach())
+        part = log_likelihood(dequantise_with(x, u, levels).detach())
         values.append(part.nats.double() + volume - log_q.detach().double())
         nfe += part.nfe
     every = torch.stack(values)
@@ -132,7 +132,7 @@ def fit(
         noise = Streams(seed, range(drawn, drawn + len(x)), "dequantise")
         drawn += len(x)
         u, log_q = dequantiser(x, noise)
-        place = dequantise(x, u, levels)
+        place = dequantise_with(x, u, levels)
         with torch.no_grad():
             pull = score(place.detach())
         gain = (pull * place).flatten(1).sum(1) - log_q
