@@ -30,7 +30,9 @@ def _(patch):
 )
 def _(patch):
     patch.around(
-        steps.Steps, "kl", lambda right: lambda self, n, error, v: right(self, n, error, 1 - v)
+        steps.ReverseSteps,
+        "kl",
+        lambda right: lambda self, n, error, v: right(self, n, error, 1 - v),
     )
 
 
@@ -39,7 +41,7 @@ def _(patch):
     f"{BOUND}::test_with_the_right_variances_only_the_prior_is_missing",
 )
 def _(patch):
-    patch.attribute(steps.Steps, "signal", property(_later))
+    patch.attribute(steps.ReverseSteps, "signal", property(_later))
 
 
 def _later(self):

@@ -6,7 +6,7 @@ from .dequantise import AffineLogistic, dequantise_with, discrete_log_likelihood
 from .divergence import trace
 from .encoding import decode, encode, even_grid, lerp, slerp
 from .flow import log_likelihood
-from .steps import VARIANCES, Steps
+from .steps import VARIANCES, ReverseSteps
 from .value import Likelihood
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     "Bound",
     "Levels",
     "Likelihood",
-    "Steps",
+    "ReverseSteps",
     "continuous_bound",
     "decode",
     "dequantise_with",

@@ -14,7 +14,7 @@ from ..fields import Field, Prediction, conversion, residual
 from ..paths import GaussianPath, expand
 from ..randomness import Streams
 from .decoder import Levels, gaussian_nll, level_nll
-from .steps import Steps, check_variance, fraction_of, need_independent
+from .steps import ReverseSteps, check_variance, fraction_of, need_independent
 from .value import Likelihood
 
 
@@ -75,18 +75,18 @@ def variational_bound(
     """Return the bound of a chain of steps: L_T + Σ L_{n−1} + L_0 (Ho et al. 2020, eq. 5).
 
     L_{n−1} = KL(q(x_{n−1}|x_n, x0) ‖ p(x_{n−1}|x_n)) of two Gaussians, for any field of any lens;
-    `Steps` gives the variances. grid: decreasing times, or a number of even ones; by default every
-    step of the field's chain. x0: (batch, *event). levels: the values that x0 can take, for the
-    discretised decoder; None for the density of continuous data. decoder_variance replaces that of
-    p(x0|x_1). Each term is taken at `repeats` draws of ε (1). With `strata` the sum over n is a
-    Monte Carlo sum: n drawn `repeats` times (2) in each of that many equal shares of the steps.
-    Two repeats or more give a standard error. data_std: of the prior N(0, σ² + α²·data_std²).
+    `ReverseSteps` gives the variances. grid: decreasing times, or a number of even ones; by default
+    every step of the field's chain. x0: (batch, *event). levels: the values that x0 can take, for
+    the discretised decoder; None for the density of continuous data. decoder_variance replaces that
+    of p(x0|x_1). Each term is taken at `repeats` draws of ε (1). With `strata` the sum over n is a
+    Monte Carlo sum: n drawn `repeats` times (2) in each of that many equal shares of the steps. Two
+    repeats or more give a standard error. data_std: of the prior N(0, σ² + α²·data_std²).
 
     Raises InvalidArgument for impossible settings, Unsupported for a learned variance that the
     field does not have or a lens that does not determine x0, NonFinite if a term is not finite.
     """
     check_variance(variance)
-    steps = Steps.of(field.path, grid)
+    steps = ReverseSteps.of(field.path, grid)
     inner = steps.count - steps.first + 1
     if strata is not None and need_count("strata", strata) > inner:
         raise InvalidArgument(

@@ -81,7 +81,7 @@ def log_likelihood(
         raise unknown("divergence", divergence, DIVERGENCES)
     if divergence == "exact" and (noise is not None or probes != 1 or probe != "rademacher"):
         raise InvalidArgument(
-            "noise, probe and probes are for divergence='hutchinson'; leave them out, or ask for it"
+            "noise, probe and probes are for divergence='hutchinson'; leave them out, or give it"
         )
     if not 0 <= end < start <= 1:
         raise InvalidArgument(f"from end = {end!r} to start = {start!r}; need 0 ≤ end < start ≤ 1")

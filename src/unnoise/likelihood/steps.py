@@ -16,7 +16,7 @@ VARIANCES = ("posterior", "transition", "learned")
 
 
 @dataclass(frozen=True)
-class Steps:
+class ReverseSteps:
     """Times t_0 < t_1 < … < t_T of a path, and the reverse step t_n → t_{n−1} of each n = 1..T.
 
     With s = t_{n−1}, t = t_n: β = σ_t² − (α_t/α_s)²σ_s² the transition's variance, β̃ = β·σ_s²/σ_t²
@@ -33,7 +33,7 @@ class Steps:
     times: tuple[float, ...]
 
     @staticmethod
-    def of(path: GaussianPath, grid: Tensor | list[float] | int | None = None) -> Steps:
+    def of(path: GaussianPath, grid: Tensor | list[float] | int | None = None) -> ReverseSteps:
         """Return the steps of a decreasing grid, of a number of even steps, or (None) of a chain.
 
         Raises InvalidArgument if there is no grid and the path is no chain, Unsupported if ε
@@ -49,7 +49,7 @@ class Steps:
                     "grid of times, or use the continuous bound"
                 )
             grid = grids.trailing(path, path.chain.steps)
-        return Steps(path, tuple(reversed(grids.check(grid).tolist())))
+        return ReverseSteps(path, tuple(reversed(grids.check(grid).tolist())))
 
     @property
     def count(self) -> int:

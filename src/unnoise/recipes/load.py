@@ -222,7 +222,7 @@ def _explain(kind: type[BaseModel], problem: Any) -> str:
         hint = f"; did you mean {guess!r}?" if guess else ""
         return f"{where} is {_shown(tag)}{hint}; known: {allowed}"
     if problem["type"] == "union_tag_not_found":
-        return f"{where} needs the key {problem['ctx']['discriminator']}, which says what it is"
+        return f"{where} needs the key {problem['ctx']['discriminator']}, its component"
     message = str(problem["msg"]).removeprefix("Value error, ")
     shown = "the section" if isinstance(given, Mapping) else _shown(given)
     return f"{where} is {shown}: {message}"
