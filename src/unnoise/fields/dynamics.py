@@ -29,7 +29,7 @@ from .field import Field
 
 @dataclass(frozen=True)
 class Residual:
-    """What an equation leaves over at each point.
+    """The residual of an equation at each point.
 
     value: (batch,), 1/time; size: the sum of the absolute values of its terms.
     """
@@ -122,7 +122,7 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _trace(vector: Tensor, x: Tensor) -> Tensor:
-    """Σᵢ ∂vectorᵢ/∂xᵢ, one backward pass a dimension."""
+    """Return Σᵢ ∂vectorᵢ/∂xᵢ, by one backward pass a dimension."""
     flat = vector.flatten(1)
     total = torch.zeros(len(x), dtype=x.dtype, device=x.device)
     for i in range(flat.shape[1]):
