@@ -57,13 +57,13 @@ def markdown(results: Sequence[Result]) -> str:
     lines = [
         "# The claims, re-measured",
         "",
-        "What introductions to diffusion say, measured again by `make claims`. "
+        "Claims of introductions to diffusion, measured again by `make claims`. "
         f"Of {len(results)} claims {counts[HOLDS]} hold, {counts[WHEN]} hold under a condition, "
         f"{counts[FAILS]} do not hold.",
         "",
         "Intervals in [brackets] hold the truth in 95 % of repetitions; numbers without one are "
-        "exact up to rounding or quadrature. Unless a line says otherwise the field is known in "
-        "closed form, so that what is measured is the claim and not a network.",
+        "exact up to rounding or quadrature. Unless a line states otherwise the field is known "
+        "in closed form, so that the claim is measured and not a network.",
         "",
         f"unnoise {made['unnoise']}, torch {made['torch']}, python {made['python']}, seed {SEED}, "
         f"measured {_days(results)}, {sum(r.seconds for r in results):.0f} s in all. "

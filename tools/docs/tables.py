@@ -31,10 +31,10 @@ def faults_page(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
         "",
         NOTE.format(source="docs/faults.yaml"),
         "",
-        f"{count} kinds of bad input and faults, each with what happens and the tests that show "
+        f"{count} kinds of bad input and faults, each with its outcome and the tests that provoke "
         "it. Errors are of one family (`unnoise.errors.UnnoiseError`), found before work starts "
-        "and before anything is written; the command line says them in one message and ends with "
-        "exit code 2, or 130 where a run was interrupted and can be resumed.",
+        "and before anything is written; the command line prints one message and ends with exit "
+        "code 2, or 130 if a run was interrupted and can be resumed.",
         "",
     ]
     for section, faults_ in rows.items():
@@ -53,11 +53,11 @@ def campaigns_page(folder: Path = DOCS / "campaigns") -> str:
         "",
         NOTE.format(source="what the campaigns measure, by `make campaigns`"),
         "",
-        "Attacks too long for the test-suite, run by one command:",
+        "Tests that take too long for the test suite, run by one command:",
         "",
         "    make campaigns",
         "",
-        "Each leaves its counts in `docs/campaigns/`; this page shows them as they came out.",
+        "Each writes its counts to `docs/campaigns/`; this page lists them.",
         "",
     ]
     for path in sorted(folder.glob("*.json")):
