@@ -33,7 +33,9 @@ def cells(name: str, whole: bool):
     """(lens, solver name, reason) of a path's cells; the reason of a weight is tested apart."""
     turn = list(support.PATHS).index(name)
     for solver_name, solver in support.SOLVERS.items():
-        reasons = {lens: support.refusal(support.PATHS[name], lens, solver) for lens in LENSES}
+        reasons = {
+            lens: support.why_unsupported(support.PATHS[name], lens, solver) for lens in LENSES
+        }
         works = [lens for lens in LENSES if reasons[lens] is None]
         fails = [lens for lens in LENSES if reasons[lens] is not None]
         for lenses in (works, fails):
