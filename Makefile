@@ -8,7 +8,7 @@ READY := .venv/.ready
 BENCHMARKS := import_time sampler_overhead throughput scaling time_to_quality
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-all mutations lint format bench claims campaigns docs clean
+.PHONY: help demo test test-all mutations lint format bench gpu claims campaigns docs clean
 
 help:
 	@echo "make demo   train on real digits, sample, measure (about six minutes on two cores, installing included)"
@@ -21,6 +21,7 @@ help:
 	@echo "make campaigns  200 kills and all malformed files (about six minutes): docs/campaigns.md"
 	@echo "make docs   the documentation as a site that needs no network: site/index.html"
 	@echo "make bench  speed and quality beside other libraries (about an hour): docs/benchmarks.md"
+	@echo "make gpu    tests, speed and quality on a GPU (at most six minutes): benchmarks/results/gpu"
 
 $(CORE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -63,6 +64,9 @@ bench: $(READY)
 	done; \
 	$(BIN)/python tools/docs/benchmarks.py; \
 	echo "all benchmarks: $$(( $$(date +%s) - begun )) s"
+
+gpu: $(READY)
+	$(BIN)/python benchmarks/on_gpu.py $(OPTIONS)
 
 claims: $(READY)
 	$(BIN)/python -m claims

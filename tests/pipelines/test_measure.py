@@ -160,23 +160,22 @@ def test_no_model_no_card(tmp_path):
         measure(tmp_path / "none")
 
 
-def test_every_option_of_sampling_reaches_the_evaluation(tmp_path, features):
+def test_every_option_of_sampling_reaches_the_evaluation(folder, features):
     """interval and rescale, flat or as a section: the card is that of the samples of Python."""
-    folder = model_of(tiny(), 0.3).save(tmp_path / "m")  # whose samples differ after rounding
-    flat = {"guidance": 8.0, "interval": (0.2, 0.9), "rescale": 0.7}
-    section = {"kind": "classifier_free", "scale": 8.0, "interval": (0.2, 0.9), "rescale": 0.7}
-    options = {"n": 20, "steps": 2, "seed": 3, "features": features, "precision": "fp32"}
+    flat = {"guidance": 3.0, "interval": (0.2, 0.9), "rescale": 0.7}
+    section = {"kind": "classifier_free", "scale": 3.0, "interval": (0.2, 0.9), "rescale": 0.7}
+    options = {"n": 20, "steps": 4, "seed": 3, "features": features, "precision": "fp32"}
     card = measure(folder, **options, **flat)
-    drawn = Model.load(folder, "fp32").sample(20, steps=2, seed=3, **flat)
+    drawn = Model.load(folder, "fp32").sample(20, steps=4, seed=3, **flat)
     assert card.samples_hash == fingerprint(drawn.values, drawn.labels)
     made = card.provenance
-    assert (made.guidance, made.interval, made.rescale) == (8.0, "(0.2, 0.9)", 0.7)
+    assert (made.guidance, made.interval, made.rescale) == (3.0, "(0.2, 0.9)", 0.7)
     listed = measure(folder, **options, guidance=[section])
     assert (listed.samples_hash, listed.provenance) == (card.samples_hash, made)
     for name in ("interval", "rescale"):
         less = measure(folder, **options, **{k: v for k, v in flat.items() if k != name})
         assert less.samples_hash != card.samples_hash
-    asked = SampleRequest.of(n=20, steps=2, seed=3, precision="fp32", **flat)
+    asked = SampleRequest.of(n=20, steps=4, seed=3, precision="fp32", **flat)
     assert measure(folder, request=asked, features=features).samples_hash == card.samples_hash
     with pytest.raises(InvalidArgument, match="over all of its classes"):
         measure(folder, **options, condition={"class": 3})

@@ -84,6 +84,7 @@ def takes_request(
 
 def parse_request(options: dict[str, Any]) -> SampleRequest:
     """Return the request of options as the command line has them. Raises InvalidArgument."""
+    from ..errors import InvalidArgument
     from ..sampling import SampleRequest
 
     tree = {name: value for name, value in options.items() if value not in (None, [])}
@@ -92,6 +93,8 @@ def parse_request(options: dict[str, Any]) -> SampleRequest:
         tree["guidance"] = _read("guidance", tree["guidance"], form)
     if "condition" in tree:
         tree["condition"] = _conditions(tree["condition"])
+        if "class" in tree["condition"] and "classes" in tree:
+            raise InvalidArgument("the class is given twice, by --class and --condition; give one")
     if "interval" in tree:
         tree["interval"] = _read("interval", f"[{tree['interval']}]", "two times, as 0.2,0.8")
     return SampleRequest.of(**tree)

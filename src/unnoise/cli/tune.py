@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 def tune(
     request: SampleRequest,
     model: Annotated[Path, typer.Argument(help="Folder of a trained model, such as runs/demo.")],
-    steps: Annotated[int, typer.Option(help="Steps to tune for: network evaluations a sample.")],
+    steps: Annotated[
+        int, typer.Option(help="Number of steps to tune for (network evaluations per sample).")
+    ],
     starts: Annotated[
-        int, typer.Option(help="Trajectories to learn from; a third only measures.")
+        int,
+        typer.Option(help="Trajectories to learn from; a third of them is held out to measure."),
     ] = 96,
     tries: Annotated[
         int | None, typer.Option(help="Grids to try.  [60, fewer above 10 steps]")
@@ -45,6 +48,7 @@ def tune(
     bar = tqdm(disable=None, leave=False, unit="grid")
 
     def progress(done: int, total: int) -> None:
+        """Show the number of grids tried."""
         bar.total = total
         bar.update(done - bar.n)
 

@@ -7,6 +7,7 @@ by INDEX.lock, and the system releases the lock when the process ends, however i
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
@@ -174,7 +175,7 @@ class Job:
     def done(self) -> dict[int, int]:
         """Return the network evaluations a sample of each block that is done. Raises
         FileNotFoundError where there is no work: it may be finished."""
-        names = (path.name.split("-") for path in self.blocks.iterdir())
+        names = (name.split("-") for name in os.listdir(self.blocks) if name[0] != ".")
         found = {int(name[0]): int(name[1]) for name in names if len(name) == 2}
         if found and max(found) >= len(self.stream):
             raise ArtifactError(
@@ -205,12 +206,13 @@ class Job:
                 if index in done:
                     continue
                 with suppress(Timeout), self._locked(index):
+                    if not (self.work / CARD).is_file():  # finished meanwhile
+                        return
                     if not any(self.blocks.glob(f"{index:08d}-*")):
                         claimed = True
                         yield index
 
     def _locked(self, index: int) -> Any:
-        self.blocks.stat()  # raises where the job is finished: FileLock would make the folder anew
         lock = FileLock(self.blocks / f"{index:08d}.lock", blocking=False)
         with suppress(NotImplementedError):
             return lock.acquire()

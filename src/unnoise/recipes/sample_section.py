@@ -115,7 +115,7 @@ def merged_guidance(own: Sequence[Any], given: Mapping[str, Any]) -> list[Any]:
     sections = [*map(_tree, own)]
     flat = {key: given[key] for key in ("interval", "rescale") if given.get(key) is not None}
     asked = given.get("guidance")
-    if isinstance(asked, Mapping):
+    if are_scales(asked):
         asked = [{"kind": "composed", "scales": asked}]
     if isinstance(asked, list | tuple):
         sections = [*map(_tree, asked)]
@@ -145,6 +145,11 @@ def _classifier_free(section: Any) -> bool:
 def is_number(value: Any) -> bool:
     """Return whether a value is a number, and no truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def are_scales(value: Any) -> bool:
+    """Return whether a value is numbers by name."""
+    return isinstance(value, Mapping) and bool(value) and all(map(is_number, value.values()))
 
 
 def is_finite(value: Any) -> bool:
@@ -198,8 +203,8 @@ class SampleConfig(SampleOptions):
         given = {key: tree[key] for key in FLAT if key in tree}
         rest = {key: value for key, value in tree.items() if key not in FLAT}
         asked = given.get("guidance")
-        forms = list | tuple | Mapping
-        if not (asked is None or isinstance(asked, forms) or is_finite(asked)):
+        known = isinstance(asked, list | tuple) or are_scales(asked) or is_finite(asked)
+        if not (asked is None or known):
             return {**rest, "guidance": asked}  # to be refused as it is
         return {**rest, "guidance": merged_guidance((), given)}
 

@@ -17,8 +17,11 @@ from .train_section import (
 
 # ── path ─────────────────────────────────────────────────────────────────────────────────────
 class PathBase(Section):
-    """coupled "gaussian": the noise may be coupled with the data, so that the field is a velocity
-    and no score, and only deterministic solvers walk it; set by the objectives that need it."""
+    """Keys of every path.
+
+    coupled "gaussian": the noise may be coupled with the data, so that the field is a velocity and
+    no score, and only deterministic solvers apply; set by the objectives that need it.
+    """
 
     snr_factor: Positive = 1.0
     first: Share = 0.0

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 from ..errors import InvalidArgument, RecipeError
 from ..paths import grids
 from ..recipes import FLAT, GridConfig, SampleConfig, SampleOptions, brings_grid, validate
-from ..recipes.sample_section import is_finite, merged_guidance
+from ..recipes.sample_section import are_scales, is_finite, merged_guidance
 from ..recipes.section import Count, Section, Seed, Share
 from ..solvers import Solver
 from .conditions import CycleClasses
@@ -58,10 +58,8 @@ class SampleRequest(SampleOptions):
         tree = {name: value for name, value in given.items() if value is not None}
         if "classes" in tree:
             turn = {"class": CycleClasses(tuple(tree.pop("classes")))}
-            if "class" in (tree.get("condition") or {}):
-                raise InvalidArgument("the class is given twice; give it once")
             tree["condition"] = {**(tree.get("condition") or {}), **turn}
-        if isinstance(tree.get("guidance"), Mapping):
+        if are_scales(tree.get("guidance")):
             tree["guidance"] = [{"kind": "composed", "scales": tree["guidance"]}]
         if is_finite(tree.get("guidance")):
             tree["scale"] = tree.pop("guidance")
