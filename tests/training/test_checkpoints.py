@@ -36,7 +36,10 @@ def test_the_newest_are_kept_and_named(tmp_path, states):
     assert len(list((tmp_path / "checkpoints").iterdir())) == 3  # nothing left beside
     state, recipe = Checkpoints(tmp_path).load()
     assert (state["step"], recipe) == (4, {"n": 4})
-    assert all(torch.equal(state["weights"][k], v) for k, v in states[3]["weights"].items())
+    assert all(
+        torch.equal(state["players"]["denoiser"]["weights"][k], v)
+        for k, v in states[3]["players"]["denoiser"]["weights"].items()
+    )
 
 
 def test_the_step_is_a_number_not_a_word(tmp_path, states):

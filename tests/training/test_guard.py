@@ -87,7 +87,7 @@ def test_what_follows_a_skip_depends_on_no_update_that_was_not_made():
 
 def test_a_gradient_at_fault_is_named_by_its_tensor():
     training = training_of(tiny(MLP, "train.steps=20"))
-    name, weight = list(training.model.network.named_parameters())[2]
+    name, weight = list(training.denoiser.network.named_parameters())[2]
     drive(training, 1)
     before = state_of(training)
     hook = weight.register_hook(lambda g: g / 0)

@@ -17,7 +17,6 @@ from .loop import Training
 
 def report(
     training: Training,
-    model: Model,
     validation: Dataset | None,
     levels: ByLevel,
     log: Log,
@@ -34,14 +33,12 @@ def report(
         log.write("held_out", training.step, loss=held, loss_by_level=seen.read())
         baseline = training.baseline_loss(t)
         loss_plot(t, per_sample, out / "loss_by_noise_level.png", baseline=baseline)
-    training.model.eval()
+    model = training.model()
     try:
-        with training.ema.applied():
-            made = model.sample(max(model.classes, 10), seed=training.config.seed)
+        made = model.sample(max(model.classes, 10), seed=training.config.seed)
         _show(model, made, out / "samples", training.step, log)
     except NonFinite as error:  # a picture on the way is not worth the run
         log.say(f"note: no samples after update {training.step}: {error}")
-    training.model.train()
     return held
 
 

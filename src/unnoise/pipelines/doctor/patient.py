@@ -22,6 +22,7 @@ from ...recipes import Recipe, build_denoiser, build_objective, load_recipe, ope
 from ...safe_files.files import check_tensors
 from ...training import Checkpoints
 from ...training.log import read_log
+from ...training.player import DENOISER
 from .levels import Levels, Linear, measure_levels
 
 PART = 2048  # rows of the data that are looked at
@@ -73,7 +74,7 @@ class Patient:
     def made(self) -> int:
         """Updates that were made, not skipped and not undone."""
         left = max(0, self.updates - int(self.guard.get("skipped", 0)))
-        return int(self.state.get("ema_updates", left))
+        return int(player_in(self.state).get("ema_updates", left))
 
     @property
     def spec(self) -> DataSpec:
@@ -254,14 +255,20 @@ def _other(now: DataSpec, learned: DataSpec) -> str | None:
 
 def _of_state(recipe: Recipe, spec: DataSpec, state: dict[str, Any]) -> tuple[Model, Model]:
     """(raw, average) of a checkpoint; raises ArtifactError where its weights do not fit."""
-    raw, average = (_denoiser(recipe, spec, state["weights"]) for _ in range(2))
+    player = player_in(state)
+    raw, average = (_denoiser(recipe, spec, player["weights"]) for _ in range(2))
     trained = [p for p in average.network.parameters() if p.requires_grad]
-    if state["ema"].keys() != {str(i) for i in range(len(trained))}:
+    if player["ema"].keys() != {str(i) for i in range(len(trained))}:
         raise ArtifactError("the average in it is of another network")
     with torch.no_grad():
         for i, p in enumerate(trained):
-            p.copy_(state["ema"][str(i)])
+            p.copy_(player["ema"][str(i)])
     return Model(raw, recipe, spec), Model(average, recipe, spec)
+
+
+def player_in(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of the denoiser in a checkpoint's state; empty where there is none."""
+    return dict(state.get("players", {}).get(DENOISER, {}))
 
 
 def _denoiser(recipe: Recipe, spec: DataSpec, weights: dict[str, Tensor]) -> Denoiser:
