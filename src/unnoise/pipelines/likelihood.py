@@ -1,4 +1,4 @@
-"""How likely held-out data are under a trained model: a bound, or the probability flow."""
+"""The likelihood of held-out data under a trained model: a bound, or the probability flow."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..likelihood import (
 from ..paths import ChainPath, grids
 from ..randomness import Streams
 from ..recipes import levels_of
-from .held_out import check_part, held_out
+from .held_out import check_part, open_held_out
 from .likelihood_report import LikelihoodReport
 
 EXACT_UP_TO = 100  # numbers in an event for which the exact divergence is taken by default
@@ -61,20 +61,20 @@ def measure_likelihood(
     parts: Mapping[str, Dataset] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> LikelihoodReport:
-    """The likelihood of the first n held-out samples under the model in `folder`.
+    """Return the likelihood of the first n held-out samples under the model in `folder`.
 
-    bound: the variational bound; of every step of a chain, of `steps` steps, or (the default on
-    other paths) `continuous`; variance "posterior", "transition" or "learned", the default where
-    the model learned one; strata, repeats: see `variational_bound`. Otherwise the probability flow:
-    method and tol, or solver_steps; the exact divergence (the default up to 100 numbers an event)
-    or Hutchinson's with `probes`. Values on levels are decoded by a discretised decoder in a
-    bound and dequantised uniformly for the flow, so that both are about the levels' probability;
-    a density of continuous data is that of the data's own units. conditional: given the class (the
-    default where the model has classes) or not. data: other data than those of the recipe, as
-    `unnoise train --data` takes them.
+    bound: take the variational bound instead of the probability flow; of every step of a chain, of
+    `steps` steps, or (the default on other paths) `continuous`; variance: "posterior", "transition"
+    or "learned", which is the default if the model learned one; strata, repeats: see
+    `variational_bound`. Options of the flow: method and tol, or solver_steps; the exact divergence
+    (the default up to 100 numbers an event) or Hutchinson's with `probes`. Values on levels are
+    decoded by a discretised decoder in a bound and dequantised uniformly for the flow, so that both
+    are about the levels' probability; a density of continuous data is in the data's own units.
+    conditional: condition on the class (the default if the model has classes) or not. data: other
+    data than the recipe's, in the form that `unnoise train --data` takes.
 
-    Raises InvalidArgument for options of the method that was not asked for, DataError for data
-    that are missing or do not fit, and what the likelihoods raise.
+    Raises InvalidArgument for options of the method that is not used, DataError for data that are
+    missing or do not fit, and the errors of the likelihoods.
     """
     asked = {
         "steps": steps, "continuous": continuous, "variance": variance, "strata": strata,
@@ -128,7 +128,7 @@ def measure_likelihood(
 
 
 class _Bounded:
-    """The bound that the options ask for, of a batch."""
+    """The variational bound of a batch, by the given options."""
 
     def __init__(self, model: Model, levels: Levels | None, asked: dict[str, Any]) -> None:
         path, denoiser = model.denoiser.path, model.denoiser
@@ -171,7 +171,7 @@ class _Bounded:
 
 
 class _Flowed:
-    """log p through the probability flow as the options ask for, of a batch."""
+    """The log-likelihood of a batch through the probability flow, by the given options."""
 
     def __init__(self, model: Model, levels: Levels | None, asked: dict[str, Any]) -> None:
         exact = asked["exact"]
@@ -227,7 +227,7 @@ def _data(
     labelled: bool,
 ) -> tuple[str, Dataset]:
     if data is None:
-        used, held, _ = held_out(model, part, 1, parts)
+        used, held, _ = open_held_out(model, part, 1, parts)
         return f"{model.spec.name} ({used} part)", held
     if part is not None:
         raise InvalidArgument(f"part {part!r} is of the recipe's data, and {data} is other data")
@@ -250,7 +250,7 @@ def _data(
 def _in_raw_units(
     likelihood: Likelihood, bound: Bound | None, spec: DataSpec
 ) -> tuple[Likelihood, Bound | None]:
-    """The density of raw = x·std + mean: −Σ log std nats from that of x."""
+    """Return the density of raw = x·std + mean: −Σ log std nats on top of that of x."""
     each = math.prod(spec.shape) // len(spec.std)
     shift = each * sum(map(math.log, spec.std))
     likelihood = replace(likelihood, nats=likelihood.nats - shift)

@@ -21,12 +21,12 @@ BINS = 10
 def loss_by_level(
     model: Model, held: Dataset, train: Dataset, seed: int = 0, batch: int = 250
 ) -> NoiseLevels | None:
-    """The loss in bins of t of at most 500 held-out values, beside that of as many training values.
+    """Return the loss in bins of t of at most 500 held-out values, and of as many training values.
 
     The loss is mean‖network's output − its target‖² in the model's own lens, without a weight,
-    given each value's class where the model takes classes; trivial is s²·det²/(α²s² + σ²), the loss
-    of the best linear predictor of N(0, s²) data. None where noise and data are coupled or the
-    model was trained at one noise level: there is nothing to compare with, or nothing in between.
+    conditioned on each value's class if the model has classes; trivial is s²·det²/(α²s² + σ²), the
+    loss of the best linear predictor of N(0, s²) data. None if noise and data are coupled or the
+    model was trained at one noise level: then there is no such baseline, or there are no levels.
     """
     path = model.denoiser.path
     times = getattr(model.recipe.objective, "times", None)
@@ -55,7 +55,7 @@ def _losses(model: Model, data: Dataset, seed: int, batch: int) -> LevelLoss:
         where = noise.uniform(DRAWS).double()
         found = []
         for draw in range(DRAWS):
-            # value i looks into DRAWS different bins, and every bin is looked into as often
+            # value i falls into DRAWS different bins, and all bins are used equally often
             bin_ = (torch.tensor(index) * DRAWS + draw) % BINS
             t = ((bin_ + 1 - where[:, draw]) / BINS).to(device)
             eps = noise.normal(*x0.shape[1:]).to(x0)
