@@ -236,8 +236,8 @@ def test_a_run_says_it_once(tmp_path, monkeypatch, capsys):
     from unnoise.training import run
 
     class Narrow(run.Training):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
             narrow(self, 8)
 
     monkeypatch.setattr(run, "Training", Narrow)

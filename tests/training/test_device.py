@@ -11,12 +11,12 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode
-from unnoise.training.processes import find_processes
 
 from tests.training.tiny import parts_of, tiny, with_objective
 from unnoise.data.resident import Resident
 from unnoise.recipes import build_denoiser, build_objective
 from unnoise.training import Player, Training
+from unnoise.training.distributed import find_processes
 
 META = torch.device("meta")
 READS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal"}

@@ -237,10 +237,11 @@ def test_a_state_holds_no_update_that_is_not_judged(tmp_path, pause):
             Checkpoints(tmp_path / name).save(training.state(), {})
     (kept, _), (other, _) = (Checkpoints(tmp_path / name).load() for name in "ab")
     assert kept["guard"] == other["guard"]
-    assert kept["players"]["denoiser"]["ema_updates"] == other["players"]["denoiser"]["ema_updates"]
+    one, two = (state["players"]["denoiser"] for state in (kept, other))
+    assert one["ema_updates"] == two["ema_updates"]
     for part in ("weights", "ema"):
-        assert all(bool(torch.isfinite(w).all()) for w in other[part].values())
-        assert_same(kept[part], other[part])
+        assert all(bool(torch.isfinite(w).all()) for w in two[part].values())
+        assert_same(one[part], two[part])
     resumed = SPOILT["losses"](training_of(tiny(MLP, "train.steps=20", "train.ema.every=2")))
     resumed.deferred = True
     resumed.load_state(other)

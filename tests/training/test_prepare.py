@@ -92,7 +92,7 @@ def test_a_network_without_blocks_is_refused(key, network):
 
 
 def test_second_derivatives_are_not_sent_through_compiled_blocks():
-    network = training_of(tiny()).model.network
+    network = training_of(tiny()).denoiser.network
     with pytest.raises(Unsupported, match=r"second derivatives.*train\.compile=off"):
         prepare(network, TrainConfig(steps=1, compile=True), SlicedScoreMatching(), CPU)
     with pytest.raises(Unsupported, match=r"MaximumLikelihood takes second derivatives"):

@@ -199,11 +199,11 @@ class Training:
         rate = rate_at(self._middle(), self.config) * rate_of(whole, self.config)
         rate *= self.guard.factor
         due = [p for p in self.players.values() if (self.step + 1) % p.every == 0]
-        outcomes, notes = {}, []
+        outcomes, note = {}, None
         for player in due:
             player.optimizers.scale(rate)
             while not (losses := self._losses(player, whole, len(due) > 1)):
-                notes.append(self.parts.shrink(whole))
+                note = self.parts.shrink(whole)
             outcomes[player.name] = self._update(player, losses)
         self._drawn.clear()
         self.step += 1
@@ -211,8 +211,7 @@ class Training:
         self.elapsed += time.perf_counter() - began
         if self.config.budget is not None:
             self.elapsed = self.processes.broadcast(self.elapsed)
-        leader, note = self.leader.name, "; ".join(notes) or None
-        judge = self.judge_pending
+        leader, judge = self.leader.name, self.judge_pending
         return Update(self.step, self.seen, outcomes, leader, rate, progress, judge, note)
 
     def _losses(self, player: Player, whole: int, again: bool) -> list[Loss]:
