@@ -8,11 +8,12 @@ READY := .venv/.ready
 BENCHMARKS := import_time sampler_overhead throughput scaling time_to_quality
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint format bench claims campaigns docs clean
+.PHONY: help demo test mutations lint format bench claims campaigns docs clean
 
 help:
 	@echo "make demo   train on real digits, sample, measure (about six minutes on two cores, installing included)"
 	@echo "make test   run all tests"
+	@echo "make mutations  plant every known bug and see it caught (for the night)"
 	@echo "make lint   format, lint, types and the order of the rooms"
 	@echo "make format rewrite the sources in the house style"
 	@echo "make claims re-measure what the literature says: docs/claims.md"
@@ -37,6 +38,9 @@ demo: $(CORE)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+mutations: $(READY)
+	$(BIN)/python -m tests.mutations
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

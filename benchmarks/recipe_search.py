@@ -52,7 +52,7 @@ VARIANTS: dict[str, dict[str, list[str]]] = {
         "weight decay 0.1": ["train.optimizer.weight_decay=0.1"],
         "weight decay 0.3": ["train.optimizer.weight_decay=0.3"],
         "weight decay 0.3, seed 1": ["train.optimizer.weight_decay=0.3", "train.seed=1"],
-        "condition left out 2 %": ["objective.drop=0.02"],
+        "condition left out 2 %": ["objective.condition_dropout=0.02"],
         "average γ = 16": ["train.ema.gamma=16"],
         "guided by 1.25, as many evaluations": ["sample.guidance=1.25", "sample.steps=8"],
     },

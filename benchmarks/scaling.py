@@ -172,7 +172,7 @@ def prepare(parser: argparse.ArgumentParser) -> None:
 
 
 def main() -> None:
-    from unnoise.artifacts.precision import resolve
+    from unnoise.sampling import resolve
 
     asked = arguments(__doc__, prepare)
     if asked.only and asked.out == RESULTS:

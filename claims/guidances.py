@@ -42,7 +42,7 @@ class Classes(Field):
             return Prediction(x_t, t, self.path, "x0", answers[0])
         given = Condition.of(condition, len(x_t))
         answers += [part(x_t, t).value for part in self.parts]
-        which = torch.where(given.keep, given.values["class"] + 1, 0)  # type: ignore[operator]
+        which = torch.where(given.keep["class"], given.values["class"] + 1, 0)  # type: ignore[operator]
         x0 = torch.stack(answers)[which, torch.arange(len(x_t))]
         return Prediction(x_t, t, self.path, "x0", x0)
 
@@ -136,8 +136,9 @@ def guidance_samples_a_sharpened_law() -> Finding:
 
         def __call__(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Prediction:
             both = self.given_(x_t, t).value, self.null_(x_t, t).value
-            keep = Condition.of(condition or {}, len(x_t)).keep
-            keep = keep if condition is not None else ~keep
+            keep = torch.zeros(len(x_t), dtype=torch.bool)
+            if condition is not None:
+                keep = Condition.of(condition, len(x_t)).keep["class"]
             return Prediction(x_t, t, PATH, "x0", torch.where(keep[:, None], *both))
 
     grid = grids.log_snr(PATH, 400, 1.0, 0.0, sigma_min=0.002)

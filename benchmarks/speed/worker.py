@@ -52,10 +52,8 @@ def main() -> None:
         }
         Path(out).write_text(json.dumps(result), encoding="utf-8")
         if folder != "-":
-            model = Model(
-                denoiser.eval().requires_grad_(False), recipe, data.spec, {"updates": count}
-            )
-            model.save(folder)
+            modules = {"denoiser": denoiser.eval().requires_grad_(False)}
+            Model(modules, recipe, data.spec, {"updates": count}).save(folder)
 
 
 if __name__ == "__main__":

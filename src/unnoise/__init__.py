@@ -17,6 +17,7 @@ _NAMES = {
     "Model": "artifacts",
     "Prediction": "fields",
     "Streams": "randomness",
+    "Training": "training",
     "classifier_free": "guidance",
     "load": "artifacts",
     "load_data": "data",
@@ -28,8 +29,8 @@ _NAMES = {
 }
 _ROOMS = (
     "artifacts", "data", "divergences", "errors", "evaluation", "fields", "guidance",
-    "networks", "objectives", "paths", "pipelines", "randomness", "recipes", "solvers", "support",
-    "training",
+    "networks", "objectives", "paths", "pipelines", "randomness", "recipes", "sampling", "solvers",
+    "support", "training",
 )  # fmt: skip
 __all__ = ["__version__", *_NAMES, *_ROOMS]
 

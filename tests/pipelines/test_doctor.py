@@ -1,6 +1,7 @@
 """`unnoise doctor`: each broken run gets its own diagnosis and no other, a healthy one none."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -187,8 +188,8 @@ def test_other_data_than_those_trained_on_are_noticed(copied, tmp_path):
     found = np.load(model.recipe.data.path)
     np.savez(tmp_path / "other.npz", x=50 * found["x"], y=found["y"])
     other = [f"data.path={tmp_path / 'other.npz'}"]
-    model.recipe = load_recipe(model.recipe.model_dump(mode="json"), other)
-    model.save(run)
+    recipe = load_recipe(model.recipe.model_dump(mode="json"), other)
+    replace(model, recipe=recipe).save(run)
     report = doctor(run)
     assert {"data range", "data scale"} & set(report.faults)
 

@@ -8,7 +8,6 @@ import torch
 
 from tests.pipelines.broken import groups, waves
 from tests.training.tiny import model_of, tiny
-from unnoise.artifacts import Samples
 from unnoise.data.arrays import from_arrays
 from unnoise.pipelines.doctor.data_checks import (
     check_data_range,
@@ -25,6 +24,7 @@ from unnoise.pipelines.doctor.history_checks import (
 )
 from unnoise.pipelines.doctor.learning_checks import check_average
 from unnoise.pipelines.doctor.sample_checks import check_memorisation, check_samples
+from unnoise.sampling import Samples
 
 
 def snapshot_of(x, y=None, recipe=None, **options):

@@ -165,7 +165,7 @@ def test_the_condition_is_dropped_at_the_rate_that_was_asked_for():
     forward = training.denoiser.network.forward
 
     def look(x, level, condition=None):
-        kept.append(condition.keep)
+        kept.append(condition.keep["class"])
         return forward(x, level, condition)
 
     training.denoiser.network.forward = look

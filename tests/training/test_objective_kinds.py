@@ -57,8 +57,8 @@ def test_held_out_data_keep_their_condition_and_have_no_baseline():
     for kind in KINDS:
         recipe = recipe_of(kind, "objective.drop=1")
         training = with_levels(recipe)
-        assert training.objective.drop == 1
-        assert training.objective.held_out().drop == 0
+        assert training.objective.condition_dropout == 1
+        assert training.objective.held_out().condition_dropout == 0
         assert training.baseline_loss(torch.ones(3)) is None
 
 

@@ -103,7 +103,8 @@ def model_of(recipe, size=0.05):
     with torch.no_grad():
         for p in denoiser.parameters():
             p.add_(size * torch.randn(p.shape, generator=generator))
-    return Model(denoiser.eval().requires_grad_(False), recipe, spec, {"updates": 0})
+    modules = {"denoiser": denoiser.eval().requires_grad_(False)}
+    return Model(modules, recipe, spec, {"updates": 0})
 
 
 def run_steps(training, count):

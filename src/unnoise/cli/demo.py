@@ -18,7 +18,7 @@ def demo(
 ) -> None:
     """Train on 4,000 real digits, sample, measure: under six minutes on two cores."""
     from ..artifacts import load
-    from ..artifacts.model import CONFIG
+    from ..artifacts.artifact import CONFIG
     from ..errors import InvalidArgument
     from ..evaluation import load_card
     from ..pipelines.measure import measure

@@ -11,9 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..artifacts import Model, Samples
+from ..artifacts import Model
 from ..errors import InvalidArgument
 from ..safe_files.files import write_bytes
+from ..sampling import Samples
 
 EVERY = 10.0  # seconds between lines of progress
 

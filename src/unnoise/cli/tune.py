@@ -26,8 +26,9 @@ def tune(
     """Calibrate grid points and coefficients for one model; use them with --solver tuned."""
     from tqdm import tqdm
 
-    from ..artifacts import calibrate, load, write_tuned
+    from ..artifacts import load, write_tuned
     from ..errors import need_count
+    from ..sampling import calibrate
     from .output import check_folder, program
 
     need_count("steps", steps)
@@ -39,7 +40,7 @@ def tune(
         bar.total = total
         bar.update(done - bar.n)
 
-    kept, found = calibrate(loaded, steps, guidance, starts, tries, seed, progress)
+    kept, found = calibrate(loaded.facts, steps, guidance, starts, tries, seed, progress)
     bar.close()
     path = write_tuned(model, kept, loaded.weights_sha256)
     for name, (median, ninety) in (("auto", found.before), ("tuned", found.after)):

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..artifacts.precision import resolve
 from ..errors import DataError, NonFinite
 from ..randomness import Streams
+from ..sampling import resolve
 from .augment import random_affine
 from .classifier import FeatureClassifier
 

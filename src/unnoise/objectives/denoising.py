@@ -12,6 +12,7 @@ from ..errors import InvalidArgument, Unsupported
 from ..fields import Condition, Field, determinant, residual
 from ..paths import Coupling, GaussianPath, Independent
 from ..randomness import Streams, moved
+from .dropout import Dropout, check_dropout, drop_some
 from .objective import Batch, Loss, Objective
 from .times import OneLevel, TimeDistribution, Uniform
 from .weights import Weight, weight
@@ -21,23 +22,24 @@ from .weights import Weight, weight
 class Denoising(Objective):
     """E_t E_ε w(λ)·mean‖network's lens − its target‖², target a·x0 + b·ε of the model's lens.
 
-    weight: see `objectives.weights`; times: which t; drop: share of samples trained without their
-    condition, which teaches the null condition that guidance needs; coupling: which ε goes with
+    weight: see `objectives.weights`; times: which t; condition_dropout: share of
+    samples trained on the null of a condition, which guidance needs, {name: share} or one for all
+    names; coupling: which ε goes with
     which x0. The squared error is averaged over the event. In the lens velocity with weight
     "velocity" this is flow matching (Lipman et al. 2023, eq. 9), for any path and coupling: then ε
     stands for the source x1 and the model lives on a `Coupled` path.
 
-    Raises InvalidArgument for a drop outside [0, 1], Unsupported for the likelihood weight with
+    Raises InvalidArgument for a share outside [0, 1], Unsupported for the likelihood weight with
     times that are not uniform or with ends that are coupled, and where `draw_source` does.
     """
 
     weight: Weight = field(default_factory=lambda: weight("simple"))
     times: TimeDistribution = field(default_factory=Uniform)
-    drop: float = 0.0
+    condition_dropout: Dropout = 0.0
     coupling: Coupling = field(default_factory=Independent)
 
     def __post_init__(self) -> None:
-        check_drop(self.drop)
+        check_dropout(self.condition_dropout)
         if isinstance(self.times, OneLevel) and self.times.sigma == 0:
             raise Unsupported(
                 "there is nothing to denoise at noise level 0; give a positive level, or implicit "
@@ -58,7 +60,7 @@ class Denoising(Objective):
                 "'velocity', or measure log p by the flow"
             )
         eps = draw_source(batch, path, self.coupling, noise)
-        condition = drop_some(batch.condition, self.drop, noise)
+        condition = drop_some(batch.condition, self.condition_dropout, noise)
         prediction = model(path.diffuse(x0, eps, t), t, condition)
         miss = residual(path, prediction.lens, prediction.value, x0, eps, t)
         error = miss.square().flatten(1).mean(1)
@@ -67,7 +69,7 @@ class Denoising(Objective):
 
     def held_out(self) -> Denoising:
         """This loss for data not trained on: no condition is dropped."""
-        return replace(self, drop=0.0)
+        return replace(self, condition_dropout=0.0)
 
     def baseline_loss(self, model: Any, t: Tensor) -> Tensor | None:
         """Return w·s²·det²/(α²s² + σ²) for the model's lens and data N(0, s²); None where the
@@ -124,40 +126,26 @@ def draw_source(batch: Batch, path: GaussianPath, coupling: Coupling, noise: Str
     return source[coupling.pair(x0, source, noise, _groups(batch.condition))]
 
 
-def check_drop(share: float) -> None:
-    """Raise InvalidArgument unless `share` lies in [0, 1]."""
-    if not 0 <= share <= 1:
-        raise InvalidArgument(f"drop is {share!r}; give a share from 0 to 1")
-
-
-def drop_some(condition: Condition | None, share: float, noise: Streams) -> Condition | None:
-    """The batch's condition with a random `share` of its samples dropped."""
-    if condition is None or not share:
-        return condition
-    dropped = noise.purpose("drop").uniform() < share
-    return condition.drop(moved(dropped, condition.keep.device))
-
-
 def _groups(condition: Condition | None) -> Tensor | None:
-    """A number for each sample, equal where all its conditions are."""
-    if condition is None:
+    """Return a number for each sample, equal where all its conditions are."""
+    if condition is None or not condition.keep:
         return None
-    columns = [condition.keep.long()]
-    for value in condition.leaves():
-        if value.is_floating_point():
-            raise Unsupported(
-                "a coupling rearranges inside groups of equal conditions, and these are not whole "
-                "numbers; use the independent coupling"
-            )
-        columns.append(value.long().flatten(1) if value.ndim > 1 else value.long())
-    rows = torch.cat([c if c.ndim == 2 else c[:, None] for c in columns], 1)
-    rows = torch.where(condition.keep[:, None], rows, torch.zeros_like(rows))
-    return rows.unique(dim=0, return_inverse=True)[1]
+    columns: list[Tensor] = []
+    for name, keep in condition.keep.items():
+        columns.append(keep.long()[:, None])
+        for value in condition.leaves(name):
+            if value.is_floating_point():
+                raise Unsupported(
+                    "a coupling rearranges inside groups of equal conditions, and these are not "
+                    "whole numbers; use the independent coupling"
+                )
+            rows = value.long().reshape(len(keep), -1)
+            columns.append(torch.where(keep[:, None], rows, torch.zeros_like(rows)))
+    return torch.cat(columns, 1).unique(dim=0, return_inverse=True)[1]
 
 
 def condition_from_labels(labels: Tensor | None) -> Condition | None:
     """The condition {"class": labels} of a labelled batch, None where there are no labels."""
     if labels is None:
         return None
-    keep = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
-    return Condition({"class": labels}, keep)
+    return Condition.of({"class": labels}, len(labels)).to(labels.device)

@@ -17,8 +17,8 @@ from ..paths import Coupled
 from ..randomness import Streams
 from ..solvers.ode import integrate
 from ..solvers.runge_kutta import TABLEAUX
-from .denoising import check_drop, drop_some
 from .directional import curvatures, unit_directions
+from .dropout import Dropout, check_dropout, drop_some
 from .objective import Batch, Loss, Objective
 
 TRACES = ("exact", "hutchinson")
@@ -33,12 +33,12 @@ class MaximumLikelihood(Objective):
     likelihood of the discrete flow to the tableau's order. trace: "exact" (forward mode, one
     tangent a dimension) or "hutchinson" (one ±1 direction a sample, kept along the way: unbiased).
     Each step costs the tableau's stages in passes: against one pass of flow matching. The model
-    must be on a `Coupled` path: a flow fitted so has a velocity and no score. drop: share of
-    samples trained without their condition. levels: those x0 lies on, where it is discrete: its
+    must be on a `Coupled` path: a flow fitted so has a velocity and no score. condition_dropout:
+    as for `Denoising`. levels: those x0 lies on, where it is discrete: its
     values are then spread evenly over a step (Theis et al. 2016), without which the likelihood
     has no upper bound.
 
-    Raises InvalidArgument for unknown names, no steps, a drop outside [0, 1], or a path that
+    Raises InvalidArgument for unknown names, no steps, a share outside [0, 1], or a path that
     starts from data; Unsupported on a path with independent noise, or whose α(1) is not zero, so
     that its prior is not N(0, σ²).
     Source: Chen et al. 2018, theorem 1; Grathwohl et al. 2019 (FFJORD; an adaptive solver there).
@@ -49,11 +49,11 @@ class MaximumLikelihood(Objective):
     steps: int = 8
     tableau: str = "rk4"
     trace: str = "exact"
-    drop: float = 0.0
+    condition_dropout: Dropout = 0.0
     levels: Levels | None = None
 
     def __post_init__(self) -> None:
-        check_drop(self.drop)
+        check_dropout(self.condition_dropout)
         need_count("steps", self.steps)
         if self.tableau not in TABLEAUX:
             raise unknown("tableau", self.tableau, TABLEAUX)
@@ -75,7 +75,7 @@ class MaximumLikelihood(Objective):
             raise InvalidArgument("maximum likelihood takes no source; give Batch(x0)")
         if self.levels is not None:
             x0 = spread(x0, uniform(x0, noise.purpose("dequantise"))[0], self.levels)
-        condition = drop_some(batch.condition, self.drop, noise)
+        condition = drop_some(batch.condition, self.condition_dropout, noise)
         field = model if condition is None else model.conditioned(condition)
         if self.trace == "exact":
             directions = unit_directions(x0)
@@ -97,4 +97,4 @@ class MaximumLikelihood(Objective):
 
     def held_out(self) -> MaximumLikelihood:
         """This loss for data not trained on: no condition is dropped."""
-        return replace(self, drop=0.0)
+        return replace(self, condition_dropout=0.0)

@@ -20,8 +20,9 @@ from ..fields import Field
 from ..likelihood.divergence import PROBES, draw_probes
 from ..paths import GaussianPath, Independent, expand
 from ..randomness import Streams, moved
-from .denoising import check_drop, draw_source, drop_some
+from .denoising import draw_source
 from .directional import Score, curvatures, unit_directions
+from .dropout import Dropout, check_dropout, drop_some
 from .objective import Batch, Loss, Objective
 from .times import TimeDistribution, Uniform
 from .weights import Weight, weight
@@ -34,10 +35,10 @@ class ScoreMatching(Objective):
     Summed over the event, as the papers do: ½ the Fisher divergence from p_t plus a constant of
     the data. weight: see `objectives.weights`, as a factor on ‖error of the score‖²: "simple" is
     NCSN's λ(σ) = σ², "score" is 1. times: which noise levels; `OneLevel(0)` is the data itself,
-    for models that predict score and weight "score". drop: share of samples trained without their
-    condition.
+    for models that predict score and weight "score". condition_dropout: as for
+    `Denoising`.
 
-    Raises InvalidArgument for a drop outside [0, 1]; Unsupported for the likelihood weight with
+    Raises InvalidArgument for a share outside [0, 1]; Unsupported for the likelihood weight with
     times that are not uniform, and where the model's lens does not determine the score.
     """
 
@@ -45,10 +46,10 @@ class ScoreMatching(Objective):
 
     weight: Weight = field(default_factory=lambda: weight("simple"))
     times: TimeDistribution = field(default_factory=Uniform)
-    drop: float = 0.0
+    condition_dropout: Dropout = 0.0
 
     def __post_init__(self) -> None:
-        check_drop(self.drop)
+        check_dropout(self.condition_dropout)
         if self.weight.name == "likelihood" and not isinstance(self.times, Uniform):
             raise Unsupported(
                 "the likelihood weight is a bound on log p under uniform times only; use "
@@ -59,7 +60,7 @@ class ScoreMatching(Objective):
         x0, path = batch.x0, model.path
         t = moved(self.times.sample(path, noise.purpose("times"), *batch.place), x0.device)
         eps = draw_source(batch, path, Independent(), noise)
-        condition = drop_some(batch.condition, self.drop, noise)
+        condition = drop_some(batch.condition, self.condition_dropout, noise)
 
         def score(x: Tensor) -> Tensor:
             value = model(x, t, condition).score
@@ -73,7 +74,7 @@ class ScoreMatching(Objective):
 
     def held_out(self) -> ScoreMatching:
         """This loss for data not trained on: no condition is dropped."""
-        return replace(self, drop=0.0)
+        return replace(self, condition_dropout=0.0)
 
     @abstractmethod
     def risk(self, score: Score, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:

@@ -15,7 +15,8 @@ from ..likelihood.decoder import Levels, gaussian_nll, level_nll
 from ..likelihood.steps import Steps, check_variance, fraction_of
 from ..paths import GaussianPath, Independent, expand
 from ..randomness import Streams
-from .denoising import check_drop, draw_source, drop_some
+from .denoising import draw_source
+from .dropout import Dropout, check_dropout, drop_some
 from .history import LossHistory
 from .objective import Batch, Loss, Objective
 from .times import Uniform
@@ -34,7 +35,7 @@ class Variational(Objective):
     hybrid objective: weight "simple", scale 0.001). variance: "learned", or "posterior" or
     "transition" for a bound that trains the mean. steps: T even steps of any path; None for every
     step of the model's chain. times: `Uniform`, or a `LossHistory`. levels: of discrete data, None
-    for a Gaussian decoder. drop: as for `Denoising`.
+    for a Gaussian decoder. condition_dropout: as for `Denoising`.
 
     Raises InvalidArgument for impossible numbers and for steps=None on a path that is no chain,
     Unsupported for a fixed variance beside denoising and for a learned one that the model lacks.
@@ -46,13 +47,13 @@ class Variational(Objective):
     steps: int | None = None
     times: Uniform | LossHistory = field(default_factory=Uniform)
     levels: Levels | None = None
-    drop: float = 0.0
+    condition_dropout: Dropout = 0.0
 
     def __post_init__(self) -> None:
         check_variance(self.variance)
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise InvalidArgument(f"scale is {self.scale!r}; give a positive number")
-        check_drop(self.drop)
+        check_dropout(self.condition_dropout)
         if self.weight is not None and self.variance != "learned":
             raise Unsupported(
                 f"variance {self.variance!r} beside a denoising loss: the bound would train "
@@ -75,7 +76,7 @@ class Variational(Objective):
         n = term + steps.first - 2
         t = steps.t[n].to(x0.device)
         eps = draw_source(batch, path, Independent(), noise)
-        condition = drop_some(batch.condition, self.drop, noise)
+        condition = drop_some(batch.condition, self.condition_dropout, noise)
         prediction = model(path.diffuse(x0, eps, t), t, condition)
         miss = residual(path, prediction.lens, prediction.value, x0, eps, t)
         bound = self._bound(steps, prediction, miss, x0.to(miss.dtype), n)
@@ -119,7 +120,7 @@ class Variational(Objective):
     def held_out(self) -> Variational:
         """This loss for data not trained on: no condition is dropped, no history is kept."""
         times = Uniform() if isinstance(self.times, LossHistory) else self.times
-        return replace(self, drop=0.0, times=times)
+        return replace(self, condition_dropout=0.0, times=times)
 
     def state(self) -> dict[str, Tensor]:
         """Return the loss history, where there is one."""

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ..artifacts import Model
-from ..artifacts.precision import autocast
 from ..data import Dataset, DataSpec, detect, load_data
 from ..errors import DataError, InvalidArgument, need_count
 from ..fields import Condition, Field
@@ -28,6 +27,7 @@ from ..likelihood import (
 from ..paths import ChainPath, grids
 from ..randomness import Streams
 from ..recipes import levels_of
+from ..sampling import autocast
 from .held_out import check_part, open_held_out
 from .likelihood_report import LikelihoodReport
 
@@ -211,10 +211,10 @@ def _given(model: Model, conditional: bool | None) -> bool:
             "a likelihood given the class was asked for, and this model has none; leave it out"
         )
     given = bool(model.classes) if conditional is None else conditional
-    if model.classes and not given and model.recipe.objective.drop == 0:
+    if model.classes and not given and not model.recipe.objective.dropout("class"):
         raise InvalidArgument(
             "a likelihood given nothing needs the null condition, and this model was trained with "
-            "objective.drop=0; ask for that given the class"
+            "objective.condition_dropout=0; ask for that given the class"
         )
     return given
 

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from ..artifacts import Model
-from ..artifacts.model import CONFIG
-from ..artifacts.plan import make_plan
+from ..artifacts.artifact import CONFIG
 from ..data import Dataset
 from ..errors import need_count
 from ..evaluation import (
@@ -27,6 +26,7 @@ from ..evaluation import (
     subsample,
 )
 from ..safe_files.files import read_json
+from ..sampling import make_plan
 from .held_out import check_part, open_held_out
 from .noise_levels import loss_by_level
 
@@ -105,7 +105,7 @@ def measure(
             ema=str(model.training.get("ema")),
             path=str(model.denoiser.path),
             solver=solver or sampling.solver,
-            grid=make_plan(model, solver, steps, grid, guidance, None, None).spacing,
+            grid=make_plan(model.facts, solver, steps, grid, guidance, None, None).spacing,
             steps=steps or sampling.steps,
             passes=made.nfe,
             guidance=sampling.guidance if guidance is None else guidance,

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from ..artifacts import Model
-from ..artifacts.precision import autocast
 from ..data import Dataset
 from ..evaluation.levels import LevelLoss, NoiseLevels, noise_levels
 from ..fields import residual
 from ..objectives import baseline_error, condition_from_labels
 from ..randomness import Streams
+from ..sampling import autocast
 
 MOST = 500  # values of each part
 DRAWS = 4  # noise levels a value

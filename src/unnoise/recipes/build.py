@@ -138,10 +138,11 @@ def check(recipe: Recipe) -> None:
             f"{wanted} asks for guidance, and model.conditional is false; take it out "
             "(sample.guidance=1), or train with model.conditional=true"
         )
-    if wanted and recipe.objective.drop == 0:
+    if wanted and recipe.objective.condition_dropout == 0:
         raise RecipeError(
-            f"{wanted} asks for guidance, which needs the null condition, and objective.drop is "
-            "0, so that it is never trained; set objective.drop=0.1, or sample.guidance=1"
+            f"{wanted} asks for guidance, which needs the null condition, and "
+            "objective.condition_dropout is 0, so that it is never trained; set "
+            "objective.condition_dropout=0.1, or sample.guidance=1"
         )
     solver = build_solver(recipe.sample)
     grid = plan_grid(recipe.sample, path, solver)

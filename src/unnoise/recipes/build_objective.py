@@ -64,20 +64,24 @@ def _denoising(config: DenoisingObjective, std: float, levels: Levels | None) ->
     return Denoising(
         _weight(config, std),
         _times(config.times),
-        config.drop,
+        config.condition_dropout,
         coupling(config.coupling.kind, **options),
     )
 
 
 def _score_matching(config: ScoreMatchingObjective, std: float, levels: Levels | None) -> Objective:
     given = {key: value for key in METHODS_WITH if (value := getattr(config, key)) is not None}
-    return _METHODS[config.method](_weight(config, std), _times(config.times), config.drop, **given)
+    return _METHODS[config.method](
+        _weight(config, std), _times(config.times), config.condition_dropout, **given
+    )
 
 
 def _maximum_likelihood(
     config: MaximumLikelihoodObjective, std: float, levels: Levels | None
 ) -> Objective:
-    return MaximumLikelihood(config.steps, config.tableau, config.trace, config.drop, levels)
+    return MaximumLikelihood(
+        config.steps, config.tableau, config.trace, config.condition_dropout, levels
+    )
 
 
 _METHODS: dict[str, type[ScoreMatching]] = {
@@ -94,7 +98,7 @@ def _hybrid(config: HybridObjective, std: float, levels: Levels | None) -> Objec
         steps=config.steps,
         times=_step_times(config.times),
         levels=levels,
-        drop=config.drop,
+        condition_dropout=config.condition_dropout,
     )
 
 
@@ -105,7 +109,7 @@ def _vlb(config: VlbObjective, std: float, levels: Levels | None) -> Objective:
         steps=config.steps,
         times=_step_times(config.times),
         levels=levels,
-        drop=config.drop,
+        condition_dropout=config.condition_dropout,
     )
 
 

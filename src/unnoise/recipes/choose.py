@@ -83,7 +83,10 @@ def choose_for(
             "path": {"kind": "flow"},
             "network": network,
             "model": {"predicts": "velocity"},
-            "objective": {"weight": "velocity", "drop": 0.1 if labelled else 0.0},
+            "objective": {
+                "weight": "velocity",
+                "condition_dropout": 0.1 if labelled else 0.0,
+            },
             "train": {"budget": "5m", "batch": max(1, min(32, len(data) - held))},
             "sample": {"steps": 10, "guidance": 1.25 if labelled else 1.0},
         },

@@ -20,7 +20,13 @@ CHOICES = ("kind", "source")  # the keys that say which component a section is
 MOST_YAML, MOST_FAULTS = 96 * 2**10, 20  # bytes read of a file; faults told at once
 UNSAID = {"objective.kind": "denoising"}  # what a section is that does not say it
 SOLVER = ["sample", "solver"]
-KEPT = {"split", "normalisation", "drop", "coupled"}  # what does not depend on the component
+RENAMED: dict[tuple[str, ...], str] = {("objective", "drop"): "condition_dropout"}  # old keys
+KEPT = {
+    "split",
+    "normalisation",
+    "condition_dropout",
+    "coupled",
+}  # what does not depend on the component
 
 
 def shipped() -> dict[str, str]:
@@ -55,12 +61,12 @@ def load_recipe(which: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     Raises RecipeError for what cannot be read, unknown keys (naming the nearest), and values that
     are not allowed.
     """
-    tree = _checked(which) if isinstance(which, Mapping) else read_tree(which)
+    tree = _renamed(_checked(which) if isinstance(which, Mapping) else read_tree(which))
     parsed = [parse_override(override) for override in overrides]
     _refuse_both_lengths(parsed)
     # another kind first: it forgets the keys of the old one, and none of the other overrides
     for parts, value in sorted(parsed, key=lambda p: p[0][-1] not in CHOICES and p[0] != SOLVER):
-        _apply(tree, parts, value)
+        _apply(tree, [*parts[:-1], RENAMED.get(tuple(parts), parts[-1])], value)
     return validate(Recipe, tree, "recipe")
 
 
@@ -154,6 +160,18 @@ def parse_override(override: str) -> tuple[list[str], Any]:
             if number is not None:
                 value = int(number) if number.is_integer() else number
     return parts, value
+
+
+def _renamed(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return the tree with the keys of earlier releases under their names of today."""
+    for (section, old), new in RENAMED.items():  # type: ignore[misc]
+        part = tree.get(section)
+        if isinstance(part, dict) and old in part:
+            if new in part:
+                raise RecipeError(f"{section}.{old} is {section}.{new}, and both are given")
+            rest = {k: v for k, v in part.items() if k != old}
+            tree[section] = rest | {new: part[old]}
+    return tree
 
 
 def _refuse_both_lengths(parsed: list[tuple[list[str], Any]]) -> None:

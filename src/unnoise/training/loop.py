@@ -7,22 +7,23 @@ from collections.abc import Generator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ..artifacts import Model
-from ..artifacts.precision import Precision, autocast, resolve
 from ..data import Dataset
 from ..data.resident import Resident, resident
 from ..errors import ArtifactError, DataError, UnnoiseError, Unsupported
 from ..fields import Denoiser
 from ..objectives import Batch, Loss, Objective, condition_from_labels
 from ..randomness import Streams, moved
-from ..recipes import Recipe
+from ..recipes import Recipe, check, check_data, load_recipe, open_parts, resolved
 from ..recipes.train_section import TrainConfig
 from ..safe_files.files import check_tensors
+from ..sampling import Precision, autocast, resolve
 from .batches import Parts, batch_at, memory_named, out_of_memory, rate_of
 from .distributed import Processes, find_processes
 from .ema import Ema
@@ -31,7 +32,7 @@ from .guard import Guard
 from .judge import Judge
 from .optimizers import rate_at
 from .outcome import Outcome
-from .player import Player, check_players, needed_by
+from .player import Player, check_players, needed_by, player_of
 from .prepare import prepare
 from .update import Update
 
@@ -109,6 +110,33 @@ class Training:
         self._drawn: dict[tuple[int, int], tuple[Batch, Streams]] = {}
         if self.processes.count > 1:
             self.processes.require_equal("fingerprint of its data", self.fingerprint)
+
+    @classmethod
+    def of(
+        cls,
+        recipe: Recipe | str | Path | Mapping[str, Any],
+        overrides: Sequence[str] = (),
+        accelerator: Accelerator | None = None,
+    ) -> Training:
+        """Return the training of a recipe, or of one by its name, file or tree, with overrides.
+
+        Raises as `load_recipe` and `train` do, before any work.
+        """
+        if not isinstance(recipe, Recipe):
+            recipe = load_recipe(recipe, overrides)
+        elif overrides:
+            recipe = load_recipe(resolved(recipe), overrides)
+        check(recipe)
+        part = open_parts(recipe)[1]["train"]
+        check_data(recipe, part.spec)
+        return cls(
+            player_of(recipe, part.spec),
+            part,
+            recipe.train,
+            recipe.model.conditional,
+            accelerator,
+            recipe=recipe,
+        )
 
     @property
     def denoiser(self) -> Any:
@@ -355,7 +383,7 @@ class Training:
             history["skipped_updates"] = self.guard.skipped
             history["rollbacks"] = self.guard.rollbacks
         return Model(
-            self.denoiser.around(network).eval().requires_grad_(False),
+            {"denoiser": self.denoiser.around(network).eval().requires_grad_(False)},
             self.recipe,
             self.data.spec,
             training=history,

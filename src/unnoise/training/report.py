@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..artifacts import Model, Samples
+from ..artifacts import Model
 from ..data import Dataset, sample_grid
 from ..errors import NonFinite
+from ..sampling import Samples
 from .figures import loss_plot
 from .log import ByLevel, Log
 from .loop import Training

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..artifacts import Model
+from ..artifacts.write import write_artifact
 from ..data import Dataset
 from ..errors import NonFinite, RecipeError
 from ..recipes import Recipe, check, check_data, dump, open_parts
@@ -109,11 +110,11 @@ def _train(
         store = Averages(out) if recipe.train.averages and processes.first else None
         recovery = Recovery(training, checkpoints, log, data, store)
         _run(training, recipe, parts.get("validation"), checkpoints, log, out, recovery)
-        model = training.model()
-        processes.on_rank_zero(lambda: model.save(out))
+        model, saved_as = training.model(), list[Model]()
+        processes.on_rank_zero(lambda: saved_as.append(write_artifact(model, out)))
         log.write("end", training.step, seconds=training.elapsed, seen=training.seen)
         log.say(f"trained: {out} ({training.step} updates in {training.elapsed:.0f} s)")
-    return model
+    return saved_as[0] if saved_as else model
 
 
 def _saved(

@@ -12,7 +12,7 @@ from ..errors import InvalidArgument
 from ..fields.condition import Condition
 from ..fields.field import Conditions
 from ..objectives import Batch, Loss, Objective, TimeDistribution, Uniform, draw_source
-from ..objectives.denoising import check_drop, drop_some
+from ..objectives.dropout import Dropout, check_dropout, drop_some
 from ..paths import Coupled, Coupling, Independent, as_time, expand
 from ..randomness import Streams, moved
 from .interpolant import Bridge, BridgeField, Interpolant
@@ -66,23 +66,23 @@ class InterpolantMatching(Objective):
     The minimiser is the pair of conditional means that give velocity and score (Albergo et al.
     2023, section 2; they regress the velocity with γ̇z in one, whose variance is infinite at the
     ends of a root). times: which t; coupling: rearranges the batch's `source` x1, which
-    `Batch(x0, source=x1)` must hold; drop: share of samples trained without their condition.
-    Raises InvalidArgument for a drop outside [0, 1] or a batch without a source.
+    `Batch(x0, source=x1)` must hold; condition_dropout: as for `Denoising`.
+    Raises InvalidArgument for a share outside [0, 1] or a batch without a source.
     """
 
     times: TimeDistribution = field(default_factory=Uniform)
     coupling: Coupling = field(default_factory=Independent)
-    drop: float = 0.0
+    condition_dropout: Dropout = 0.0
 
     def __post_init__(self) -> None:
-        check_drop(self.drop)
+        check_dropout(self.condition_dropout)
 
     def __call__(self, model: BridgeField, batch: Batch, noise: Streams) -> Loss:
         x0, path = batch.x0, model.interpolant
         t = moved(self.times.sample(path.path, noise.purpose("times"), *batch.place), x0.device)
         z = moved(noise.normal(*x0.shape[1:]), x0.device).to(x0.dtype)
         x1 = draw_source(batch, Coupled(path.path, "data"), self.coupling, noise)
-        condition = drop_some(batch.condition, self.drop, noise)
+        condition = drop_some(batch.condition, self.condition_dropout, noise)
         prediction = model(path.between(x0, x1, z, t), t, condition)
         error = _square(prediction.drift - path.drift(x0, x1, t))
         if path.latent != "none":

@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...artifacts import Model, Samples
-from ...artifacts.model import CONFIG
+from ...artifacts import Model
+from ...artifacts.artifact import CONFIG
 from ...data import Dataset, DataSpec
 from ...errors import ArtifactError, UnnoiseError
 from ...fields import Condition, Denoiser
 from ...objectives import condition_from_labels
 from ...recipes import Recipe, build_denoiser, build_objective, load_recipe, open_parts
 from ...safe_files.files import check_tensors
+from ...sampling import Samples
 from ...training import Checkpoints
 from ...training.log import read_log
 from ...training.player import DENOISER
@@ -211,7 +212,7 @@ def open_run(run: Path, n: int, seed: int) -> RunSnapshot:
         )
     snapshot = RunSnapshot(run, recipe, n, seed, average=finished, notes=problems)
     snapshot.broken = broken
-    snapshot.history = finished.training if finished else {}
+    snapshot.history = dict(finished.training) if finished else {}
     snapshot.state = state or {}
     try:
         snapshot.parts = open_parts(recipe)[1]
@@ -278,7 +279,7 @@ def _of_state(recipe: Recipe, spec: DataSpec, state: dict[str, Any]) -> tuple[Mo
     with torch.no_grad():
         for i, p in enumerate(trained):
             p.copy_(player["ema"][str(i)])
-    return Model(raw, recipe, spec), Model(average, recipe, spec)
+    return Model({"denoiser": raw}, recipe, spec), Model({"denoiser": average}, recipe, spec)
 
 
 def player_in(state: dict[str, Any]) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def check_condition(snapshot: RunSnapshot) -> Finding:
     assert levels.null is not None
     assert levels.null_error is not None
     over = float(((levels.null - levels.loss) / levels.null_error.clamp(min=1e-12)).max())
-    drop = float(getattr(recipe.objective, "drop", 0.0))
+    drop = recipe.objective.dropout("class")
     between = _variance_between_classes(snapshot)
     numbers = {
         "effect": levels.effect.tolist(), "loss": levels.loss.tolist(),
@@ -123,14 +123,16 @@ def check_condition(snapshot: RunSnapshot) -> Finding:
     if wanted and drop == 0:
         return Finding(
             "condition", "fault", f"guidance is {recipe.sample.guidance:g}, and the condition was "
-            "never dropped in training", "objective.drop above 0 where guidance is used",
-            "train with objective.drop=0.1, or sample with --guidance 1", numbers,
+            "never dropped in training",
+            "objective.condition_dropout above 0 where guidance is used",
+            "train with objective.condition_dropout=0.1, or sample with --guidance 1", numbers,
         )  # fmt: skip
     if drop >= 0.95:
         return Finding(
             "condition", "fault", f"{drop:.0%} of the conditions were dropped in training; "
             f"{measured}", threshold,
-            "train with objective.drop=0.1: what is dropped cannot be learned", numbers,
+            "train with objective.condition_dropout=0.1: what is dropped cannot be learned",
+            numbers,
         )  # fmt: skip
     if between < 0.005 and gain < 3:
         return Finding(
@@ -142,7 +144,8 @@ def check_condition(snapshot: RunSnapshot) -> Finding:
     if effect < USED[0] or gain < 3 or over < 3:
         return Finding(
             "condition", "fault", measured, threshold,
-            "the class is ignored or of no help: train longer, with objective.drop=0.1", numbers,
+            "the class is ignored or of no help: train longer, with "
+            "objective.condition_dropout=0.1", numbers,
         )  # fmt: skip
     if effect < USED[1]:
         return Finding(
