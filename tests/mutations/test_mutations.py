@@ -9,8 +9,8 @@ import types
 
 import pytest
 
-from .planting import Mutation, NoPlace, Patch
-from .runner import ROOT, load, sample, verdict
+from tests.mutations.planting import Mutation, NoPlace, Patch
+from tests.mutations.runner import ROOT, load, sample, verdict
 
 
 @pytest.mark.parametrize("part", ["1/2", "2/2"])

@@ -18,6 +18,10 @@ from unnoise.randomness import Streams
 from unnoise.solvers import get
 from unnoise.solvers.spare import LARGE
 
+# torch's own forward derivatives are compiled by it
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
+)
 WALKS = (
     unnoise.solvers.multistep,
     unnoise.solvers.runge_kutta,

@@ -57,7 +57,7 @@ class Gaussian(Field):
     def __call__(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Prediction:
         times = as_time(t).double()
         alpha, sigma = (expand(c, x_t) for c in (self.path.alpha(times), self.path.sigma(times)))
-        if self.basis is not None:
+        if self.basis is not None and alpha.ndim:
             alpha, sigma = alpha.reshape(-1, 1), sigma.reshape(-1, 1)
         total = alpha**2 * self.variance + sigma**2
         gain = alpha * self.variance / total.clamp(min=torch.finfo(total.dtype).tiny)
@@ -71,7 +71,7 @@ class Gaussian(Field):
         times = as_time(t).double()
         alpha, sigma = expand(self.path.alpha(times), x), expand(self.path.sigma(times), x)
         z = self._turn(x - alpha * self.mean)
-        if self.basis is not None:
+        if self.basis is not None and alpha.ndim:
             alpha, sigma = alpha.reshape(-1, 1), sigma.reshape(-1, 1)
         variance = (alpha**2 * self.variance + sigma**2).expand(z.shape)
         return -0.5 * (z**2 / variance + variance.log() + LOG_2PI).flatten(1).sum(1)

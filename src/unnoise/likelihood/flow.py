@@ -175,7 +175,7 @@ def _carry(
         limit = solver.max_passes
         return integrate(rate, state, first, last, pair(solver.tableau), norm, limit).y
     places = torch.linspace(first, last, need_count("steps", steps) + 1, dtype=torch.float64)
-    fixed = lambda states, c: (rate(c.expand(len(state)), states[0]),)  # noqa: E731
+    fixed = lambda states, c: (rate(c.to(state.device).expand(len(state)), states[0]),)  # noqa: E731
     return ode.integrate(fixed, (state,), places, solver.tableau)[0]
 
 
