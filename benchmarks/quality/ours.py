@@ -15,13 +15,16 @@ from .task import EVALUATIONS, SPLITS, Task
 
 
 def parameters_of(recipe: Recipe, task: Task) -> int:
+    """Return the number of parameters of a recipe's network."""
     denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, task.train.spec)
     return sum(p.numel() for p in denoiser.network.parameters())
 
 
 def recipe_for(task: Task, seconds: float, seed: int, most: int | None) -> Recipe:
-    """The shipped recipe; where it has more than `most` parameters, all widths × one factor, in
-    multiples of 8, so that it has at most so many."""
+    """Return the shipped recipe, made smaller if it has more than `most` parameters.
+
+    All widths are multiplied by one factor and rounded to multiples of 8.
+    """
     changed = [f"train.budget={seconds}s", f"train.seed={seed}", *SPLITS[task.name]]
     recipe = load_recipe(task.name, changed)
     if most is None or parameters_of(recipe, task) <= most:
@@ -40,12 +43,15 @@ def recipe_for(task: Task, seconds: float, seed: int, most: int | None) -> Recip
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings that decide a run, as plain values."""
     return resolved(recipe)
 
 
 def run(task: Task, recipe: Recipe, draws: int) -> tuple[dict[str, Any], dict[str, list[Tensor]]]:
-    """(what it took, sets of raw samples by what drew them): 50 evaluations without guidance, and
-    the recipe's own sampling."""
+    """Train, and return (the costs, sets of raw samples by their sampling).
+
+    Samplings: 50 evaluations without guidance, and the recipe's own.
+    """
     spec = task.train.spec
     denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec, recipe.train.seed)
     objective = build_objective(recipe.objective, denoiser.data_std, levels_of(spec))
@@ -54,14 +60,14 @@ def run(task: Task, recipe: Recipe, draws: int) -> tuple[dict[str, Any], dict[st
     training = Training(player, task.train, recipe.train, conditional, recipe=recipe)
     began = spent()
     for _ in training.updates():
-        training.elapsed = spent() - began  # its clock is the wall's; here CPU time counts
+        training.elapsed = spent() - began  # in place of wall time: here CPU time counts
     took, model = training.elapsed, training.model()
-    asked = {"condition": {"class": task.labels.tolist()}} if model.classes else {}
-    asked["n"] = len(task.labels)
+    request = {"condition": {"class": task.labels.tolist()}} if model.classes else {}
+    request["n"] = len(task.labels)
     same, own = [], []
     for seed in range(1, draws + 1):
-        same.append(model.sample(**asked, steps=EVALUATIONS, guidance=1.0, seed=seed))
-        own.append(model.sample(**asked, seed=seed))
+        same.append(model.sample(**request, steps=EVALUATIONS, guidance=1.0, seed=seed))
+        own.append(model.sample(**request, seed=seed))
     assert same[0].nfe == EVALUATIONS, f"{same[0].nfe} evaluations"
     about = {
         "parameters": sum(p.numel() for p in denoiser.network.parameters()),

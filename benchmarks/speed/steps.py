@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 def autocast(precision: str, device: torch.device = CPU) -> AbstractContextManager[object]:
-    """Return the context that a network trains in: none for fp32."""
+    """Return the context in which a network trains: autocast, or none for fp32."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
@@ -39,7 +39,7 @@ def inputs(event: Event, batch: int, device: torch.device = CPU) -> tuple[Tensor
 
 
 def made(contestant: Contestant, device: torch.device = CPU) -> nn.Module:
-    """Return its network, with the same weights every time."""
+    """Return a contestant's network, with the same weights every time."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         return fill(contestant.make()).to(device)
@@ -53,7 +53,10 @@ def training(
     prepare: Callable[[nn.Module], object] | None = None,
     device: torch.device = CPU,
 ) -> Run:
-    """One update; its answer is the loss. `prepare` is called on the network first."""
+    """Return one update as a function that returns the loss.
+
+    `prepare` is called on the network first.
+    """
     network = made(contestant, device).train()
     if prepare is not None:
         prepare(network)
@@ -80,11 +83,11 @@ def inference(
     prepare: Callable[[nn.Module], object] | None = None,
     device: torch.device = CPU,
 ) -> Run:
-    """One pass at one noise level for the whole batch, as a sampler asks for it.
+    """Return one evaluation at one noise level for the whole batch, as a sampler makes it.
 
-    Every call has a level that was not met before, so that nothing kept from a call helps the next.
-    Ours is the copy that `unnoise.load` samples with. In bf16 diffusers' has its weights in bf16,
-    as its documentation has it; torchcfm's cannot, and runs under autocast.
+    Every call has a new level, so that no cache of an earlier call helps. Ours is the copy with
+    which `unnoise.load` samples. In bf16 diffusers' network has its weights in bf16, as in its
+    documentation; torchcfm's cannot, and runs under autocast.
     """
     network = made(contestant, device).eval().requires_grad_(False)
     x = inputs(event, batch, device)[0]

@@ -30,7 +30,9 @@ def _(patch):
 )
 def _(patch):
     patch.around(
-        steps.Steps, "kl", lambda right: lambda self, n, error, v: right(self, n, error, 1 - v)
+        steps.ReverseSteps,
+        "kl",
+        lambda right: lambda self, n, error, v: right(self, n, error, 1 - v),
     )
 
 
@@ -39,7 +41,7 @@ def _(patch):
     f"{BOUND}::test_with_the_right_variances_only_the_prior_is_missing",
 )
 def _(patch):
-    patch.attribute(steps.Steps, "signal", property(_later))
+    patch.attribute(steps.ReverseSteps, "signal", property(_later))
 
 
 def _later(self):
@@ -61,7 +63,7 @@ def _(patch):
 
         return wrong
 
-    patch.around(bound._Walk, "bound", wrap)
+    patch.around(bound._NoisyStates, "bound", wrap)
 
 
 @mutation(
@@ -164,7 +166,7 @@ def _(patch):
     f"{DEQUANTISE}::test_the_uniform_bound_is_its_integral",
 )
 def _(patch):
-    patch.attribute(dequantise, "spread", lambda x, u, levels: x + u * levels.scale(x)[1])
+    patch.attribute(dequantise, "dequantise_with", lambda x, u, levels: x + u * levels.scale(x)[1])
 
 
 @mutation(

@@ -55,7 +55,7 @@ def _(patch):
 )
 def _(patch):
     patch.around(
-        times.Times,
+        times.TimeDistribution,
         "sample",
         lambda right: lambda self, path, noise, start=0, whole=None: right(self, path, noise),
     )
@@ -68,7 +68,7 @@ def _(patch):
             self, path, _Zero(noise), start, whole
         )
 
-    patch.around(times.Times, "sample", wrap)
+    patch.around(times.TimeDistribution, "sample", wrap)
 
 
 class _Zero:

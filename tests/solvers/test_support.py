@@ -33,7 +33,9 @@ def cells(name: str, whole: bool):
     """(lens, solver name, reason) of a path's cells; the reason of a weight is tested apart."""
     turn = list(support.PATHS).index(name)
     for solver_name, solver in support.SOLVERS.items():
-        reasons = {lens: support.refusal(support.PATHS[name], lens, solver) for lens in LENSES}
+        reasons = {
+            lens: support.why_unsupported(support.PATHS[name], lens, solver) for lens in LENSES
+        }
         works = [lens for lens in LENSES if reasons[lens] is None]
         fails = [lens for lens in LENSES if reasons[lens] is not None]
         for lenses in (works, fails):
@@ -169,7 +171,7 @@ def test_every_weight_trains_every_lens_with_one_loss(name):
     batch = Batch(Streams(1, range(16)).normal(2).double())
     for weight_name in WEIGHTS:
         for times_name, kind in TIMES.items():
-            reason = support.objective_refusal(path, weight_name, times_name)
+            reason = support.why_untrainable(path, weight_name, times_name)
             if reason is not None:
                 with pytest.raises((Unsupported, InvalidArgument)) as refused:
                     Denoising(weight=weight(weight_name), times=kind())(
@@ -189,13 +191,13 @@ def test_every_weight_trains_every_lens_with_one_loss(name):
 
 
 def test_what_is_refused_in_words():
-    refusal, paths, solvers = support.refusal, support.PATHS, support.SOLVERS
-    assert refusal(paths["vp_linear"], "eps", solvers["lms"]) is None
-    assert "restricted" in refusal(paths["flow"], "eps", solvers["ddim"])
-    assert "direction (1, 1)" in refusal(paths["flow"], "v", solvers["lms"])
-    assert refusal(paths["flow"], "v", solvers["lms"], start=0.999) is None
-    assert refusal(paths["flow restricted"], "eps", solvers["lms"]) is None
-    assert "infinite at t = 1" in refusal(paths["cosine"], "v", solvers["euler_maruyama"])
+    why_unsupported, paths, solvers = support.why_unsupported, support.PATHS, support.SOLVERS
+    assert why_unsupported(paths["vp_linear"], "eps", solvers["lms"]) is None
+    assert "restricted" in why_unsupported(paths["flow"], "eps", solvers["ddim"])
+    assert "direction (1, 1)" in why_unsupported(paths["flow"], "v", solvers["lms"])
+    assert why_unsupported(paths["flow"], "v", solvers["lms"], start=0.999) is None
+    assert why_unsupported(paths["flow restricted"], "eps", solvers["lms"]) is None
+    assert "infinite at t = 1" in why_unsupported(paths["cosine"], "v", solvers["euler_maruyama"])
     table = {(p, w, t): reason for p, w, t, reason in support.training_cells()}
     assert "uniform" in table["flow", "likelihood", "log_normal"]
     assert table["flow", "likelihood", "uniform"] is None

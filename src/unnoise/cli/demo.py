@@ -1,4 +1,4 @@
-"""`unnoise demo`: the whole main job on real digits, reusing what is there."""
+"""`unnoise demo`: train, sample and measure on real digits; finished parts are reused."""
 
 from __future__ import annotations
 

@@ -10,12 +10,15 @@ import typer
 
 def tune(
     model: Annotated[Path, typer.Argument(help="Folder of a trained model, such as runs/demo.")],
-    steps: Annotated[int, typer.Option(help="Steps to tune for: network evaluations a sample.")],
+    steps: Annotated[
+        int, typer.Option(help="Number of steps to tune for (network evaluations per sample).")
+    ],
     guidance: Annotated[
         float | None, typer.Option(help="Guidance scale to tune for.  [the recipe's]")
     ] = None,
     starts: Annotated[
-        int, typer.Option(help="Trajectories to learn from; a third only measures.")
+        int,
+        typer.Option(help="Trajectories to learn from; a third of them is held out to measure."),
     ] = 96,
     tries: Annotated[
         int | None, typer.Option(help="Grids to try.  [60, fewer above 10 steps]")
@@ -37,6 +40,7 @@ def tune(
     bar = tqdm(disable=None, leave=False, unit="grid")
 
     def progress(done: int, total: int) -> None:
+        """Show the number of grids tried."""
         bar.total = total
         bar.update(done - bar.n)
 

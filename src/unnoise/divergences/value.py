@@ -1,4 +1,4 @@
-"""What was computed, and how far it can be trusted."""
+"""A computed number with its error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Estimate:
     method: Method
 
     def interval(self, width: float = 1.96) -> tuple[float, float]:
-        """value ± width·error; 1.96 standard errors hold the truth in 95 % of repetitions."""
+        """Return value ± width·error; 1.96 standard errors hold the truth in 95 % of cases."""
         if math.isinf(self.value):
             return self.value, self.value
         return self.value - width * self.error, self.value + width * self.error

@@ -145,8 +145,8 @@ def check_event(event: tuple[int, ...]) -> None:
     """Raise Unsupported unless one value is an image of one or three channels."""
     if len(event) != 3 or event[0] not in (1, 3):
         raise Unsupported(
-            f"EfficientNet features of values of shape {event}; it sees images (3, H, W), and grey "
-            "ones (1, H, W): use features 'pca', or 'classifier' where there are labels"
+            f"EfficientNet features of values of shape {event}; they are for images (3, H, W) and "
+            "grey images (1, H, W): use features 'pca', or 'classifier' where there are labels"
         )
 
 

@@ -81,7 +81,7 @@ def load_classifier(stem: str | Path) -> tuple[FeatureClassifier, str]:
         raise ArtifactError(f"the classifier at {stem} cannot be read: {error}") from error
     if model.fingerprint != card["fingerprint"]:
         raise ArtifactError(
-            f"the classifier at {stem} has hash {model.fingerprint[:16]} but its card says "
+            f"the classifier at {stem} has hash {model.fingerprint[:16]} but its card has "
             f"{str(card['fingerprint'])[:16]}; take both files from one place"
         )
     model.record = dict(card["record"])

@@ -1,4 +1,4 @@
-"""Fields: what a model says about (x_t, t), through any lens."""
+"""Fields: predictions at (x_t, t), readable in any lens."""
 
 from . import dynamics
 from .condition import Condition

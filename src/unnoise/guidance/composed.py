@@ -13,7 +13,7 @@ from ..fields.field import Conditions
 
 
 class Composed(Field):
-    """See `composed`."""
+    """The field that `composed` returns."""
 
     def __init__(self, field: Field, scales: Mapping[str, float]) -> None:
         if not scales or not all(math.isfinite(scale) for scale in scales.values()):

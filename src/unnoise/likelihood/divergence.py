@@ -16,12 +16,12 @@ from ..randomness import Streams
 Function = Callable[[Tensor], Tensor]
 PROBES = ("rademacher", "gaussian")
 MODES = ("auto", "backward", "forward", "single")
-MOST_NUMBERS = {"cpu": 2**16}  # tangents held at once, in numbers: what a cache holds
+MOST_NUMBERS = {"cpu": 2**16}  # numbers of tangents held at once: the size of a cache
 MOST_NUMBERS_ELSEWHERE = 2**22
 
 
 class _PlainMemory(TorchFunctionMode):
-    """Leaves out requests for a memory layout, which vmap has none of: values do not change."""
+    """A mode that drops requests for a memory layout, which vmap lacks; values do not change."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         kwargs = {k: v for k, v in (kwargs or {}).items() if k != "memory_format"}
@@ -34,9 +34,9 @@ def _pieces(x: Tensor, tangents: Tensor) -> tuple[Tensor, ...]:
 
 
 def backward_products(function: Function, x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
-    """(function(x), Σ v·(J v) of each sample, (tangents, batch)), by batched reverse mode.
+    """Return (function(x), Σ v·(J v) of each sample, (tangents, batch)), by batched reverse mode.
 
-    function: (batch, *event) → the same shape, each sample's answer depending on that sample
+    function: (batch, *event) → the same shape, each sample's output depending on that sample
     alone. tangents v: (tangents, *event), shared by the batch, or (tangents, batch, *event). The
     function is run once, and many tangents go back through it at a time: on networks two times
     faster than batched forward mode, whose derivatives of norms and activations are not fused.
@@ -55,7 +55,7 @@ def backward_products(function: Function, x: Tensor, tangents: Tensor) -> tuple[
 
 
 def forward_products(function: Function, x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
-    """As `backward_products`, by batched forward mode: no graph is kept."""
+    """Return the same as `backward_products`, by batched forward mode: no graph is stored."""
     shared = tangents.ndim == x.ndim
 
     def product(v: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,7 +73,7 @@ def forward_products(function: Function, x: Tensor, tangents: Tensor) -> tuple[T
 
 
 def single_products(function: Function, x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
-    """As `backward_products`, by one backward pass a tangent."""
+    """Return the same as `backward_products`, by one backward pass a tangent."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         value = function(x)
@@ -89,9 +89,11 @@ def _wide(tangents: Tensor, x: Tensor) -> Tensor:
 
 
 class Products:
-    """v·(J v) for given tangents v: "backward" batched, "forward" batched, or one "single" one at
-    a time; "auto" is backward, and single, with a warning that says why, where a network has no
-    batched derivative."""
+    """v·(J v) for given tangents v, by one of several modes of differentiation.
+
+    "backward" batched, "forward" batched, or "single", one at a time; "auto" is backward, or, with
+    a warning that states the reason, single if a network has no batched derivative.
+    """
 
     def __init__(self, mode: str = "auto") -> None:
         if mode not in MODES:
@@ -122,13 +124,13 @@ class Products:
 
 
 def basis(x: Tensor) -> Tensor:
-    """The unit vectors of one event, (numbers, *event)."""
+    """Return the unit vectors of one event, (numbers, *event)."""
     event = x.shape[1:]
     return torch.eye(event.numel(), dtype=x.dtype, device=x.device).reshape(-1, *event)
 
 
 def trace(function: Function, x: Tensor, mode: str = "auto") -> tuple[Tensor, Tensor]:
-    """(function(x), tr ∂function/∂x of each sample, (batch,)), exact."""
+    """Return (function(x), tr ∂function/∂x of each sample, (batch,)), exact."""
     value, diagonal = Products(mode)(function, x, basis(x))
     return value, diagonal.sum(0)
 
@@ -136,7 +138,7 @@ def trace(function: Function, x: Tensor, mode: str = "auto") -> tuple[Tensor, Te
 def draw_probes(
     noise: Streams, count: int, event: tuple[int, ...], kind: str = "rademacher"
 ) -> Tensor:
-    """Probes v with E[v vᵀ] = 1, (count, batch, *event) float32: E[v·(J v)] = tr J.
+    """Draw probes v with E[v vᵀ] = 1, (count, batch, *event) float32: E[v·(J v)] = tr J.
 
     "rademacher" is ±1, of the least variance among independent entries (Hutchinson 1990);
     "gaussian" is standard normal (Skilling 1989; Grathwohl et al. 2019).

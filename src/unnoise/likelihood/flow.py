@@ -1,4 +1,7 @@
-"""log p(x) through the probability flow: the change of variables along a deterministic walk."""
+"""log p(x) through the probability flow.
+
+The change of variables along a deterministic trajectory.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ from .value import Likelihood
 
 LogDensity = Callable[[Tensor], Tensor]
 DIVERGENCES = ("exact", "hutchinson")
-FIXED_GAP = 1e-5  # of the coordinate, beside σ = 0, where the steps are fixed
+FIXED_GAP = 1e-5  # distance from σ = 0 in the coordinate, for fixed steps
 
 
 @torch.no_grad()
@@ -46,7 +49,7 @@ def log_likelihood(
     data_std: float = 1.0,
     derivatives: str = "auto",
 ) -> Likelihood:
-    """log p(x) of x (batch, *event) at time `end`, in nats over the event, by the ODE.
+    """Return log p(x) of x (batch, *event) at time `end`, in nats over the event, by the ODE.
 
     With y = x/s and dy/dc = k (`solvers.runge_kutta`, the flow coordinate s = α + σ,
     c = σ/(α + σ), k = ε − x0 by default), the x it starts from at `start` and D = numbers in x:
@@ -56,29 +59,29 @@ def log_likelihood(
     over c from end to start (Chen et al. 2018, eq. 8; Song et al. 2021, eq. 39). Everything in the
     integral stays finite where σ = 0 (where dx/dt of a VP path does not) as long as the data have a
     density, and `end` may be 0; where σ(end) > 0, as on VE, it is the density of data with that
-    noise. The nearest 1e-2·tol^(1/3) of c to σ = 0 is one midpoint step, in which the field is
-    asked at σ > 0 only. States are kept in float64, the network computes in x's dtype.
+    noise. The nearest 1e-2·tol^(1/3) of c to σ = 0 is one midpoint step, which evaluates the field
+    at σ > 0 only. States are float64, the network computes in x's dtype.
 
     method: "rk45", "rk23", "rk12", "dop853" or an `Adaptive`, with `tol` (1e-5) for x/s, and in
     nats, times √D, for the integral; or a tableau of `RungeKutta` such as "rk4", with `steps` even
     steps of c. divergence: "exact", D derivatives an evaluation, or "hutchinson", with
     `probes` random vectors a sample ("rademacher" or "gaussian") from `noise`, the same all along
-    a walk, so that the estimate of log p(x) is unbiased; two or more give its standard error.
-    prior: the density at `start`: "path", N(0, σ² + α²·data_std²), which leaves out what is left
-    of the data there (exact where α = 0); "field", the field's own log_density; or any function
+    a trajectory, so that the estimate of log p(x) is unbiased; two or more give its standard error.
+    prior: the density at `start`: "path", N(0, σ² + α²·data_std²), which ignores the data's mean
+    and shape there (exact if α = 0); "field", the field's own log_density; or any function
     (batch, *event) → (batch,). derivatives: see `divergence.Products`.
 
-    The result is "exact" (up to the integrator and the prior) or an "estimate"; `passes` counts
-    evaluations of the field, not their derivatives. Conditions are bound by field.given. Raises
-    Unsupported for solvers that cannot carry a density and paths that have no prior,
-    InvalidArgument for other bad options, NonFinite where the numbers break down.
+    The result is "exact" (up to the integrator and the prior) or an "estimate"; its `nfe` counts
+    evaluations of the field, not their derivatives. Conditions are bound by `field.conditioned`.
+    Raises Unsupported for solvers that cannot carry a density and paths that have no prior,
+    InvalidArgument for other bad options, NonFinite if a number is not finite.
     """
     solver = _method(method, tol, steps)
     if divergence not in DIVERGENCES:
         raise unknown("divergence", divergence, DIVERGENCES)
     if divergence == "exact" and (noise is not None or probes != 1 or probe != "rademacher"):
         raise InvalidArgument(
-            "noise, probe and probes are for divergence='hutchinson'; leave them out, or ask for it"
+            "noise, probe and probes are for divergence='hutchinson'; leave them out, or give it"
         )
     if not 0 <= end < start <= 1:
         raise InvalidArgument(f"from end = {end!r} to start = {start!r}; need 0 ≤ end < start ≤ 1")
@@ -120,7 +123,7 @@ def log_likelihood(
 
 
 class _Motion:
-    """d(y, ℓ)/dc = (k, s·tr ∂k/∂x), one ℓ a probe; `vectors` None: exact."""
+    """The rates d(y, ℓ)/dc = (k, s·tr ∂k/∂x), one ℓ a probe; exact if `vectors` is None."""
 
     def __init__(
         self, flow: Scaled, vectors: Tensor | None, data_std: float, products: Products
@@ -142,7 +145,7 @@ class _Motion:
         vectors = basis(x) if self.vectors is None else self.vectors
         prediction, products = self.products(value, x, vectors)
         cost, on_x, on_value = found
-        flow.nfe = before + cost  # one evaluation, in however many pieces its derivatives came
+        flow.nfe = before + cost  # one evaluation, in however many pieces
         x, on_x, on_value = x.to(wide), on_x.to(wide), on_value.to(wide)
         k = expand(on_x, x) * x + expand(on_value, x) * prediction
         slope = on_value * products.to(wide)
@@ -150,7 +153,7 @@ class _Motion:
             slope = on_x * self.size + slope.sum(0, keepdim=True)
         else:
             square = self.vectors.flatten(2).square().sum(2).to(wide)
-            # where |v|² is not D, the linear flow of N(m, s²) data stands in for what is missing
+            # if |v|² is not D, the linear flow of N(m, s²) data replaces the missing part
             slope = on_x * square + slope + self._linear(t).to(wide) * (self.size - square)
         return torch.cat([k.flatten(1), (s.to(wide) * slope).T], 1)
 
@@ -164,7 +167,7 @@ class _Motion:
 def _carry(
     motion: _Motion, state: Tensor, solver: Adaptive | RungeKutta, steps: int | None
 ) -> Tensor:
-    """The state from the flow's start to its end."""
+    """Integrate the state from the flow's start to its end."""
     flow, rate = motion.flow, motion.rate
     gap = gap_for(solver.tol) if isinstance(solver, Adaptive) else FIXED_GAP
     first, last = flow.inner(gap)
@@ -180,7 +183,7 @@ def _carry(
 
 
 def _norm(tol: float, size: int) -> Norm:
-    """The larger of the states' error and of the integral's, against tol·√D nats."""
+    """Return the larger of the states' error and of the integral's, against tol·√D nats."""
     of_state, of_log = mean_square(tol, tol), mean_square(tol * math.sqrt(size), 0.0)
 
     def norm(errors: list[Tensor], before: Tensor, after: Tensor) -> Tensor:
@@ -197,7 +200,7 @@ def _norm(tol: float, size: int) -> Norm:
 
 
 def _method(method: str | Solver, tol: float | None, steps: int | None) -> Adaptive | RungeKutta:
-    """The solver that `method` names; refuses those that cannot carry a density."""
+    """Return the solver of `method`; raise Unsupported for solvers that cannot carry a density."""
     solver: Solver
     if isinstance(method, str) and method in TABLEAUX:
         solver = RungeKutta(method, "flow")
@@ -243,6 +246,9 @@ def _prior(field: Field, prior: str | LogDensity, start: float, data_std: float)
 
 
 def gaussian_log_density(x: Tensor, path: GaussianPath, t: float, data_std: float) -> Tensor:
-    """log N(x; 0, σ(t)² + α(t)²·data_std²) over the event, (batch,): `GaussianPath.prior`'s."""
+    """Return log N(x; 0, σ(t)² + α(t)²·data_std²) over the event, (batch,).
+
+    It is the density of `GaussianPath.prior`.
+    """
     variance = float(path.sigma(t)) ** 2 + (float(path.alpha(t)) * data_std) ** 2
     return -0.5 * (x.square() / variance + math.log(variance) + LOG_2PI).flatten(1).sum(1)

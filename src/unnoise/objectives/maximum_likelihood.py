@@ -12,7 +12,7 @@ from ..errors import InvalidArgument, Unsupported, need_count, unknown
 from ..fields import Field
 from ..fields.exact import LOG_2PI
 from ..likelihood.decoder import Levels
-from ..likelihood.dequantise import spread, uniform
+from ..likelihood.dequantise import dequantise_with, uniform_dequantiser
 from ..paths import Coupled
 from ..randomness import Streams
 from ..solvers.ode import integrate
@@ -74,7 +74,9 @@ class MaximumLikelihood(Objective):
         if batch.source is not None:
             raise InvalidArgument("maximum likelihood takes no source; give Batch(x0)")
         if self.levels is not None:
-            x0 = spread(x0, uniform(x0, noise.purpose("dequantise"))[0], self.levels)
+            x0 = dequantise_with(
+                x0, uniform_dequantiser(x0, noise.purpose("dequantise"))[0], self.levels
+            )
         condition = drop_some(batch.condition, self.condition_dropout, noise)
         field = model if condition is None else model.conditioned(condition)
         if self.trace == "exact":

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import InvalidArgument, Unsupported
 from ..fields import Field, Prediction, conversion, residual
 from ..likelihood.decoder import Levels, gaussian_nll, level_nll
-from ..likelihood.steps import Steps, check_variance, fraction_of
+from ..likelihood.steps import ReverseSteps, check_variance, fraction_of
 from ..paths import GaussianPath, Independent, expand
 from ..randomness import Streams
 from .denoising import draw_source
@@ -90,7 +90,7 @@ class Variational(Objective):
         return Loss(loss.mean(), loss.detach(), t)
 
     def _bound(
-        self, steps: Steps, prediction: Prediction, miss: Tensor, x0: Tensor, n: Tensor
+        self, steps: ReverseSteps, prediction: Prediction, miss: Tensor, x0: Tensor, n: Tensor
     ) -> Tensor:
         """L_n of each sample in nats per number of the event, (batch,)."""
         if self.weight is not None:
@@ -134,5 +134,5 @@ class Variational(Objective):
 
 
 @lru_cache(maxsize=16)
-def _steps(path: GaussianPath, count: int | None) -> Steps:
-    return Steps.of(path, count)
+def _steps(path: GaussianPath, count: int | None) -> ReverseSteps:
+    return ReverseSteps.of(path, count)

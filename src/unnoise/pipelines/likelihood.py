@@ -76,16 +76,16 @@ def measure_likelihood(
     Raises InvalidArgument for options of the method that is not used, DataError for data that are
     missing or do not fit, and the errors of the likelihoods.
     """
-    asked = {
+    requested = {
         "steps": steps, "continuous": continuous, "variance": variance, "strata": strata,
         "repeats": repeats, "method": method, "tol": tol, "solver_steps": solver_steps,
         "exact": exact, "probes": probes,
     }  # fmt: skip
     for name in FLOW_ONLY if bound else BOUND_ONLY:
-        if asked[name] is not None:
+        if requested[name] is not None:
             other = "the bound" if bound else "the probability flow"
             raise InvalidArgument(
-                f"{name} is {asked[name]!r}, and {other} has no such option; leave it out, or "
+                f"{name} is {requested[name]!r}, and {other} has no such option; leave it out, or "
                 f"{'leave bound out' if bound else 'ask for the bound'}"
             )
     need_count("n", n)
@@ -95,7 +95,7 @@ def measure_likelihood(
     given = _given(model, conditional)
     used, held = _data(model, data, part, parts, given)
     levels = levels_of(model.spec)
-    work = _Bounded(model, levels, asked) if bound else _Flowed(model, levels, asked)
+    work = _Bounded(model, levels, requested) if bound else _Flowed(model, levels, requested)
     count, place = min(n, len(held)), next(model.denoiser.parameters()).device
     noise = Streams(seed, range(count), "likelihood")
     made: list[Any] = []
@@ -123,31 +123,31 @@ def measure_likelihood(
         "the class" if given else "nothing",
         work.computed,
         _units(levels, model),
-        {k: v for k, v in asked.items() if v is not None} | work.settings | {"seed": seed},
+        {k: v for k, v in requested.items() if v is not None} | work.settings | {"seed": seed},
     )
 
 
 class _Bounded:
     """The variational bound of a batch, by the given options."""
 
-    def __init__(self, model: Model, levels: Levels | None, asked: dict[str, Any]) -> None:
+    def __init__(self, model: Model, levels: Levels | None, requested: dict[str, Any]) -> None:
         path, denoiser = model.denoiser.path, model.denoiser
-        steps, continuous = asked["steps"], asked["continuous"]
+        steps, continuous = requested["steps"], requested["continuous"]
         if steps is None and continuous is None:
             continuous = not isinstance(path, ChainPath)
-        if continuous and (steps is not None or asked["variance"] is not None):
+        if continuous and (steps is not None or requested["variance"] is not None):
             raise InvalidArgument(
-                "steps and variance are of a bound of steps, and the continuous one was asked for; "
+                "steps and variance are of a bound of steps, and continuous=True is of none; "
                 "leave them out, or continuous=False"
             )
-        counts = {k: v for k in ("strata", "repeats") if (v := asked[k]) is not None}
+        counts = {k: v for k in ("strata", "repeats") if (v := requested[k]) is not None}
         options: dict[str, Any] = {"levels": levels, "data_std": denoiser.data_std} | counts
         if continuous:
             self.take: Callable[..., Bound] = continuous_bound
             self.computed = "variational bound, continuous time"
             self.settings: dict[str, Any] = {"continuous": True}
         else:
-            variance = asked["variance"] or (
+            variance = requested["variance"] or (
                 "learned" if denoiser.learned_variance else "posterior"
             )
             grid: Tensor | None = None
@@ -163,8 +163,8 @@ class _Bounded:
             self.computed = f"variational bound of {steps} steps, variance {variance}"
             options |= {"grid": grid, "variance": variance}
         self.options = options
-        if asked["strata"] is not None:
-            self.computed += f", Monte Carlo over {asked['strata']} strata"
+        if requested["strata"] is not None:
+            self.computed += f", Monte Carlo over {requested['strata']} strata"
 
     def __call__(self, field: Field, x: Tensor, noise: Streams) -> Bound:
         return self.take(field, x, noise, **self.options)
@@ -173,19 +173,19 @@ class _Bounded:
 class _Flowed:
     """The log-likelihood of a batch through the probability flow, by the given options."""
 
-    def __init__(self, model: Model, levels: Levels | None, asked: dict[str, Any]) -> None:
-        exact = asked["exact"]
+    def __init__(self, model: Model, levels: Levels | None, requested: dict[str, Any]) -> None:
+        exact = requested["exact"]
         if exact is None:
-            exact = asked["probes"] is None and math.prod(model.spec.shape) <= EXACT_UP_TO
-        if exact and asked["probes"] is not None:
+            exact = requested["probes"] is None and math.prod(model.spec.shape) <= EXACT_UP_TO
+        if exact and requested["probes"] is not None:
             raise InvalidArgument(
-                f"probes is {asked['probes']!r}, and the exact divergence draws none; leave it "
+                f"probes is {requested['probes']!r}, and the exact divergence draws none; leave it "
                 "out, or exact=False"
             )
         self.levels, self.exact, self.std = levels, exact, model.denoiser.data_std
         self.options = {
-            "method": asked["method"], "tol": asked["tol"], "steps": asked["solver_steps"],
-            "probes": asked["probes"],
+            "method": requested["method"], "tol": requested["tol"],
+            "steps": requested["solver_steps"], "probes": requested["probes"],
         }  # fmt: skip
         self.options = {k: v for k, v in self.options.items() if v is not None}
         divergence = "exact" if exact else "hutchinson"
@@ -208,7 +208,7 @@ class _Flowed:
 def _given(model: Model, conditional: bool | None) -> bool:
     if conditional and not model.classes:
         raise InvalidArgument(
-            "a likelihood given the class was asked for, and this model has none; leave it out"
+            "a likelihood given the class was requested, and this model has none; leave it out"
         )
     given = bool(model.classes) if conditional is None else conditional
     if model.classes and not given and not model.recipe.objective.dropout("class"):

@@ -1,4 +1,4 @@
-"""What a recipe says of its objective: one section a kind."""
+"""The sections of a recipe's objective, one a kind."""
 
 from __future__ import annotations
 
@@ -101,8 +101,11 @@ def _shares(given: Any) -> float | dict[str, float]:
 
 
 class ObjectiveBase(Section):
-    """condition_dropout: the share of samples trained on the null of a condition, one for all
-    conditions or by name; a name that is left out is never dropped."""
+    """Keys of every objective.
+
+    condition_dropout: the share of samples trained on the null of a condition, one for all
+    conditions or by name; a name that is left out is never dropped.
+    """
 
     condition_dropout: Annotated[Any, AfterValidator(_shares)] = 0.1
 
@@ -112,7 +115,7 @@ class ObjectiveBase(Section):
 
 
 class DenoisingObjective(ObjectiveBase):
-    """Regress the model's lens: `objectives.Denoising`.
+    """The regression of the model's lens: `objectives.Denoising`.
 
     coupling optimal needs a coupled path, and puts the recipe's on one: see `couple`.
     """
@@ -145,9 +148,9 @@ class VlbObjective(ObjectiveBase):
 
 
 class ScoreMatchingObjective(ObjectiveBase):
-    """Match the score without a target: `objectives.score_matching`.
+    """Score matching without a target: `objectives.score_matching`.
 
-    Keys left null are as the method's own defaults; a method has no other keys than its own.
+    Null keys take the method's own defaults; keys of other methods are refused.
     """
 
     kind: Literal["score_matching"]
@@ -180,7 +183,7 @@ METHODS_WITH = {
 
 
 class MaximumLikelihoodObjective(ObjectiveBase):
-    """A continuous flow by its own likelihood: `objectives.MaximumLikelihood`.
+    """A continuous flow trained by its own likelihood: `objectives.MaximumLikelihood`.
 
     Needs a coupled path, and puts the recipe's on one: see `couple`.
     """
@@ -194,7 +197,7 @@ class MaximumLikelihoodObjective(ObjectiveBase):
 
 
 def asks_for_coupling(objective: Any) -> str | None:
-    """What in an objective's section, as a tree, needs a path with coupled ends; None: nothing."""
+    """Return the key of an objective's section that needs a path with coupled ends, or None."""
     if not isinstance(objective, Mapping):
         return None
     kind, coupling = objective.get("kind", "denoising"), objective.get("coupling")
@@ -205,8 +208,10 @@ def asks_for_coupling(objective: Any) -> str | None:
 
 
 def couple(recipe: Any) -> Any:
-    """A recipe's tree with path.coupled=gaussian where its objective needs that and path.coupled
-    is not given."""
+    """Return a recipe's tree with path.coupled=gaussian if its objective needs that.
+
+    A path.coupled that is given stays.
+    """
     if not (isinstance(recipe, Mapping) and asks_for_coupling(recipe.get("objective"))):
         return recipe
     path = recipe.get("path")

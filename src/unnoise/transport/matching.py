@@ -1,4 +1,4 @@
-"""Interpolants learned: networks for the two conditional means, and the loss that teaches them."""
+"""Learned interpolants: networks for the two conditional means, and their loss."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .interpolant import Bridge, BridgeField, Interpolant
 
 
 class Translator(nn.Module, BridgeField):
-    """Two networks made a BridgeField: one says E[α̇x0 + β̇x1 | x_t], the other E[z | x_t].
+    """Two networks as a BridgeField: one for E[α̇x0 + β̇x1 | x_t], the other for E[z | x_t].
 
     Both are called `network(x, t, condition)` with x = x_t/√(α²s₀² + β²s₁² + γ²), s = `stds` the
     deviations of data and source. Without a latent (`latent="none"`) there is one network. Raises
-    InvalidArgument where the networks do not fit the interpolant.
+    InvalidArgument if the networks do not fit the interpolant.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Translator(nn.Module, BridgeField):
         self.interpolant, self.drift, self.latent, self.stds = interpolant, drift, latent, stds
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Bridge:
-        """The answer at x_t: (batch, *event), t: () or (batch,)."""
+        """Return the Bridge at x_t: (batch, *event), t: () or (batch,)."""
         times, path = as_time(t).to(x_t.device), self.interpolant
         size = torch.hypot(path.alpha(times) * self.stds[0], path.beta(times) * self.stds[1])
         size = torch.hypot(size, path.gamma(times))
@@ -65,7 +65,7 @@ class InterpolantMatching(Objective):
 
     The minimiser is the pair of conditional means that give velocity and score (Albergo et al.
     2023, section 2; they regress the velocity with γ̇z in one, whose variance is infinite at the
-    ends of a root). times: which t; coupling: rearranges the batch's `source` x1, which
+    ends of a root). times: distribution of t; coupling: rearranges the batch's `source` x1, which
     `Batch(x0, source=x1)` must hold; condition_dropout: as for `Denoising`.
     Raises InvalidArgument for a share outside [0, 1] or a batch without a source.
     """
