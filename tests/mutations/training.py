@@ -20,7 +20,6 @@ from unnoise.training import (
     feed,
     judge,
     log,
-    loop,
     muon,
     player,
     post_hoc,
@@ -336,18 +335,6 @@ def _(patch):
         return wrong
 
     patch.around(budget, "require_enough_updates", wrap)
-
-
-@mutation(
-    "players: all of them draw the same noise",
-    f"{PLAYERS}::test_players_take_turns_at_their_cadence_and_see_each_other",
-)
-def _(patch):
-    patch.around(
-        loop.Streams,
-        "purpose",
-        lambda right: lambda self, name: self if name == "generator" else right(self, name),
-    )
 
 
 @mutation(
