@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from .loop import Training
 
 def report(
     training: Training,
-    model: Model,
     validation: Dataset | None,
     levels: ByLevel,
     log: Log,
@@ -36,17 +34,14 @@ def report(
         log.write("held_out", training.step, loss=held, loss_by_level=seen.read())
         baseline = training.baseline_loss(t)
         loss_plot(t, per_sample, out / "loss_by_noise_level.png", baseline=baseline)
-    training.model.eval()
+    model = training.model()
     try:
-        with training.ema.applied():
-            now = replace(model)  # of the weights as they are
-            n = max(model.classes, 10)
-            given = training.data.examples(needed, n) if (needed := now.facts.needed) else None
-            made = now.sample(n, condition=given, seed=training.config.seed)
+        n = max(model.classes, 10)
+        given = training.data.examples(needed, n) if (needed := model.facts.needed) else None
+        made = model.sample(n, condition=given, seed=training.config.seed)
         _show(model, made, out / "samples", training.step, log)
     except NonFinite as error:  # a picture on the way is not worth the run
         log.say(f"note: no samples after update {training.step}: {error}")
-    training.model.train()
     return held
 
 
