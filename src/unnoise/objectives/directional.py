@@ -13,10 +13,10 @@ Score = Callable[[Tensor], Tensor]
 
 
 def curvatures(score: Score, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """s(x), (batch, *event), and vᵀ·∂s/∂x·v for each v of `directions`, (k, batch).
+    """Return s(x), (batch, *event), and vᵀ·∂s/∂x·v for each v of `directions`, (k, batch).
 
     x: (batch, *event); directions: (k, batch, *event). Each sample's score depends on that sample
-    alone. Reverse mode, all directions at once: where gradients are on, both results can be
+    alone. Reverse mode, all directions at once: if gradients are on, both results can be
     differentiated again. (Through forward mode torch's layer_norm gives wrong gradients then.)
     """
     keep = torch.is_grad_enabled()
@@ -31,5 +31,5 @@ def curvatures(score: Score, x: Tensor, directions: Tensor) -> tuple[Tensor, Ten
 
 
 def unit_directions(x: Tensor) -> Tensor:
-    """Every direction of the event once: (size of the event, batch, *event)."""
+    """Return every direction of the event once: (size of the event, batch, *event)."""
     return basis(x)[:, None].expand(-1, *x.shape)
