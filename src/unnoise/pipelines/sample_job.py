@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -134,43 +134,58 @@ class Job:
     def begin(self, request: SampleRequest, threads: int) -> dict[str, Any]:
         """Return the samples.json in force: of an output that is finished, of one that was begun
         with the same, or of one that is begun now. Raises ArtifactError, with nothing changed."""
-        from .. import __version__
-
         if tree := self.finished() or self.begun():
             return tree
         self._need_free()
-        with writing(self.output.out), created(self.work), FileLock(self.work / "lock"):
-            if tree := self.finished() or self.begun():  # by another process meanwhile
-                return tree
-            tree = {
-                "format": FORMAT, "unnoise": __version__, "torch": str(torch.__version__),
-                "finished": False, "drawn": self.drawn, "asked": request.to_dict(),
-                "threads": threads,
-            }  # fmt: skip
-            try:
-                self._need_free()
-                self.output.begin()
-                write_json(self.work / CARD, tree)
-            except BaseException:
-                shutil.rmtree(self.work, ignore_errors=True)
-                raise
+        with created(self.work):
+            return self._alone(lambda: self._begin(request, threads)) or {}
+
+    def _begin(self, request: SampleRequest, threads: int) -> dict[str, Any]:
+        from .. import __version__
+
+        if tree := self.finished() or self.begun():  # by another process meanwhile
+            return tree
+        tree = {
+            "format": FORMAT, "unnoise": __version__, "torch": str(torch.__version__),
+            "finished": False, "drawn": self.drawn, "asked": request.to_dict(), "threads": threads,
+        }  # fmt: skip
+        try:
+            self._need_free()
+            self.output.begin()
+            write_json(self.work / CARD, tree)
+        except BaseException:
+            shutil.rmtree(self.work, ignore_errors=True)
+            raise
         return tree
 
     def finish(self) -> dict[str, Any] | None:
         """Bring a complete output to its place; returns its samples.json, or None while blocks are
         missing."""
-        with writing(self.output.out), FileLock(self.work / "lock"):  # makes the folder if need be
-            if tree := self.finished():
-                return tree
-            if len(done := self.done()) < len(self.stream):
-                return None
-            self.output.finish(done)
-            tree = read(self.work / CARD) | {"finished": True, "passes": max(done.values())}
-            write_json(self.work / "finished.json", tree)
-            (self.work / "finished.json").replace(self.output.card)
-            sync(self.output.card.parent)
-            shutil.rmtree(self.work, ignore_errors=True)
+        return self._alone(self._finish)
+
+    def _finish(self) -> dict[str, Any] | None:
+        if tree := self.finished():
+            return tree
+        if len(done := self.done()) < len(self.stream):
+            return None
+        self.output.finish(done)
+        tree = read(self.work / CARD) | {"finished": True, "passes": max(done.values())}
+        write_json(self.work / "finished.json", tree)
+        (self.work / "finished.json").replace(self.output.card)
+        sync(self.output.card.parent)
+        shutil.rmtree(self.work, ignore_errors=True)
         return tree
+
+    def _alone(self, act: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+        """Return act(), while no other process begins or finishes this output."""
+        with writing(self.output.out):
+            try:
+                with FileLock(self.work / "lock"):
+                    return act()
+            except FileNotFoundError:  # another process has just finished it: the folder is gone
+                if tree := self.finished():
+                    return tree
+                raise
 
     def done(self) -> dict[int, int]:
         """Return the network evaluations a sample of each block that is done. Raises
