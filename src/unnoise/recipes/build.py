@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RecipeError, Unsupported, unknown
@@ -148,8 +149,7 @@ def abilities(recipe: Recipe, spec: DataSpec | None = None) -> Abilities:
         null = any(shares.values()) if isinstance(shares, dict) else shares > 0
         return Abilities(model.conditional, null, model.learned_variance)
     if not spec.conditions:
-        lack = f"{spec.name!r} has no labels"
-        return Abilities(False, False, model.learned_variance, lack)
+        return Abilities(False, False, model.learned_variance)
     never = tuple(name for name in spec.conditions if not recipe.objective.dropout(name))
     return Abilities(
         conditional=model.conditional,
@@ -168,6 +168,8 @@ def check_data(recipe: Recipe, spec: DataSpec) -> None:
             known = spec.conditions or ("none",)
             raise unknown("objective.condition_dropout:", name, known, RecipeError)
     able = abilities(recipe, spec)
+    if not spec.conditions:
+        able = replace(able, lack=f"{spec.name!r} has no labels")
     if wrong := why_unsupported(recipe.sample, build_solver(recipe.sample), able):
         raise RecipeError(wrong)
 
