@@ -95,7 +95,7 @@ def test_a_finished_run_is_not_trained_over(finished, tmp_path):
         ("train.optimizer.rate=0.5", "train.optimizer"),
         ("network.widths=[8, 8]", "network.widths"),
         ("model.predicts=v", "model.predicts"),
-        ("objective.drop=0.2", r"objective\.condition_dropout"),
+        ("objective.drop=0.2", "objective.condition_dropout"),
         ("data.split.seed=1", "data.split"),
         ("path.kind=cosine", "path.kind"),
     ],
