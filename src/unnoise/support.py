@@ -97,7 +97,7 @@ def refusal(
     `solver` from `start` to `end`; None where it can."""
     return (
         lens_refusal(path, lens)
-        or solver.objection(path, start, end)
+        or solver.why_refused(path, start, end)
         or objective_refusal(path, weight_name)
     )
 
@@ -137,5 +137,5 @@ def training_cells() -> Iterator[tuple[str, str, str, str | None]]:
 def default_start(path: GaussianPath, solver: Solver | None = None, lens: str = "v") -> float:
     """The latest of 1 and 0.999 from which everything works: 1 unless the path's last signal is
     zero and the solver or the lens needs some."""
-    refused = lens_refusal(path, lens) or (solver and solver.refusal(path, 1.0, 0.0))
+    refused = lens_refusal(path, lens) or (solver and solver.why_unsupported(path, 1.0, 0.0))
     return 0.999 if refused else 1.0

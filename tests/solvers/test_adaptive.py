@@ -124,13 +124,13 @@ def test_every_coordinate_agrees(coordinate):
 
 
 def test_it_walks_up_as_well():
-    """From data to noise, out of σ = 0 as well; the grid's check is passed by with Times."""
-    from unnoise.solvers import Times
+    """From data to noise, out of σ = 0 as well; the grid's check is passed by with TimeGrid."""
+    from unnoise.solvers import TimeGrid
 
     path = Flow()
     z = ANCHOR_START[::4]
     x = flow_mixture(path, z, 1.0, 0.0)
-    up = Times((0.0, 1.0), torch.tensor([0.0, 1.0], dtype=F64).unbind())
+    up = TimeGrid((0.0, 1.0), torch.tensor([0.0, 1.0], dtype=F64).unbind())
     reached = presets.get("rk45", tol=1e-8).solve(mixture_1d(path), x, up).x
     assert float((reached - z).abs().max()) < 1e-6
 

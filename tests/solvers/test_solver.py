@@ -10,7 +10,7 @@ from unnoise.errors import InvalidArgument, NonFinite, Unsupported
 from unnoise.fields import Field, FlowMap, Gaussian, Prediction
 from unnoise.paths import EDM, VE, Chain, Cosine, Flow, VPLinear, grids
 from unnoise.randomness import Streams
-from unnoise.solvers import Multistep, RungeKutta, Times, presets
+from unnoise.solvers import Multistep, RungeKutta, TimeGrid, presets
 
 from .reference import Watched, flow_gaussian
 
@@ -250,7 +250,7 @@ def test_grids_are_checked_before_any_work(grid, says):
 
 def test_a_grid_can_be_a_list_a_tensor_or_checked_times():
     field, x = gaussian_elementwise(VPLinear()), start()
-    ways = ([0.9, 0.4, 0.1], torch.tensor([0.9, 0.4, 0.1], dtype=F64), Times.of([0.9, 0.4, 0.1]))
+    ways = ([0.9, 0.4, 0.1], torch.tensor([0.9, 0.4, 0.1], dtype=F64), TimeGrid.of([0.9, 0.4, 0.1]))
     first, *rest = (presets.dpmpp_2m().solve(field, x, way).x for way in ways)
     assert all(torch.equal(first, other) for other in rest)
 

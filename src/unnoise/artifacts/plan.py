@@ -100,7 +100,7 @@ def make_plan(
         times, spacing = _planned(config, path, chosen, brought), _text(config)
     if isinstance(chosen, Tuned):
         chosen.shares(path, tuple(times.tolist()))
-    reason = chosen.objection(path, float(times[0]), float(times[-1]))
+    reason = chosen.why_refused(path, float(times[0]), float(times[-1]))
     if isinstance(chosen, LearnedAncestral) and not model.denoiser.learned_variance:
         reason = "this model learned no variance; use ddpm or ddpm:variance=transition"
     if reason:

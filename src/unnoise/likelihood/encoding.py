@@ -14,7 +14,7 @@ from ..paths import GaussianPath, grids
 from ..solvers import Adaptive, Multistep, Solution, Solver, get
 from ..solvers.embedded import Broken, cross
 from ..solvers.scaled import Scaled
-from ..solvers.solver import Times
+from ..solvers.solver import TimeGrid
 
 GAP = 1e-5  # of σ/(σ + α): where a walk next to σ = 0 first asks the field
 
@@ -77,8 +77,8 @@ def even_grid(path: GaussianPath, steps: int, start: float = 1.0, end: float = 0
     return grids.check(grid)
 
 
-def _times(path: GaussianPath, grid: Tensor | Sequence[float] | int) -> Times:
-    return Times.of(even_grid(path, grid) if isinstance(grid, int) else grid)
+def _times(path: GaussianPath, grid: Tensor | Sequence[float] | int) -> TimeGrid:
+    return TimeGrid.of(even_grid(path, grid) if isinstance(grid, int) else grid)
 
 
 def _in_log_snr(solver: Solver) -> bool:
@@ -113,9 +113,9 @@ def _walk(field: Field, x: Tensor, times: tuple[float, ...], solver: Solver) -> 
     return Solution(x, times[-1], walked.steps, nfe, True)
 
 
-def _unchecked(times: tuple[float, ...]) -> Times:
-    """A grid in either direction: `Solver.solve` checks only what is not Times yet."""
-    return Times(times, torch.tensor(times, dtype=torch.float64).unbind())
+def _unchecked(times: tuple[float, ...]) -> TimeGrid:
+    """A grid in either direction: `Solver.solve` checks only what is not TimeGrid yet."""
+    return TimeGrid(times, torch.tensor(times, dtype=torch.float64).unbind())
 
 
 def _beside(field: Field, clean: float, following: float) -> float:

@@ -19,7 +19,7 @@ from ..solvers import Adaptive, RungeKutta, Solver, get, ode
 from ..solvers.adaptive import check_tolerance
 from ..solvers.embedded import Broken, Norm, cross, integrate, mean_square, pair
 from ..solvers.runge_kutta import TABLEAUX, _rates
-from ..solvers.scaled import Scaled, gap_for, refusal
+from ..solvers.scaled import Scaled, gap_for, why_unsupported
 from .divergence import Products, basis, draw_probes
 from .value import Likelihood
 
@@ -86,7 +86,7 @@ def log_likelihood(
         raise InvalidArgument(
             f"x has shape {tuple(x.shape)} and dtype {x.dtype}; give floats (batch, *event)"
         )
-    reason = refusal(field.path, solver.coordinate, start, end)
+    reason = why_unsupported(field.path, solver.coordinate, start, end)
     if reason:
         raise Unsupported(f"{solver} on {field.path}: {reason}")
     if isinstance(solver, Adaptive):

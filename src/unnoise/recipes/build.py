@@ -150,7 +150,7 @@ def check(recipe: Recipe) -> None:
             f"sample.solver {recipe.sample.solver!r} needs the model's own variance, and "
             "model.learned_variance is false; set it true, or use ddpm"
         )
-    reason = solver.objection(path, float(grid[0]), float(grid[-1]))
+    reason = solver.why_refused(path, float(grid[0]), float(grid[-1]))
     if reason:
         raise Unsupported(f"sample.solver {recipe.sample.solver!r} on path {path}: {reason}")
 

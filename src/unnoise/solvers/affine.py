@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..fields.field import Field
 from ..paths import GaussianPath
-from .solver import Noise, OnStep, Solution, Solver, Times, stir
+from .solver import Noise, OnStep, Solution, Solver, TimeGrid, stir
 
 Affine = tuple[tuple[float, float, float], ...]  # (on x, on value, deviation) of every step
 
@@ -22,7 +22,7 @@ class AffineStep(Solver):
         """The coefficients of every step, kept by the caller's arguments."""
 
     def walk(
-        self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
+        self, field: Field, x: Tensor, times: TimeGrid, noise: Noise | None, on_step: OnStep | None
     ) -> Solution:
         nfe, plan = 0, None
         for k in range(times.steps):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..fields.field import Field
 from ..paths import GaussianPath
-from .solver import Noise, OnStep, Solution, Solver, Times
+from .solver import Noise, OnStep, Solution, Solver, TimeGrid
 from .terms import Mark, Terms, combine, g_rows, in_lens, marked
 
 X0 = (1.0, 0.0)
@@ -49,7 +49,7 @@ class DataSteps(Solver):
         """Every step of a walk, from the times and their σ and log-SNR."""
 
     def walk(
-        self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
+        self, field: Field, x: Tensor, times: TimeGrid, noise: Noise | None, on_step: OnStep | None
     ) -> Solution:
         nfe, points, plan, lens = 0, list[Tensor](), None, ""
         before, drawn = x, None

@@ -32,7 +32,7 @@ class EulerMaruyama(AffineStep):
     def stochastic(self) -> bool:  # type: ignore[override]
         return self.eta > 0
 
-    def refusal(self, path: GaussianPath, start: float, end: float) -> str | None:
+    def why_unsupported(self, path: GaussianPath, start: float, end: float) -> str | None:
         if not (
             math.isfinite(float(path.drift(start))) and math.isfinite(float(path.diffusion(start)))
         ):

@@ -12,7 +12,7 @@ from ..errors import Unsupported
 from ..fields.field import Field
 from .multistep import Multistep
 from .multistep_plan import compile_plan
-from .solver import Noise, OnStep, Solution, Solver, Times
+from .solver import Noise, OnStep, Solution, Solver, TimeGrid
 from .terms import combine, in_lens
 
 _LOW, _HIGH = Multistep(eta=1.0), Multistep(eta=1.0, variance="transition")
@@ -32,7 +32,7 @@ class LearnedAncestral(Solver):
     stochastic = True
 
     def walk(
-        self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
+        self, field: Field, x: Tensor, times: TimeGrid, noise: Noise | None, on_step: OnStep | None
     ) -> Solution:
         nfe, lens = 0, None
         for k in range(times.steps):

@@ -13,7 +13,7 @@ from ..fields.field import Field
 from ..paths import GaussianPath
 from .multistep_plan import Step, compile_plan
 from .opening import open_step
-from .solver import Noise, OnStep, Solution, Solver, Times, stir
+from .solver import Noise, OnStep, Solution, Solver, TimeGrid, stir
 from .spare import LARGE, spare
 from .terms import check_direction, combine, in_lens, marked, no_start
 from .weights import COORDINATES, RULES
@@ -135,9 +135,9 @@ class Multistep(Solver):
             return min(self.points, 2)
         return min(self.points + self.corrector, 2 if self.lower_last else 99)
 
-    def refusal(self, path: GaussianPath, start: float, end: float) -> str | None:
+    def why_unsupported(self, path: GaussianPath, start: float, end: float) -> str | None:
         return no_start(self.direction, path, start) or (
-            self.opening.refusal(path, start, end) if self.opening else None
+            self.opening.why_unsupported(path, start, end) if self.opening else None
         )
 
     @property
@@ -159,7 +159,7 @@ class Multistep(Solver):
             )
 
     def walk(
-        self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
+        self, field: Field, x: Tensor, times: TimeGrid, noise: Noise | None, on_step: OnStep | None
     ) -> Solution:
         tensors, steps = times.tensors, times.steps
         self._warn_of(steps)
@@ -180,7 +180,7 @@ class Multistep(Solver):
             step, free = plan[k], large and spare(prediction, x)
             # nothing is held on to that is not needed again
             if self.opening is not None and k < opened:
-                ends = Times(times.floats[k : k + 2], tensors[k : k + 2])
+                ends = TimeGrid(times.floats[k : k + 2], tensors[k : k + 2])
                 walked = open_step(self.opening, field, prediction, ends, on_step, k)
                 nfe += walked.nfe
                 if not walked.finished:

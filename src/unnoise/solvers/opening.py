@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..fields.field import Conditions, Field, Prediction
-from .solver import OnStep, Solution, Solver, Times
+from .solver import OnStep, Solution, Solver, TimeGrid
 
 
 class Known(Field):
@@ -28,7 +28,7 @@ def open_step(
     solver: Solver,
     field: Field,
     prediction: Prediction,
-    times: Times,
+    times: TimeGrid,
     on_step: OnStep | None,
     k: int,
 ) -> Solution:

@@ -15,7 +15,7 @@ from ..fields.lenses import conversion
 from ..paths import GaussianPath
 from .embedded import pair
 from .looks import Look, Row, advance, plan_looks
-from .solver import Noise, OnStep, Solution, Solver, Times
+from .solver import Noise, OnStep, Solution, Solver, TimeGrid
 from .spare import LARGE, spare
 from .terms import Rows, in_lens
 
@@ -67,7 +67,7 @@ class RungeKutta(Solver):
     def order(self) -> int:  # type: ignore[override]
         return TABLEAUX[self.tableau][0]
 
-    def refusal(self, path: GaussianPath, start: float, end: float) -> str | None:
+    def why_unsupported(self, path: GaussianPath, start: float, end: float) -> str | None:
         t = torch.tensor(start, dtype=torch.float64)
         place = [float(value) for value in _places(path, self.coordinate, t)]
         if not all(map(math.isfinite, place)) or place[1] == 0:
@@ -78,7 +78,7 @@ class RungeKutta(Solver):
         return None
 
     def walk(
-        self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
+        self, field: Field, x: Tensor, times: TimeGrid, noise: Noise | None, on_step: OnStep | None
     ) -> Solution:
         nfe, lens, large = 0, "", x.nbytes >= LARGE
         plan: tuple[Step, ...] = ()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..fields.field import Field
 from ..paths import GaussianPath
-from .solver import Noise, OnStep, Solution, Solver, Times
+from .solver import Noise, OnStep, Solution, Solver, TimeGrid
 from .terms import Mark, Terms, combine, g_rows, in_lens, marked
 
 Rows = tuple[tuple[float, ...], ...]
@@ -43,7 +43,7 @@ class SharedSteps(Solver):
         """The shares of every step of a grid; raises where there are none."""
 
     def walk(
-        self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
+        self, field: Field, x: Tensor, times: TimeGrid, noise: Noise | None, on_step: OnStep | None
     ) -> Solution:
         shares = self.shares(field.path, times.floats)
         keep = max(map(len, (*shares.predict, *shares.correct)))

@@ -11,7 +11,7 @@ from ..errors import InvalidArgument, need_count, unknown
 from ..fields.field import Field
 from ..paths import GaussianPath
 from .looks import advance
-from .solver import Noise, OnStep, Solution, Solver, Times
+from .solver import Noise, OnStep, Solution, Solver, TimeGrid
 from .spare import LARGE, spare
 from .stages import Churn, Stage, compile_plan, lay_out
 from .terms import check_direction, in_lens, no_start
@@ -91,11 +91,11 @@ class SingleStep(Solver):
     def stochastic(self) -> bool:  # type: ignore[override]
         return self.eta > 0 or self.churn is not None
 
-    def refusal(self, path: GaussianPath, start: float, end: float) -> str | None:
+    def why_unsupported(self, path: GaussianPath, start: float, end: float) -> str | None:
         return no_start(self.direction, path, start)
 
     def walk(
-        self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
+        self, field: Field, x: Tensor, times: TimeGrid, noise: Noise | None, on_step: OnStep | None
     ) -> Solution:
         def draw() -> Tensor:
             assert noise is not None
