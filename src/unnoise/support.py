@@ -27,7 +27,7 @@ from .paths import (
     Trigonometric,
     VPLinear,
 )
-from .solvers import PRESETS, Multistep, RungeKutta, Solver
+from .solvers import PRESETS, Multistep, RungeKutta, Solver, StochasticMultistep
 
 PATHS: dict[str, GaussianPath] = {
     "vp_linear": VPLinear(),
@@ -59,7 +59,7 @@ SOLVERS: dict[str, Solver] = {
     "ddim eta=0.5": PRESETS["ddim"](eta=0.5),
     "ddpm transition": PRESETS["ddpm"](variance="transition"),
     "dpmpp_2m_sde eta=0.5": PRESETS["dpmpp_2m_sde"](eta=0.5),
-    "sde 3 points": Multistep(points=3, eta=1.0),
+    "sde 3 points": StochasticMultistep(3),
     "deis sigma": PRESETS["deis"](coordinate="sigma"),
     "adams 3": PRESETS["adams"](order=3),
     "adams scaled": Multistep(points=2, direction=(1.0, 0.3), coordinate="angle"),

@@ -13,7 +13,7 @@ from ..fields import Field
 from ..guidance import classifier_free
 from ..paths import GaussianPath, grids
 from ..recipes import SampleConfig, plan_grid, validate
-from ..solvers import LearnedAncestral, Solver, Tuned, names, own_grid
+from ..solvers import Solver, Tuned, names, own_grid
 
 if TYPE_CHECKING:
     from .model import Model
@@ -99,9 +99,9 @@ def make_plan(
     else:
         times, spacing = _planned(config, path, chosen, brought), _text(config)
     if isinstance(chosen, Tuned):
-        chosen.shares(path, tuple(times.tolist()))
+        chosen.weights(path, tuple(times.tolist()))
     reason = chosen.why_refused(path, float(times[0]), float(times[-1]))
-    if isinstance(chosen, LearnedAncestral) and not model.denoiser.learned_variance:
+    if chosen.needs_learned_variance and not model.denoiser.learned_variance:
         reason = "this model learned no variance; use ddpm or ddpm:variance=transition"
     if reason:
         raise InvalidArgument(f"solver {chosen} on {path}: {reason}")

@@ -46,7 +46,7 @@ class TunedFile:
             asked, own = getattr(config, name), getattr(self, name)
             if asked != own:
                 raise InvalidArgument(
-                    f"{name} is {asked}, and the solver of {self.solver.steps} steps was tuned "
+                    f"{name} is {asked}, and the solver of {self.solver.length} steps was tuned "
                     f"with {own}; sample with that, tune again, or take solver 'auto'"
                 )
         return self.solver
@@ -107,7 +107,7 @@ def write_tuned(folder: Path, tuned: TunedFile, digest: str) -> Path:
         place.mkdir(exist_ok=True)
     except OSError as error:
         raise ArtifactError(f"{place} cannot be made: {error.strerror or error}") from error
-    path = place / f"steps-{tuned.solver.steps}.json"
+    path = place / f"steps-{tuned.solver.length}.json"
     tree = {
         "format": FORMAT,
         "unnoise": __version__,
@@ -138,7 +138,7 @@ def read_tuned(folder: Path, digest: str) -> dict[int, TunedFile]:
             raise ArtifactError(f"{place} holds more than {MOST_FILES} files; move the others away")
     files.sort()
     found = [_read(path, digest) for path in files]
-    return {tuned.solver.steps: tuned for tuned in found}
+    return {tuned.solver.length: tuned for tuned in found}
 
 
 def _read(path: Path, digest: str) -> TunedFile:
@@ -165,8 +165,8 @@ def _read(path: Path, digest: str) -> TunedFile:
         solver = Tuned.from_dict(tree["solver"])
     except InvalidArgument as error:
         raise ArtifactError(f"{path}: {error}{remedy}") from error
-    if path.name != f"steps-{solver.steps}.json":
-        raise ArtifactError(f"{path} holds a solver of {solver.steps} steps{remedy}")
+    if path.name != f"steps-{solver.length}.json":
+        raise ArtifactError(f"{path} holds a solver of {solver.length} steps{remedy}")
     return TunedFile(
         solver,
         float(tree["guidance"]),

@@ -18,7 +18,7 @@ from ..paths import (
     Trigonometric,
     VPLinear,
 )
-from ..solvers import LearnedAncestral, Solver, grid_for, names, own_grid
+from ..solvers import Solver, grid_for, names, own_grid
 from .build_objective import check_coupling, check_objective
 from .schema import (
     GridConfig,
@@ -145,7 +145,7 @@ def check(recipe: Recipe) -> None:
         )
     solver = build_solver(recipe.sample)
     grid = plan_grid(recipe.sample, path, solver)
-    if isinstance(solver, LearnedAncestral) and not recipe.model.learned_variance:
+    if solver.needs_learned_variance and not recipe.model.learned_variance:
         raise RecipeError(
             f"sample.solver {recipe.sample.solver!r} needs the model's own variance, and "
             "model.learned_variance is false; set it true, or use ddpm"

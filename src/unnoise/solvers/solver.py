@@ -80,11 +80,13 @@ class Solver(ABC):
     """A rule that takes any field down a grid. Frozen and hashable; serves any number of solves.
 
     `order` is the declared order of convergence (weak order where the solver draws noise);
-    `stochastic` is True where it draws noise.
+    `stochastic` is True where it draws noise; `needs_learned_variance` where only a field that
+    learned its variance will do.
     """
 
     order: int
     stochastic: bool = False
+    needs_learned_variance: bool = False
 
     def steps(self, path: GaussianPath, x: Tensor, grid: TimeGrid, noise: Noise | None) -> Steps:
         """Yield each evaluation's place, receive its Prediction, return x at the grid's end.
@@ -221,7 +223,7 @@ def draw(noise: Noise | None, x: Tensor) -> Tensor:
 
 def as_stages(
     walk: Steps, k: int, states: int = 0, known: Prediction | None = None
-) -> Generator[Request, Prediction, Any]:
+) -> Generator[Request, Prediction, Tensor]:
     """Relay a solver's steps inside step k of another: all but the first `states` requests become
     stages of step k. `known`: the Prediction at the first request, which is then not relayed."""
     try:
@@ -236,7 +238,12 @@ def as_stages(
             request = walk.send(prediction)
             del prediction
     except StopIteration as end:
-        return end.value
+        return state_of(end.value)
+
+
+def state_of(result: Tensor | Outcome) -> Tensor:
+    """Return x of what a solver's `steps` returned."""
+    return result.x if isinstance(result, Outcome) else result
 
 
 def stir(x: Tensor, noise: Noise, deviation: float) -> None:

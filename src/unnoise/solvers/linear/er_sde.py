@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import torch
 
-from ..errors import need_count, unknown
-from .data_steps import DataSteps, Move
-from .registry import preset
-from .solver import Solver
+from ...errors import need_count, unknown
+from ...paths import GaussianPath
+from ..registry import preset
+from ..solver import Solver
+from .direction import X0, Direction
+from .executor import LinearSolver, Plan
+from .moves import Levels, Move, predictor_plan
 from .weights import lagrange
 
 ER_RULES = ("published", "exact")
@@ -25,7 +30,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
 
 
 @dataclass(frozen=True)
-class ErSde(DataSteps):
+class ErSde(LinearSolver):
     """The SDE of noise scale φ(s), s = σ/α, by steps on x0 that are polynomials in s.
 
     With r = φ(s₁)/φ(s₀): x₁/α₁ = r·x/α₀ + φ(s₁)·∫ x0(s) d(−1/φ(s)) + √(s₁² − r²·s₀²)·ξ (eq. 13).
@@ -57,22 +62,25 @@ class ErSde(DataSteps):
         exact = self.rule == "exact" and not self.stochastic
         return self.points if exact else min(self.points, 2)
 
-    def moves(self, times: tuple[float, ...], sigma: list[float], lam: list[float]) -> list[Move]:
-        out = []
+    @property
+    def markov(self) -> bool:
+        return self.points == 1
+
+    def plan(
+        self, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
+    ) -> Plan:
+        return _compile(self, path, lens, times, dtype)
+
+    def moves(self, levels: Levels) -> Iterator[Move]:
+        """Yield every step of a grid."""
         with np.errstate(over="ignore", divide="ignore"):
-            place = np.exp(-np.array(lam))
-        for k in range(len(times) - 1):
+            place = np.exp(-np.array(levels.lam))
+        for k, sigma in enumerate(levels.sigma[1:]):
             # kept = (r·s₀)/s₁: the part of the end's deviation that is not fresh noise
             kept = self._kept(place[k + 1], place[k])
             known = list(range(k, max(k - self.points, -1), -1))
-            out.append(
-                Move(
-                    sigma[k + 1] * kept,
-                    sigma[k + 1] * math.sqrt(max(1 - kept**2, 0.0)),
-                    self._weights(place, k, known),
-                )
-            )
-        return out
+            step = levels.step(X0, k, known, self._weights(place, k, known), sigma * kept)
+            yield Move(*step, sigma * math.sqrt(max(1 - kept**2, 0.0)))
 
     def _kept(self, end: float, start: float) -> float:
         if self.scale == "ode":
@@ -108,6 +116,15 @@ class ErSde(DataSteps):
         else:
             values = lagrange(s, at) @ share
         return (*values.tolist(), *[0.0] * (len(known) - len(nodes)))
+
+
+@lru_cache(maxsize=128)
+def _compile(
+    solver: ErSde, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
+) -> Plan:
+    t = torch.tensor(times, dtype=torch.float64)
+    moves = list(solver.moves(Levels.of(path, t)))
+    return predictor_plan(Direction.of(path, lens, X0, t[:-1]), moves, dtype)
 
 
 @preset

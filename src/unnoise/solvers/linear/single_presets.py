@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ..errors import InvalidArgument, unknown
-from .registry import preset
-from .single_step import SingleStep
-from .solver import Solver
-from .stages import Churn, Stage
+from ...errors import InvalidArgument, unknown
+from ..registry import preset
+from ..solver import Solver
+from .churned import Churn, Churned
+from .direction import EPS, X0
+from .single_step import SingleStep, Stage
 
-X0, EPS = (1.0, 0.0), (0.0, 1.0)
 KINDS = ("published", "exact")
 
 
@@ -144,7 +144,7 @@ def edm_churn(
     method "heun", "euler" or "dpm2"; t_min and t_max are levels σ/α. The paper's scale there is
     1.003, to make up for a network that removes too much noise; only 1 keeps the marginals.
     """
-    stirred = Churn(churn, t_min, t_max, scale)
+    noise = Churn(churn, t_min, t_max, scale)
     stages = {
         "euler": (Stage(),),
         "heun": (Stage(1.0), Stage(1.0, (0, 1))),
@@ -154,7 +154,7 @@ def edm_churn(
         raise unknown("method of EDM", method, stages)
     coordinate = "sigma" if method == "heun" else "log_snr"
     order = len(stages[method])
-    return SingleStep(stages[method], order, EPS, coordinate, churn=stirred)
+    return Churned(SingleStep(stages[method], order, EPS, coordinate), noise)
 
 
 # Runge–Kutta's weights on DDIM steps to the middle and the end of the step (Liu et al. 2022)

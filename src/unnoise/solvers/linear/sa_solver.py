@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
-from ..errors import InvalidArgument, need_count, unknown
-from ..paths import VPLinear
-from .data_steps import DataSteps, Move
-from .registry import preset
-from .solver import Solver
+import torch
+
+from ...errors import InvalidArgument, need_count, unknown
+from ...paths import GaussianPath, VPLinear
+from ..registry import preset
+from ..solver import Solver
+from .direction import X0, Direction
+from .executor import LinearSolver, Plan
+from .moves import Levels, Move, Shares, corrector_plan, predictor_plan
 from .weights import step_weights
 
 SA_RULES = ("published", "exact")
@@ -17,12 +23,12 @@ _ANY = VPLinear()  # weights in log-SNR do not depend on the path
 
 
 @dataclass(frozen=True)
-class SaSolver(DataSteps):
+class SaSolver(LinearSolver):
     """The reverse SDE whose noise is τ times that of the full one, by Adams steps on x0.
 
     x₁ = (σ₁/σ₀)·e^{−τ²h}·x + α₁·(1+τ²)·∫ e^{(1+τ²)(λ−λ₁)}·x0(λ) dλ + σ₁·√(1 − e^{−2τ²h})·ξ,
-    x0(λ) the polynomial through the last `points` answers; the corrector (eq. 17) redoes the step
-    with the same ξ and the answer at its end among `corrector` nodes (0: none). τ is constant in a
+    x0(λ) the polynomial through the last `points` ones; the corrector (eq. 17) redoes the step
+    with the same ξ and the x0 at its end among `corrector` nodes (0: none). τ is constant in a
     step: `tau` where the step starts at a time in `interval`, 0 elsewhere. rule "published" rounds
     the slope of two nodes to half of its leading term, as the authors' code does; "exact" does not.
     lower_last: a step never uses more points than steps remain, as diffusers does.
@@ -66,23 +72,34 @@ class SaSolver(DataSteps):
         reached = min(self.points + 1, self.corrector) if self.corrector else self.points
         return min(reached, 2) if self.tau else reached
 
-    def moves(self, times: tuple[float, ...], sigma: list[float], lam: list[float]) -> list[Move]:
-        out, steps = [], len(times) - 1
+    @property
+    def markov(self) -> bool:
+        return self.points == 1 and not self.corrector
+
+    def plan(
+        self, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
+    ) -> Plan:
+        return _compile(self, path, lens, times, dtype)
+
+    def moves(self, times: tuple[float, ...], levels: Levels) -> Iterator[Move]:
+        """Yield every step of a grid."""
+        lam, steps = levels.lam, len(times) - 1
         for k in range(steps):
             tau = self.tau if self.interval[0] <= times[k] <= self.interval[1] else 0.0
             grown = tau**2 * (lam[k + 1] - lam[k]) if tau else 0.0
-            aim = sigma[k + 1] * math.exp(-grown)
-            noise = sigma[k + 1] * math.sqrt(-math.expm1(-2 * grown))
+            aim = levels.sigma[k + 1] * math.exp(-grown)
+            noise = levels.sigma[k + 1] * math.sqrt(-math.expm1(-2 * grown))
+
+            def step(nodes: list[int], k=k, tau=tau, aim=aim) -> tuple[float, Shares]:
+                return levels.step(X0, k, nodes, self._weights(lam, k, nodes, tau), aim)
+
             points = min(self.points, steps - k) if self.lower_last else self.points
-            known = list(range(k, max(k - points, -1), -1))
             correct = None
-            # a corrector needs the end's answer, and an end with a finite log-SNR
+            # a corrector needs the evaluation at the end, and an end with a finite log-SNR
             if self.corrector and k + 1 < steps:
                 count = min(self.corrector, steps - k + 1) if self.lower_last else self.corrector
-                nodes = [k + 1, *range(k, max(k + 1 - count, -1), -1)]
-                correct = self._weights(lam, k, nodes, tau)
-            out.append(Move(aim, noise, self._weights(lam, k, known, tau), correct))
-        return out
+                correct = step([k + 1, *range(k, max(k + 1 - count, -1), -1)])
+            yield Move(*step(list(range(k, max(k - points, -1), -1))), noise, correct)
 
     def _weights(self, lam: list[float], k: int, nodes: list[int], tau: float) -> tuple[float, ...]:
         """ŵ in the order of `nodes`; the formula wants the step's start first."""
@@ -103,6 +120,16 @@ class SaSolver(DataSteps):
         )
         found = dict(zip(order, values, strict=True))
         return tuple(found[j] for j in nodes)
+
+
+@lru_cache(maxsize=128)
+def _compile(
+    solver: SaSolver, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
+) -> Plan:
+    t = torch.tensor(times, dtype=torch.float64)
+    moves = list(solver.moves(times, Levels.of(path, t)))
+    plan = corrector_plan if solver.corrector else predictor_plan
+    return plan(Direction.of(path, lens, X0, t[:-1]), moves, dtype)
 
 
 @preset
