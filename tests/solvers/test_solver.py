@@ -10,13 +10,21 @@ from unnoise.errors import InvalidArgument, NonFinite, Unsupported
 from unnoise.fields import Field, FlowMap, Gaussian, Prediction
 from unnoise.paths import EDM, VE, Chain, Cosine, Flow, VPLinear, grids
 from unnoise.randomness import Streams
-from unnoise.solvers import Multistep, RungeKutta, TimeGrid, presets
+from unnoise.solvers import (
+    Adaptive,
+    DPMAdaptive,
+    Multistep,
+    RungeKutta,
+    StochasticMultistep,
+    TimeGrid,
+    presets,
+)
 
 from .reference import Watched, flow_gaussian
 
 SOLVERS = {name: presets.get(name) for name in presets.PRESETS}
 # adaptive ones choose their own steps, each sample for itself: see test_adaptive
-SOLVERS = {name: s for name, s in SOLVERS.items() if not hasattr(s, "adaptive")}
+SOLVERS = {name: s for name, s in SOLVERS.items() if not isinstance(s, Adaptive | DPMAdaptive)}
 # passes a step, and on a last step into σ = 0, where no stage may look
 STAGES = {
     "predictor_corrector": (2, 1),
@@ -331,17 +339,34 @@ def test_flow_maps_pass_conditions_on():
         ({"rule": "midpoint", "coordinate": "t", "points": 2}, "log_snr"),
         ({"rule": "half_curvature", "points": 2}, "points=3"),
         ({"rule": "half_curvature", "points": 3, "corrector": True}, "corrector=False"),
-        ({"eta": 1.5}, "eta is 1.5"),
-        ({"eta": float("nan")}, "eta is nan"),
-        ({"eta": 1.0, "points": 2, "direction": (0.0, 1.0)}, "direction \\(1, 0\\)"),
-        ({"eta": 1.0, "corrector": True}, "no corrector"),
-        ({"variance": "transition", "eta": 0.5}, "eta=1"),
-        ({"variance": "beta"}, "unknown variance 'beta'"),
     ],
 )
 def test_impossible_settings_are_refused_where_they_are_built(settings, says):
     with pytest.raises(InvalidArgument, match=says):
         Multistep(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"points": 0}, "points is 0"),
+        ({"coordinate": "lambda"}, "unknown coordinate 'lambda'"),
+        ({"rule": "midpont"}, "did you mean 'midpoint'"),
+        ({"rule": "midpoint", "coordinate": "t", "points": 2}, "log_snr"),
+        ({"rule": "half_curvature", "points": 2}, "points=3"),
+        ({"coordinate": "t"}, "coordinate='t' changes nothing"),
+        ({"rule": "midpoint"}, "rule='midpoint' changes nothing"),
+        ({"eta": 0.0}, "use Multistep"),
+        ({"eta": 1.5}, "eta is 1.5"),
+        ({"eta": 2.0, "points": 2}, "or variance='sde'"),
+        ({"eta": float("nan")}, "eta is nan"),
+        ({"variance": "transition", "eta": 0.5}, "eta=1"),
+        ({"variance": "beta"}, "unknown variance 'beta'"),
+    ],
+)
+def test_impossible_stochastic_settings_are_refused_too(settings, says):
+    with pytest.raises(InvalidArgument, match=says):
+        StochasticMultistep(**settings)
 
 
 def test_other_settings_are_checked_too():
@@ -350,14 +375,14 @@ def test_other_settings_are_checked_too():
     with pytest.raises(InvalidArgument, match="unknown coordinate"):
         RungeKutta("heun", "angle")
     with pytest.raises(InvalidArgument, match="eta is -1"):
-        presets.euler_maruyama(-1.0)
+        presets.get("euler_maruyama", eta=-1.0)
     with pytest.raises(InvalidArgument, match="did you mean 'dpmpp_2m'"):
         presets.get("dpmp_2m")
     with pytest.raises(InvalidArgument, match="unknown option of solver 'ddim' 'eat'"):
         presets.get("ddim", eat=0.5)
     with pytest.raises(InvalidArgument, match="built already"):
         presets.get(presets.ddim(), eta=0.5)
-    assert presets.get("ddim", eta=0.5) == Multistep(1, eta=0.5)
+    assert presets.get("ddim", eta=0.5) == StochasticMultistep(1, 0.5)
 
 
 def test_options_can_be_written_into_the_name():

@@ -100,6 +100,18 @@ class Solver(ABC):
         """
         raise NotImplementedError
 
+    def kernel(self, prediction: Prediction, t: float, s: float) -> tuple[Tensor, Tensor]:
+        """Return (mean, std) of the Gaussian transition from (prediction.x_t, t) to time s.
+
+        The step from t to s is mean + std·ξ, ξ standard normal. mean: (batch, *event); std: 0-dim,
+        or (batch, *event) where the variance is learned; 0 for a deterministic solver. Raises
+        Unsupported for a solver that uses more than the evaluation at the step's start.
+        """
+        raise Unsupported(
+            f"{self} has no transition kernel: a step uses more than one evaluation; use a "
+            "one-step solver, such as ddpm, ddim:eta=1, or euler_maruyama"
+        )
+
     def why_unsupported(self, path: GaussianPath, start: float, end: float) -> str | None:
         """Return why this solver cannot go from `start` to `end` on `path`, or None. Override."""
         return None
@@ -148,14 +160,15 @@ class Solver(ABC):
         if self.stochastic and noise is None:
             raise InvalidArgument(f"{self} draws noise: pass noise=Streams(seed, range(n))")
         mark = noise.mark() if self.stochastic and noise is not None else 0
-        solution = self.walk(field, x, times, noise, on_step)
+        solution = self.drive(field, x, times, noise, on_step)
         if not _finite(solution.x):
             self._explain(field, x, times, noise.rewound(mark) if noise is not None else None)
         return solution
 
-    def walk(  # overridden by solvers that still have a loop of their own
+    def drive(
         self, field: Field, x: Tensor, times: TimeGrid, noise: Noise | None, on_step: OnStep | None
     ) -> Solution:
+        """Run `steps`, as `solve` does between its checks."""
         walk, nfe = self.steps(field.path, x, times, noise), 0
         state, t, k, finished = x, times.floats[0], 0, True
         result: Tensor | Outcome | None
@@ -197,7 +210,7 @@ class Solver(ABC):
                         "where the walk diverges)"
                     )
 
-        final = self.walk(field, x, times, noise, check).x
+        final = self.drive(field, x, times, noise, check).x
         bad = ~torch.isfinite(final.flatten(1)).all(1)
         raise NonFinite(
             f"the state is not finite after the last step, t = {times.floats[-1]:.6g}, sample "
@@ -244,11 +257,6 @@ def as_stages(
 def state_of(result: Tensor | Outcome) -> Tensor:
     """Return x of what a solver's `steps` returned."""
     return result.x if isinstance(result, Outcome) else result
-
-
-def stir(x: Tensor, noise: Noise, deviation: float) -> None:
-    """Add `deviation` times fresh noise (bridge; use `draw`)."""
-    x.add_(draw(noise, x), alpha=deviation)
 
 
 def _interrupt(walk: Steps) -> Tensor | Outcome | None:

@@ -269,7 +269,7 @@ class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
         def body(ask: Any) -> Tensor:
             field = Answers(path, ask)
-            x = solver.walk(field, sample, times, noise, None).x
+            x = solver.drive(field, sample, times, noise, None).x
             return field(x, times.tensors[-1]).x0 if to_data else x
 
         self._walk = Handshake(body)

@@ -118,7 +118,7 @@ def _walk(
         asked.append((float(prediction.t), step))
 
     start = torch.full((1, 1), float(path.sigma(grid.floats[0])), dtype=torch.float64)
-    solution = solver.walk(Answers(path, answer), start, grid, _Silence(), note)
+    solution = solver.drive(Answers(path, answer), start, grid, _Silence(), note)
     if solution.nfe != len(asked):
         raise Unsupported(f"{solver} does not show every pass of its walk; use another solver")
     return asked

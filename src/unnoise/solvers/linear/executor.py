@@ -117,17 +117,8 @@ class LinearSolver(Solver):
         return (yield from execute(plan, [x], grid, noise))
 
     def kernel(self, prediction: Prediction, t: float, s: float) -> tuple[Tensor, Tensor]:
-        """Return (mean, std) of the Gaussian transition from (prediction.x_t, t) to time s.
-
-        The step from t to s is mean + std·ξ, ξ standard normal. mean: (batch, *event); std: 0-dim,
-        or (batch, *event) where the variance is learned; 0 for deterministic solvers. Raises
-        Unsupported for solvers that use more than the evaluation at the step's start.
-        """
         if not self.markov:
-            raise Unsupported(
-                f"{self} has no transition kernel: a step uses more than one evaluation; use a "
-                "one-step solver, such as ddpm, ddim:eta=1, or euler_maruyama"
-            )
+            return super().kernel(prediction, t, s)
         x = prediction.x_t
         (step,) = self.plan(prediction.path, prediction.lens, (t, s), x.dtype)
         (only,) = step.combinations
