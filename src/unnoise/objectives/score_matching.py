@@ -16,11 +16,10 @@ from torch import Tensor
 
 from ..errors import InvalidArgument, Unsupported, need_count, unknown
 from ..fields import Field
-from ..likelihood.divergence import PROBES, draw_probes
+from ..fields.derivatives import PROBES, Function, basis, curvatures, draw_probes
 from ..paths import GaussianPath, Independent, expand
 from ..randomness import Streams, moved
 from .denoising import Batch, Loss, check_drop, draw_source, drop_some
-from .directional import Score, curvatures, unit_directions
 from .times import Times, Uniform
 from .weights import Weight, weight
 
@@ -72,7 +71,7 @@ class ScoreMatching(ABC):
         return replace(self, drop=0.0)
 
     @abstractmethod
-    def risk(self, score: Score, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
+    def risk(self, score: Function, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
         """½‖s‖² + tr ∂s/∂x of each sample, or an estimate of it, (batch,).
 
         x: (batch, *event); sigma: the noise in each, (batch,); noise: for projections.
@@ -86,8 +85,8 @@ class ImplicitScoreMatching(ScoreMatching):
     Costs as many derivatives as the event has numbers, in time and in memory: for low dimensions.
     """
 
-    def risk(self, score: Score, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
-        value, parts = curvatures(score, x, unit_directions(x))
+    def risk(self, score: Function, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
+        value, parts = curvatures(score, x, basis(x))
         return 0.5 * value.square().flatten(1).sum(1) + parts.sum(0)
 
 
@@ -123,7 +122,7 @@ class SlicedScoreMatching(Projected):
 
     variance_reduced: bool = True
 
-    def risk(self, score: Score, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
+    def risk(self, score: Function, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
         directions = self.draw(x, noise)
         value, parts = curvatures(score, x, directions)
         if self.variance_reduced:
@@ -148,7 +147,7 @@ class FiniteDifferenceScoreMatching(Projected):
         if not (math.isfinite(self.step) and self.step > 0):
             raise InvalidArgument(f"step is {self.step!r}; give a positive number, such as 0.1")
 
-    def risk(self, score: Score, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
+    def risk(self, score: Function, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
         h = self.step * torch.where(sigma > 0, sigma, 1.0)
         reach = expand(h, x)
         total = torch.zeros((), dtype=x.dtype, device=x.device)

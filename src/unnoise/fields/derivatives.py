@@ -1,4 +1,4 @@
-"""The trace of a network's Jacobian, sample by sample: exact, or probed at random."""
+"""Derivatives of a network with respect to its input: v·(J v), and J's trace, sample by sample."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_NUMBERS_ELSEWHERE = 2**22
 
 
 class _PlainMemory(TorchFunctionMode):
-    """Leaves out requests for a memory layout, which vmap has none of: values do not change."""
+    """Drop requests for a memory layout, which vmap has none of: values do not change."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         kwargs = {k: v for k, v in (kwargs or {}).items() if k != "memory_format"}
@@ -33,25 +33,36 @@ def _pieces(x: Tensor, tangents: Tensor) -> tuple[Tensor, ...]:
     return tangents.split(max(1, min(len(tangents), most // max(x.numel(), 1))))
 
 
-def backward_products(function: Function, x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
-    """(function(x), Σ v·(J v) of each sample, (tangents, batch)), by batched reverse mode.
+def backward_products(
+    function: Function, x: Tensor, tangents: Tensor, differentiable: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return (function(x), Σ v·(J v) of each sample, (tangents, batch)), by batched reverse mode.
 
-    function: (batch, *event) → the same shape, each sample's answer depending on that sample
+    function: (batch, *event) → the same shape, each sample's value depending on that sample
     alone. tangents v: (tangents, *event), shared by the batch, or (tangents, batch, *event). The
-    function is run once, and many tangents go back through it at a time: on networks two times
-    faster than batched forward mode, whose derivatives of norms and activations are not fused.
+    function is evaluated once, and many tangents go back through it at a time: on networks two
+    times faster than batched forward mode, whose derivatives of norms and activations are not
+    fused. differentiable: keep the graph, so that both results can be differentiated again.
+    (Through forward mode torch's layer_norm gives wrong gradients then.)
     """
     with torch.enable_grad(), _PlainMemory():
-        x = x.detach().requires_grad_()
+        x = x if differentiable and x.requires_grad else x.detach().requires_grad_()
         value = function(x)
         parts = []
         for some in _pieces(x, tangents):
-            some = _wide(some, x)
+            some = _wide(some, x).expand(-1, *x.shape)
             turned = torch.autograd.grad(
-                value, x, some.expand(-1, *x.shape), retain_graph=True, is_grads_batched=True
-            )[0]
+                value, x, some,
+                retain_graph=True, create_graph=differentiable, is_grads_batched=True,
+            )[0]  # fmt: skip
             parts.append((turned * some).flatten(2).sum(2))
-    return value.detach(), torch.cat(parts)
+    products = torch.cat(parts)
+    return (value, products) if differentiable else (value.detach(), products)
+
+
+def curvatures(function: Function, x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `backward_products`, differentiable where gradients are on."""
+    return backward_products(function, x, tangents, torch.is_grad_enabled())
 
 
 def forward_products(function: Function, x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,11 +88,16 @@ def single_products(function: Function, x: Tensor, tangents: Tensor) -> tuple[Te
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         value = function(x)
-        parts = []
-        for v in tangents:
-            (turned,) = torch.autograd.grad(value, x, v.expand_as(x), retain_graph=True)
-            parts.append((turned * v).flatten(1).sum(1))
-    return value.detach(), torch.stack(parts)
+    return value.detach(), products_of(value, x, tangents)
+
+
+def products_of(value: Tensor, x: Tensor, tangents: Tensor) -> Tensor:
+    """Return Σ v·(J v), (tangents, batch), of a value whose graph begins at x."""
+    parts = []
+    for v in tangents:
+        (turned,) = torch.autograd.grad(value, x, v.expand_as(x), retain_graph=True)
+        parts.append((turned * v).flatten(1).sum(1))
+    return torch.stack(parts)
 
 
 def _wide(tangents: Tensor, x: Tensor) -> Tensor:
@@ -89,9 +105,11 @@ def _wide(tangents: Tensor, x: Tensor) -> Tensor:
 
 
 class Products:
-    """v·(J v) for given tangents v: "backward" batched, "forward" batched, or one "single" one at
-    a time; "auto" is backward, and single, with a warning that says why, where a network has no
-    batched derivative."""
+    """Compute v·(J v) for given tangents v in one of four modes.
+
+    "backward" and "forward" are batched, "single" is one tangent at a time; "auto" is backward, or,
+    with a warning that gives the reason, single where a network has no batched derivative.
+    """
 
     def __init__(self, mode: str = "auto") -> None:
         if mode not in MODES:
@@ -122,13 +140,13 @@ class Products:
 
 
 def basis(x: Tensor) -> Tensor:
-    """The unit vectors of one event, (numbers, *event)."""
+    """Return the unit vectors of one event, (numbers, *event)."""
     event = x.shape[1:]
     return torch.eye(event.numel(), dtype=x.dtype, device=x.device).reshape(-1, *event)
 
 
 def trace(function: Function, x: Tensor, mode: str = "auto") -> tuple[Tensor, Tensor]:
-    """(function(x), tr ∂function/∂x of each sample, (batch,)), exact."""
+    """Return (function(x), tr ∂function/∂x of each sample, (batch,)), exact."""
     value, diagonal = Products(mode)(function, x, basis(x))
     return value, diagonal.sum(0)
 
@@ -136,7 +154,7 @@ def trace(function: Function, x: Tensor, mode: str = "auto") -> tuple[Tensor, Te
 def draw_probes(
     noise: Streams, count: int, event: tuple[int, ...], kind: str = "rademacher"
 ) -> Tensor:
-    """Probes v with E[v vᵀ] = 1, (count, batch, *event) float32: E[v·(J v)] = tr J.
+    """Draw probes v with E[v vᵀ] = 1, (count, batch, *event) float32: E[v·(J v)] = tr J.
 
     "rademacher" is ±1, of the least variance among independent entries (Hutchinson 1990);
     "gaussian" is standard normal (Skilling 1989; Grathwohl et al. 2019).

@@ -11,14 +11,14 @@ from torch import nn
 from tests.exact import F64, mixture_2d
 from unnoise.errors import InvalidArgument
 from unnoise.fields import Denoiser
-from unnoise.likelihood import trace
-from unnoise.likelihood.divergence import (
+from unnoise.fields.derivatives import (
     Products,
     backward_products,
     basis,
     draw_probes,
     forward_products,
     single_products,
+    trace,
 )
 from unnoise.networks import DiT, Mlp, UNet
 from unnoise.paths import Cosine
@@ -79,7 +79,7 @@ def test_the_chunks_change_nothing(monkeypatch):
     field, t = mixture_2d(Cosine()), torch.tensor(0.4, dtype=F64)
     x = Streams(0, range(3)).normal(2).double()
     whole = trace(lambda x: field(x, t).value, x)[1]
-    monkeypatch.setattr("unnoise.likelihood.divergence.MOST_NUMBERS", {"cpu": 6})
+    monkeypatch.setattr("unnoise.fields.derivatives.MOST_NUMBERS", {"cpu": 6})
     assert torch.equal(trace(lambda x: field(x, t).value, x)[1], whole)
 
 
