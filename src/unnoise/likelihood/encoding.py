@@ -12,8 +12,8 @@ from ..errors import InvalidArgument, Unsupported
 from ..fields import Field
 from ..paths import GaussianPath, grids
 from ..solvers import Adaptive, Multistep, Solution, Solver, get
-from ..solvers.embedded import Broken, cross
-from ..solvers.scaled import Scaled
+from ..solvers.adaptive.ode import Broken, evaluated
+from ..solvers.adaptive.scaled import Scaled
 from ..solvers.solver import TimeGrid
 
 GAP = 1e-5  # of σ/(σ + α): where a walk next to σ = 0 first asks the field
@@ -126,13 +126,22 @@ def _beside(field: Field, clean: float, following: float) -> float:
 
 
 def _across(field: Field, x: Tensor, start: float, end: float) -> tuple[Tensor, int]:
-    """One midpoint step between σ = 0 and a time beside it; (the state, passes)."""
-    flow = Scaled(field, "flow", start, end, tuple(x.shape[1:]), x.dtype)
+    """Return (the state, nfe) of one midpoint step between σ = 0 and a time beside it."""
+    flow = Scaled(field.path, "flow", start, end, tuple(x.shape[1:]), x.dtype)
+    nfe = 0
+
+    def rate(c: Tensor, y: Tensor) -> Tensor:
+        nonlocal nfe
+        t, at, _ = flow.seen(c, y)
+        prediction = field(at, t)
+        nfe += prediction.nfe
+        return flow.rate(prediction, y.dtype)
+
     try:
-        y = cross(flow.rate, flow.flat(x), flow.start, flow.end, blind=flow.clean[0])
+        y = evaluated(flow.across(flow.flat(x)), rate)
     except Broken as broken:
         raise flow.explain(broken, "the step next to σ = 0") from None
-    return flow.unflat(y), flow.nfe
+    return flow.unflat(y), nfe
 
 
 def slerp(a: Tensor, b: Tensor, weight: Tensor | float) -> Tensor:

@@ -5,22 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, Unsupported, need_count, unknown
-from ..fields import Field
+from ..fields import Field, Prediction
+from ..fields.derivatives import Products, basis, draw_probes
 from ..fields.exact import LOG_2PI
 from ..paths import GaussianPath, expand
 from ..randomness import Streams
-from ..solvers import Adaptive, RungeKutta, Solver, get, ode
-from ..solvers.adaptive import check_tolerance
-from ..solvers.embedded import Broken, Norm, cross, integrate, mean_square, pair
-from ..solvers.runge_kutta import TABLEAUX, _rates
-from ..solvers.scaled import Scaled, gap_for, why_unsupported
-from .divergence import Products, basis, draw_probes
+from ..solvers import Adaptive, RungeKutta, Solver, get
+from ..solvers.adaptive.ode import (
+    Broken,
+    Norm,
+    controlled,
+    cross,
+    evaluated,
+    integrate,
+    mean_square,
+)
+from ..solvers.adaptive.runge_kutta import check_tolerance
+from ..solvers.adaptive.scaled import Scaled, gap_for, why_unsupported
+from ..solvers.tableaux import TABLEAUX, embedded_pair
 from .value import Likelihood
 
 LogDensity = Callable[[Tensor], Tensor]
@@ -48,7 +55,7 @@ def log_likelihood(
 ) -> Likelihood:
     """log p(x) of x (batch, *event) at time `end`, in nats over the event, by the ODE.
 
-    With y = x/s and dy/dc = k (`solvers.runge_kutta`, the flow coordinate s = α + σ,
+    With y = x/s and dy/dc = k (`solvers.coordinates`, the flow coordinate s = α + σ,
     c = σ/(α + σ), k = ε − x0 by default), the x it starts from at `start` and D = numbers in x:
 
         log p_end(x) = log p_start(x_start) + D·log(s_start/s_end) + ∫ s·tr(∂k/∂x) dc
@@ -102,8 +109,8 @@ def log_likelihood(
         vectors = draw_probes(noise, probes, event, probe).to(x)
 
     wide = torch.float32 if x.device.type == "mps" else torch.float64
-    flow = Scaled(field, solver.coordinate, end, start, event, x.dtype)
-    motion = _Motion(flow, vectors, data_std, Products(derivatives))
+    flow = Scaled(field.path, solver.coordinate, end, start, event, x.dtype)
+    motion = _Motion(field, flow, vectors, data_std, Products(derivatives))
     begin = flow.flat(x.to(wide))
     count = 1 if vectors is None else probes
     state = torch.cat([begin, begin.new_zeros(len(x), count)], 1)
@@ -116,35 +123,39 @@ def log_likelihood(
     nats = log_prior(reached).to(wide) + level + gained.mean(1)
     error = gained.std(1) / math.sqrt(count) if count > 1 else None
     kind = "exact" if vectors is None else "estimate"
-    return Likelihood(nats, kind, size, error, nfe=flow.nfe)  # type: ignore[arg-type]
+    return Likelihood(nats, kind, size, error, nfe=motion.nfe)  # type: ignore[arg-type]
 
 
 class _Motion:
     """d(y, ℓ)/dc = (k, s·tr ∂k/∂x), one ℓ a probe; `vectors` None: exact."""
 
     def __init__(
-        self, flow: Scaled, vectors: Tensor | None, data_std: float, products: Products
+        self,
+        field: Field,
+        flow: Scaled,
+        vectors: Tensor | None,
+        data_std: float,
+        products: Products,
     ) -> None:
-        self.flow, self.vectors, self.data_std, self.products = flow, vectors, data_std, products
-        self.size = math.prod(flow.event)
+        self.field, self.flow, self.vectors = field, flow, vectors
+        self.data_std, self.products = data_std, products
+        self.size, self.nfe = math.prod(flow.event), 0
 
     def rate(self, c: Tensor, state: Tensor) -> Tensor:
         flow, wide = self.flow, state.dtype
         t, x, s = flow.seen(c, state[:, : self.size])
-        before = flow.nfe
-        found: list[Any] = []
+        last: list[Prediction] = []
 
         def value(x: Tensor) -> Tensor:
-            prediction, *row = flow.ask(x, t)
-            found[:] = [prediction.nfe, *row]
-            return prediction.value
+            last[:] = [self.field(x, t)]
+            return last[0].value
 
         vectors = basis(x) if self.vectors is None else self.vectors
-        prediction, products = self.products(value, x, vectors)
-        cost, on_x, on_value = found
-        flow.nfe = before + cost  # one evaluation, in however many pieces its derivatives came
+        value_at, products = self.products(value, x, vectors)
+        self.nfe += last[0].nfe  # one evaluation, in however many pieces its derivatives came
+        on_x, on_value = flow.row(last[0].lens, t)
         x, on_x, on_value = x.to(wide), on_x.to(wide), on_value.to(wide)
-        k = expand(on_x, x) * x + expand(on_value, x) * prediction
+        k = expand(on_x, x) * x + expand(on_value, x) * value_at
         slope = on_value * products.to(wide)
         if self.vectors is None:
             slope = on_x * self.size + slope.sum(0, keepdim=True)
@@ -157,26 +168,26 @@ class _Motion:
     def _linear(self, t: Tensor) -> Tensor:
         path, variance = self.flow.path, self.data_std**2
         alpha, sigma = path.alpha(t), path.sigma(t)
-        on_x, on_x0 = _rates(path, self.flow.coordinate, "x0", t)
+        on_x, on_x0 = self.flow.row("x0", t)
         return on_x + on_x0 * alpha * variance / (alpha**2 * variance + sigma**2)
 
 
 def _carry(
     motion: _Motion, state: Tensor, solver: Adaptive | RungeKutta, steps: int | None
 ) -> Tensor:
-    """The state from the flow's start to its end."""
+    """Return the state at the flow's end from that at its start."""
     flow, rate = motion.flow, motion.rate
     gap = gap_for(solver.tol) if isinstance(solver, Adaptive) else FIXED_GAP
     first, last = flow.inner(gap)
     if flow.clean[0]:
-        state = cross(rate, state, flow.start, first, blind=True)
+        state = evaluated(cross(state, flow.start, first, blind=True), rate)
     if isinstance(solver, Adaptive):
-        norm = _norm(solver.tol, motion.size)
-        limit = solver.max_passes
-        return integrate(rate, state, first, last, pair(solver.tableau), norm, limit).y
+        norm, method = _norm(solver.tol, motion.size), embedded_pair(solver.tableau)
+        steps_of = controlled(state, first, last, method, norm, solver.max_passes)
+        return evaluated(steps_of, rate).y
     places = torch.linspace(first, last, need_count("steps", steps) + 1, dtype=torch.float64)
     fixed = lambda states, c: (rate(c.expand(len(state)), states[0]),)  # noqa: E731
-    return ode.integrate(fixed, (state,), places, solver.tableau)[0]
+    return integrate(fixed, (state,), places, solver.tableau)[0]
 
 
 def _norm(tol: float, size: int) -> Norm:

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from ..errors import InvalidArgument, Unsupported, need_count, unknown
 from ..fields import Field
+from ..fields.derivatives import basis, curvatures
 from ..fields.exact import LOG_2PI
 from ..likelihood.decoder import Levels
 from ..likelihood.dequantise import spread, uniform
 from ..paths import Coupled
 from ..randomness import Streams
-from ..solvers.ode import integrate
-from ..solvers.runge_kutta import TABLEAUX
+from ..solvers.adaptive import integrate
+from ..solvers.tableaux import TABLEAUX
 from .denoising import Batch, Loss, check_drop, drop_some
-from .directional import curvatures, unit_directions
 
 TRACES = ("exact", "hutchinson")
 
@@ -74,7 +74,7 @@ class MaximumLikelihood:
         condition = drop_some(batch.condition, self.drop, noise)
         field = model if condition is None else model.conditioned(condition)
         if self.trace == "exact":
-            directions = unit_directions(x0)
+            directions = basis(x0)
         else:
             draw = noise.purpose("trace").normal(*x0.shape[1:]).to(x0)
             directions = torch.where(draw >= 0, 1.0, -1.0).to(x0)[None]

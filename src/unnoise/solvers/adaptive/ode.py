@@ -1,103 +1,82 @@
-"""Embedded Runge–Kutta pairs: dy/dc = rate(c, y) with error control, every sample at its own step.
+"""Ordinary differential equations: fixed steps of a tableau, and embedded pairs with error control.
 
-The step is accepted where the norm of the embedded error is at most 1; the next one is
-h·0.9·e⁻⁰·⁷ᐟᵏ·e′⁰·⁴ᐟᵏ, k the estimate's order + 1 and e′ the error before (PI control: Gustafsson
-1991; Hairer & Wanner II, IV.2). What a sample does depends on itself alone.
+With error control every sample has its own steps, and none depends on its batch. A step is accepted
+where the norm of the embedded error is at most 1; the next one is h·0.9·e⁻⁰·⁷ᐟᵏ·e′⁰·⁴ᐟᵏ, k the
+estimate's order + 1 and e′ the error before (PI control: Gustafsson 1991; Hairer & Wanner II,
+IV.2).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, unknown
+from ...errors import InvalidArgument, unknown
+from ..tableaux import TABLEAUX, Tableau
 
-Rate = Callable[[Tensor, Tensor], Tensor]
+State = tuple[Tensor, ...]
 Norm = Callable[[list[Tensor], Tensor, Tensor], Tensor]
+Result = TypeVar("Result")
+# yields (c, y), places (batch,) and states (batch, n); receives dy/dc (batch, n)
+Slopes = Generator[tuple[Tensor, Tensor], Tensor, Result]
 SAFETY, SHRINK, GROW = 0.9, 0.2, 10.0
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A method of `order` and an estimate of its error, of local order `estimate` + 1.
+def integrate(
+    rate: Callable[[State, Tensor], State],
+    state: State,
+    grid: Tensor | Sequence[float],
+    tableau: str = "rk4",
+) -> State:
+    """Return the state at grid[-1], from `state` at grid[0], of d(state)/dt = rate(state, t).
 
-    nodes, rows, weights: the tableau; errors: rows e with error h·Σ eᵢkᵢ, one or two; last_is_next:
-    the last stage is the rate at the step's end.
+    For states of several tensors, for either direction of time, and for gradients: every operation
+    is differentiable. For a plain field a `Solver` is better. grid: rising or falling times; t is
+    a 0-dim float64 tensor. Raises InvalidArgument for a grid that neither rises nor falls, or an
+    unknown tableau.
     """
-
-    order: int
-    estimate: int
-    nodes: tuple[float, ...]
-    rows: tuple[tuple[float, ...], ...]
-    weights: tuple[float, ...]
-    errors: tuple[tuple[float, ...], ...]
-    last_is_next: bool
-
-    def explicit(self) -> tuple[int, tuple, tuple, tuple]:
-        """(order, nodes, rows, weights) without the stage that only the estimate needs."""
-        n = len(self.nodes) - (self.last_is_next and self.weights[-1] == 0)
-        return self.order, self.nodes[:n], self.rows[:n], self.weights[:n]
-
-
-PAIRS: dict[str, Pair | None] = {
-    # Hairer, Nørsett & Wanner I, II.4
-    "heun_euler": Pair(2, 1, (0, 1), ((), (1,)), (0.5, 0.5), ((-0.5, 0.5),), False),
-    # Bogacki & Shampine 1989
-    "bogacki_shampine": Pair(
-        3,
-        2,
-        (0, 1 / 2, 3 / 4, 1),
-        ((), (1 / 2,), (0, 3 / 4), (2 / 9, 1 / 3, 4 / 9)),
-        (2 / 9, 1 / 3, 4 / 9, 0),
-        ((-5 / 72, 1 / 12, 1 / 9, -1 / 8),),
-        True,
-    ),
-    # Dormand & Prince 1980
-    "dormand_prince": Pair(
-        5,
-        4,
-        (0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1),
-        (
-            (),
-            (1 / 5,),
-            (3 / 40, 9 / 40),
-            (44 / 45, -56 / 15, 32 / 9),
-            (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
-            (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
-            (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
-        ),
-        (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84, 0),
-        ((71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40),),
-        True,
-    ),
-    "dop853": None,  # from scipy, when asked for
-}
-ORDERS = {"heun_euler": 2, "bogacki_shampine": 3, "dormand_prince": 5, "dop853": 8}
+    if tableau not in TABLEAUX:
+        raise unknown("tableau", tableau, TABLEAUX)
+    times = torch.as_tensor(grid, dtype=torch.float64).detach().cpu()
+    steps = times.diff() if times.ndim == 1 else times[:0]
+    if not len(steps) or not (bool((steps > 0).all()) or bool((steps < 0).all())):
+        raise InvalidArgument(f"times {times.tolist()}; give two or more that rise, or that fall")
+    method = TABLEAUX[tableau]
+    for start, end in pairwise(times.unbind()):
+        step, slopes = float(end - start), list[State]()
+        for node, row in zip(method.nodes, method.rows, strict=True):
+            moment = end if node == 1 else start + node * step
+            slopes.append(rate(_advanced(state, slopes, row, step), moment))
+        state = _advanced(state, slopes, method.weights, step)
+    return state
 
 
-@lru_cache(maxsize=8)
-def pair(name: str) -> Pair:
-    """An embedded pair by name; dop853 is Hairer's, with its two estimates, as scipy has it."""
-    if name not in PAIRS:
-        raise unknown("embedded pair", name, PAIRS)
-    known = PAIRS[name]
-    if known is not None:
-        return known
-    from scipy.integrate import DOP853
+def _advanced(state: State, slopes: list[State], shares: Sequence[float], step: float) -> State:
+    out = list(state)
+    for share, slope in zip(shares, slopes, strict=True):
+        if share:
+            out = [x + (step * share) * k for x, k in zip(out, slope, strict=True)]
+    return tuple(out)
 
-    rows = tuple(tuple(float(a) for a in row[:i]) for i, row in enumerate(DOP853.A))
-    floats = lambda values: tuple(map(float, values))  # noqa: E731
-    errors = (floats(DOP853.E5[:-1]), floats(DOP853.E3[:-1]))
-    return Pair(8, 7, floats(DOP853.C[:12]), rows, floats(DOP853.B), errors, False)
+
+def evaluated(steps: Slopes[Result], rate: Callable[[Tensor, Tensor], Tensor]) -> Result:
+    """Return the result of `steps`, sending rate(c, y) for every (c, y) that it yields."""
+    try:
+        place = next(steps)
+        while True:
+            place = steps.send(rate(*place))
+    except StopIteration as end:
+        return end.value
 
 
 def mean_square(atol: float, rtol: float) -> Norm:
-    """The root mean square of error/(atol + rtol·max(|y₀|, |y₁|)) over each sample's numbers.
+    """Return the norm: root mean square of error/(atol + rtol·max(|y₀|, |y₁|)) over each sample.
 
     With two estimates e₅, e₃: |e₅|²/√(|e₅|² + |e₃|²/100) (Hairer, Nørsett & Wanner I, II.10).
     """
@@ -115,12 +94,13 @@ def mean_square(atol: float, rtol: float) -> Norm:
 
 @dataclass(frozen=True)
 class Walked:
-    """Where every sample arrived, its next step, and how many steps it took and rejected."""
+    """The states reached, each sample's next step, its accepted and rejected steps; evaluations."""
 
     y: Tensor
     step: Tensor
     accepted: Tensor
     rejected: Tensor
+    calls: int
 
 
 class Broken(Exception):
@@ -131,8 +111,8 @@ class Broken(Exception):
         self.what, self.c, self.sample = what, c, sample
 
 
-def combine(y: Tensor, h: Tensor | float, shares: tuple[float, ...], ks: list[Tensor]) -> Tensor:
-    """y + h·Σ shareᵢ·kᵢ."""
+def combine(y: Tensor, h: Tensor | float, shares: Sequence[float], ks: list[Tensor]) -> Tensor:
+    """Return y + h·Σ shareᵢ·kᵢ."""
     total = torch.zeros_like(y)
     for share, k in zip(shares, ks, strict=False):
         if share:
@@ -140,28 +120,28 @@ def combine(y: Tensor, h: Tensor | float, shares: tuple[float, ...], ks: list[Te
     return total.mul_(h).add_(y)
 
 
-def integrate(
-    rate: Rate,
+def controlled(
     y: Tensor,
     start: float,
     end: float,
-    method: Pair,
+    method: Tableau,
     norm: Norm,
     limit: int,
     step: Tensor | None = None,
-) -> Walked:
-    """y (batch, n) from c = `start` to `end`, either way; rate(c (batch,), y) → (batch, n).
+) -> Slopes[Walked]:
+    """Take y (batch, n) from c = `start` to `end`, either way, with an embedded pair.
 
-    A sample that has arrived waits: the rate is still asked for it, at the end, and its answer
-    dropped. step: the size of each sample's first step, by default estimated (Hairer, Nørsett &
-    Wanner I, II.4). Raises Broken, and InvalidArgument after `limit` calls of the rate.
+    A sample that has arrived waits: its rate at the end is still evaluated, and dropped. step: the
+    size of each sample's first step, by default estimated (Hairer, Nørsett & Wanner I, II.4).
+    Raises Broken, and InvalidArgument after `limit` evaluations.
     """
     batch, sign = len(y), math.copysign(1.0, end - start)
     c = torch.full((batch,), start, dtype=torch.float64, device=y.device)
     goal = torch.full_like(c, end)
-    first, calls = _checked(rate, c, y), 1
+    first = yield from _checked(c, y)
+    calls = 1
     if step is None:
-        step = _first_step(rate, c, y, first, sign, method, norm)
+        step = yield from _first_step(c, y, first, sign, method, norm)
         calls += 1
     step = step.clamp(max=abs(end - start))
     last_error = torch.ones_like(c)
@@ -186,7 +166,7 @@ def integrate(
         ks = [first]
         for node, row in zip(method.nodes[1:], method.rows[1:], strict=True):
             at = target if node == 1 else c + node * h
-            ks.append(rate(torch.where(active, at, c), combine(y, wide, row, ks)))
+            ks.append((yield torch.where(active, at, c), combine(y, wide, row, ks)))
             calls += 1
         after = combine(y, wide, method.weights, ks)
         errors = [combine(torch.zeros_like(y), wide, row, ks) for row in method.errors]
@@ -209,23 +189,29 @@ def integrate(
         if method.last_is_next:
             first = torch.where(good[:, None], ks[-1], first)
         elif bool(active.any()):
-            first = torch.where((good & active)[:, None], rate(c, y), first)
+            first = torch.where((good & active)[:, None], (yield c, y), first)
             calls += 1
-    return Walked(y, step, accepted, rejected)
+    return Walked(y, step, accepted, rejected, calls)
 
 
-def cross(rate: Rate, y: Tensor, start: float, end: float, blind: bool) -> Tensor:
-    """One midpoint step; where `blind`, the rate cannot be asked at `start` and its middle is
-    looked at twice instead. Local error of order 3 either way."""
+def cross(y: Tensor, start: float, end: float, blind: bool) -> Slopes[Tensor]:
+    """Take y over one midpoint step; local error of order 3.
+
+    Where `blind`, the rate is not defined at `start`, and its middle is evaluated twice instead.
+    """
     middle = torch.full((len(y),), 0.5 * (start + end), dtype=torch.float64, device=y.device)
     first = middle if blind else torch.full_like(middle, start)
-    k = _checked(rate, first, y)
-    k = _checked(rate, middle, y + 0.5 * (end - start) * k)
+    k = yield from _checked(first, y)
+    k = yield from _checked(middle, y + 0.5 * (end - start) * k)
     return y + (end - start) * k
 
 
-def _checked(rate: Rate, c: Tensor, y: Tensor) -> Tensor:
-    for what, value in (("state", y), ("prediction", rate(c, y))):
+def _checked(c: Tensor, y: Tensor) -> Slopes[Tensor]:
+    """Return the rate, both it and the state being finite; raise Broken otherwise."""
+    value = y
+    for what in ("state", "prediction"):
+        if what == "prediction":
+            value = yield c, y
         good = torch.isfinite(value).all(1)
         if not bool(good.all()):
             bad = int((~good).nonzero()[0])
@@ -234,14 +220,16 @@ def _checked(rate: Rate, c: Tensor, y: Tensor) -> Tensor:
 
 
 def _first_step(
-    rate: Rate, c: Tensor, y: Tensor, first: Tensor, sign: float, method: Pair, norm: Norm
-) -> Tensor:
-    flat = lambda value: norm([value], y, y).double()  # noqa: E731
+    c: Tensor, y: Tensor, first: Tensor, sign: float, method: Tableau, norm: Norm
+) -> Slopes[Tensor]:
+    def flat(value: Tensor) -> Tensor:
+        return norm([value], y, y).double()
+
     size, speed = flat(y), flat(first)
     tiny = (size < 1e-5) | (speed < 1e-5)
     guess = torch.where(tiny, 1e-6, 0.01 * size / speed.clamp(min=1e-300))
     moved = y + (sign * guess).to(y.dtype)[:, None] * first
-    bend = flat(_checked(rate, c + sign * guess, moved) - first) / guess
+    bend = flat((yield from _checked(c + sign * guess, moved)) - first) / guess
     most = torch.maximum(speed, bend)
     reach = torch.where(
         most <= 1e-15,
