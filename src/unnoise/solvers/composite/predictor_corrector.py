@@ -1,4 +1,4 @@
-"""Predictor–corrector walks: any solver from level to level, Langevin steps at each level."""
+"""Predictor–corrector: any solver from level to level, Langevin steps at each level."""
 
 from __future__ import annotations
 
@@ -10,39 +10,37 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, need_count, unknown
-from ..fields.field import Field, Prediction
-from ..fields.lenses import conversion
-from ..paths import GaussianPath
-from .consistent_annealing import check_rate
-from .langevin import langevin_step
-from .registry import get, preset
-from .reverse_diffusion import ReverseDiffusion
-from .solver import Noise, OnStep, Solution, Solver, Times
+from ...errors import InvalidArgument, need_count, unknown
+from ...fields.field import Prediction
+from ...fields.lenses import conversion
+from ...paths import GaussianPath
+from ..linear.sde import ReverseDiffusion, check_rate
+from ..registry import get, preset
+from ..solver import Interrupted, Noise, Outcome, Solver, Steps, TimeGrid, as_stages, draw
 
 NORMS = ("level", "sample")
 
 
 @dataclass(frozen=True)
 class PredictorCorrector(Solver):
-    """From each time of the grid to the next by `predictor`, then `corrections` of Langevin there.
+    """Take each step of the grid by `predictor`, then `corrections` Langevin steps at its end.
 
     A correction is x + h·score + √(2h)·ξ at the new time (Song et al. 2021, algs. 2–5). norms:
     "level": h = rate·σ², NCSN's α_i/2 with rate = ε/(2σ_L²). "sample": h = rate·a·‖ξ‖²/‖score‖²,
     rate = 2r² for a signal-to-noise ratio r, a = 1 − β of the level, (α₁/α₂)² to the grid's next
     time (1 at the last); in high dimension this tends to the former, in few it is biased, for the
-    step then depends on what it moves. `consistent` takes the noise √(h(2 − h/σ²)) instead, which
-    keeps the level's variance where data is one point, and takes up to rate/2 of it where the
+    step then depends on what it moves. `consistent` adds the noise √(h(2 − h/σ²)) instead, which
+    preserves the level's variance where data is one point, and loses up to rate/2 of it where the
     data's own is far above σ².
 
-    predictor None keeps x/α from level to level (annealed Langevin dynamics, Song & Ermon 2019,
-    alg. 1) and on a step into σ = 0 is E[x0|x]. Any predictor begins anew at every step. No
-    correction is made where σ = 0.
+    predictor None leaves x/α as it is from level to level (annealed Langevin dynamics, Song &
+    Ermon 2019, alg. 1) and is E[x0|x] on a step into σ = 0. A predictor with history starts anew at
+    every step. There is no correction where σ = 0.
 
     Departures: the paper takes the mean of ‖ξ‖ and of ‖score‖ over the batch, which makes a sample
-    depend on its companions; here "level" has their expected ratio and "sample" each sample's own,
-    with h never more than σ², for one ‖score‖ may come close to zero. At a fixed rate Langevin's
-    own bias stays however fine the grid: order 0, variances too wide by the share h/2v.
+    depend on its companions; here "level" is their expected ratio and "sample" each sample's own,
+    with h at most σ², for one ‖score‖ may come close to zero. At a fixed rate Langevin's own bias
+    remains however fine the grid: order 0, variances too wide by the share h/2v.
 
     Raises InvalidArgument for a rate outside (0, 1] and unknown norms.
     """
@@ -61,9 +59,9 @@ class PredictorCorrector(Solver):
         if self.norms not in NORMS:
             raise unknown("norms", self.norms, NORMS)
 
-    def refusal(self, path: GaussianPath, start: float, end: float) -> str | None:
+    def why_unsupported(self, path: GaussianPath, start: float, end: float) -> str | None:
         if self.predictor is not None:
-            return self.predictor.refusal(path, start, end)
+            return self.predictor.why_unsupported(path, start, end)
         if float(path.alpha(start)) == 0:
             return (
                 f"annealed Langevin keeps x/α, infinite at t = {start:g}, where α = 0; start below "
@@ -71,57 +69,53 @@ class PredictorCorrector(Solver):
             )
         return None
 
-    def walk(
-        self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
-    ) -> Solution:
-        assert noise is not None
-        nfe = 0
-        for k, level in enumerate(_levels(field.path, times.floats)):
+    def steps(self, path: GaussianPath, x: Tensor, grid: TimeGrid, noise: Noise | None) -> Steps:
+        for k, level in enumerate(_levels(path, grid.floats)):
             begin = x
-            pair = Times(times.floats[k : k + 2], times.tensors[k : k + 2])
-            look = None if on_step is None else _at_step(on_step, k)
-            moved = self._predict(field, x, pair, level, noise, look)
-            x, nfe = moved.x, nfe + moved.nfe
-            if not moved.finished:
-                return Solution(begin, times.floats[k], k, nfe, False)
-            for _ in range(self.corrections if level.sigma else 0):
-                prediction = field(x, times.tensors[k + 1])
-                nfe += prediction.nfe
-                if look is not None and look(0, prediction) is False:
-                    return Solution(begin, times.floats[k], k, nfe, False)
-                x = self._correct(x, prediction, level, times.floats[k + 1], noise)
-        return Solution(x, times.floats[-1], times.steps, nfe, True)
-
-    def _predict(
-        self, field: Field, x: Tensor, pair: Times, level: Level, noise: Noise, look: OnStep | None
-    ) -> Solution:
-        if self.predictor is not None:
-            return self.predictor.walk(field, x, pair, noise, look)
-        if level.sigma:
-            return Solution(x * level.carry, pair.floats[1], 1, 0, True)
-        prediction = field(x, pair.tensors[0])
-        if look is not None and look(0, prediction) is False:
-            return Solution(x, pair.floats[0], 0, prediction.nfe, False)
-        return Solution(prediction.x0, pair.floats[1], 1, prediction.nfe, True)
+            try:
+                if self.predictor is not None:
+                    inner = self.predictor.steps(path, x, grid.part(k, k + 2), noise)
+                    x = yield from as_stages(inner, k, states=1)
+                elif level.sigma:
+                    x = x * level.carry
+                else:
+                    x = (yield x, grid.tensors[k]).x0
+                for _ in range(self.corrections if level.sigma else 0):
+                    prediction = yield x, grid.tensors[k + 1], k
+                    x = self._correct(x, prediction, level, grid.floats[k + 1], noise)
+            except Interrupted:
+                return Outcome(begin, fields={"t": grid.floats[k], "steps": k})
+        return x
 
     def _correct(
-        self, x: Tensor, prediction: Prediction, level: Level, t: float, noise: Noise
+        self, x: Tensor, prediction: Prediction, level: Level, t: float, noise: Noise | None
     ) -> Tensor:
         on_x, on_value = _to_score(prediction.path, prediction.lens, t)
         score = torch.mul(prediction.value, on_value)
         if on_x:
             score.add_(x, alpha=on_x)
-        draw = noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
-        most = level.sigma**2
+        fresh, most = draw(noise, x), level.sigma**2
         if self.norms == "level":
             size: Tensor | float = self.rate * most
         else:
-            size = norm_step(score, draw, self.rate * level.kept, most)
-        return langevin_step(x, score, size, draw, most if self.consistent else math.inf)
+            size = norm_step(score, fresh, self.rate * level.kept, most)
+        return langevin_step(x, score, size, fresh, most if self.consistent else math.inf)
+
+
+def langevin_step(
+    x: Tensor, score: Tensor, size: Tensor | float, draw: Tensor, level: float = math.inf
+) -> Tensor:
+    """Return x + h·score + ς·draw, ς² = h(2 − h/level): √(2h) of Langevin dynamics at level ∞.
+
+    size: h, a number or (batch, 1, …). With level = σ² a point seen through noise σ has that
+    noise's variance afterwards: (1 − h/σ²)²σ² + ς² = σ² (Jolicoeur-Martineau et al. 2020).
+    """
+    spread = (size * (2 - size / level)) ** 0.5
+    return x + size * score + spread * draw
 
 
 def norm_step(score: Tensor, draw: Tensor, rate: float, most: float) -> Tensor:
-    """min(rate·‖draw‖²/‖score‖², most) of each sample, (batch, 1, …).
+    """Return min(rate·‖draw‖²/‖score‖², most) of each sample, (batch, 1, …).
 
     2a(r‖z‖/‖g‖)² with rate = 2r²a (Song et al. 2021, algs. 4 and 5).
     """
@@ -132,7 +126,7 @@ def norm_step(score: Tensor, draw: Tensor, rate: float, most: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Level:
-    """What a step needs of the time it goes to: σ, α₁/α₀, and (α₁/α₂)² to the time after it."""
+    """σ at a step's end, α₁/α₀ over the step, and (α₁/α₂)² to the time after it."""
 
     sigma: float
     carry: float
@@ -153,10 +147,6 @@ def _levels(path: GaussianPath, times: tuple[float, ...]) -> tuple[Level, ...]:
 def _to_score(path: GaussianPath, lens: str, t: float) -> tuple[float, float]:
     on_x, on_value = conversion(path, lens, "score", t)
     return float(on_x), float(on_value)
-
-
-def _at_step(on_step: OnStep, k: int) -> OnStep:
-    return lambda _, prediction: on_step(k, prediction)
 
 
 @preset

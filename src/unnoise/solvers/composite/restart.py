@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, need_count
-from ..fields.field import Field, Prediction
-from ..paths import GaussianPath, grids
-from .registry import get, preset
-from .solver import Noise, OnStep, Solution, Solver, Times
+from ...errors import InvalidArgument, need_count
+from ...fields.field import Prediction
+from ...paths import GaussianPath, grids
+from ..registry import get, preset
+from ..solver import Noise, Request, Solver, Steps, TimeGrid, as_stages, draw, state_of
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,18 @@ class Interval:
 
 @dataclass(frozen=True)
 class Restart(Solver):
-    """A deterministic solver that goes back up and down again at some levels (alg. 1).
+    """Return from some levels to more noise and go down again, by a deterministic solver (alg. 1).
 
     At the grid's time nearest to σ/α = low (in log; inside the interval, and with σ > 0) the state
-    goes up to `high` by the noise that takes, and is walked down on Karras' grid (ρ = 7), `times`
-    times; then the walk goes on. Where the grid has no time inside the interval, the walk is split
-    at `low` itself, which the paper does not say. A solver with history begins anew at each split.
-    on_step counts a restart to the step that led to it.
+    is raised to `high` by the noise that this takes, and `solver` goes down again on Karras' grid
+    (ρ = 7), `times` times; then the rest of the grid follows. Where the grid has no time inside the
+    interval, it is split at `low` itself, a case that the paper leaves open. A solver with history
+    starts anew at each split. on_step receives a restart's evaluations as stages of the step
+    before it.
 
-    Up and down both keep the marginals, so what a restart costs is the error of its own steps; it
-    contracts the errors made before it. `order` is that of the walk down, for steps and restarts'
-    steps growing together.
+    Up and down both preserve the marginals: the cost of a restart is the error of its own steps,
+    and it contracts the errors made before it. `order` is that of the solver, for the grid's steps
+    and the restarts' steps growing together.
     """
 
     solver: Solver
@@ -66,7 +67,7 @@ class Restart(Solver):
     def order(self) -> int:  # type: ignore[override]
         return self.solver.order
 
-    def refusal(self, path: GaussianPath, start: float, end: float) -> str | None:
+    def why_unsupported(self, path: GaussianPath, start: float, end: float) -> str | None:
         top, bottom = (math.exp(-float(path.log_snr(t))) for t in (start, end))
         most = math.exp(-path.log_snr_range()[0])
         for interval in self.intervals:
@@ -76,38 +77,38 @@ class Restart(Solver):
                     f"the walk from {top:.4g} to {bottom:.4g} of a path up to {most:.4g}; give "
                     "another interval"
                 )
-        return self.solver.refusal(path, start, end)
+        return self.solver.why_unsupported(path, start, end)
 
-    def walk(
-        self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
-    ) -> Solution:
-        assert noise is not None
-        nfe = 0
-        for grid, first, raised in _pieces(self, field.path, times.floats):
+    def steps(self, path: GaussianPath, x: Tensor, grid: TimeGrid, noise: Noise | None) -> Steps:
+        k = 0
+        for times, raised in _pieces(self, path, grid.floats):
             if raised is not None:
-                draw = noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
-                x = torch.mul(x, raised[0]).add_(draw, alpha=raised[1])
-            last = times.steps - 1
-            look = None if on_step is None else _counted(on_step, first, raised is not None, last)
-            made = self.solver.walk(field, x, Times.of(grid), None, look)
-            x, nfe = made.x, nfe + made.nfe
-            if not made.finished:
-                step = first if raised is not None else min(first + made.steps, last)
-                return Solution(x, made.t, step, nfe, False)
-        return Solution(x, times.floats[-1], times.steps, nfe, True)
+                x = torch.mul(x, raised[0]).add_(draw(noise, x), alpha=raised[1])
+            inner = self.solver.steps(path, x, TimeGrid.of(times), None)
+            if raised is not None:
+                x = yield from as_stages(inner, k)
+            else:
+                x = yield from _part(inner, grid, grid.step_at(times[0]))
+                k = grid.step_at(times[-2])
+        return x
 
 
-def _counted(on_step: OnStep, first: int, inside: bool, last: int) -> OnStep:
-    def look(k: int, prediction: Prediction) -> bool | None:
-        return on_step(first if inside else min(first + k, last), prediction)
-
-    return look
+def _part(steps: Steps, grid: TimeGrid, k: int) -> Generator[Request, Prediction, Tensor]:
+    """Relay the steps of a part of `grid` from its step k, stages numbered as in the whole."""
+    try:
+        request = next(steps)
+        while True:
+            x, t, *stage = request
+            k = k if stage else grid.step_at(float(t))
+            request = steps.send((yield (x, t, k) if stage else (x, t)))
+    except StopIteration as end:
+        return state_of(end.value)
 
 
 def _pieces(
     solver: Restart, path: GaussianPath, times: tuple[float, ...]
-) -> Iterator[tuple[list[float], int, tuple[float, float] | None]]:
-    """(grid, step it counts to, (scale, deviation) of the noise before it) of every piece."""
+) -> Iterator[tuple[list[float], tuple[float, float] | None]]:
+    """Yield (times, (scale, deviation) of the noise before them) of every piece."""
     level: Callable[[float], float] = lambda t: math.exp(-float(path.log_snr(t)))  # noqa: E731
     grid, splits = list(times), []
     for interval in solver.intervals:
@@ -121,18 +122,17 @@ def _pieces(
     begin = 0
     for time, interval in splits:
         at = grid.index(time)
-        step = max(sum(t > time for t in times) - 1, 0)
         if at > begin:
-            yield grid[begin : at + 1], sum(t > grid[begin] for t in times), None
+            yield grid[begin : at + 1], None
         begin = at
         high = float(path.time(-math.log(interval.high)))
         (a0, s0), (a1, s1) = ((float(path.alpha(t)), float(path.sigma(t))) for t in (time, high))
         raised = (a1 / a0, math.sqrt(s1**2 - (a1 / a0 * s0) ** 2))
         down = grids.karras(path, interval.steps, high, time, rho=solver.rho).tolist()
         for _ in range(interval.times):
-            yield down, step, raised
+            yield down, raised
     if begin < len(grid) - 1:
-        yield grid[begin:], sum(t > grid[begin] for t in times), None
+        yield grid[begin:], None
 
 
 @preset
