@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, need_count
-from ..fields.field import Field
-from ..paths import GaussianPath, grids
-from ..randomness import Streams
+from ...errors import InvalidArgument, need_count
+from ...fields.field import Field
+from ...paths import GaussianPath, grids
+from ...randomness import Streams
 
 Array = np.ndarray
 

@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument
-from ..paths import GaussianPath, grids
-from .shares import SharedSteps, Shares
+from ...errors import InvalidArgument
+from ...paths import GaussianPath, grids
+from ..linear import FixedMultistep, FixedWeights
 
 CLOSE = 1e-6
 MOST = 8  # evaluations that a step may mix
 
 
 @dataclass(frozen=True)
-class Tuned(SharedSteps):
+class Tuned(FixedMultistep):
     """Walks the grid it was tuned on, with shares that were fitted; made by `calibration.tune`.
 
     places: u = σ/(σ + κα) of its times, decreasing, both ends included. It has no order: more
@@ -27,7 +27,7 @@ class Tuned(SharedSteps):
     """
 
     places: tuple[float, ...]
-    coefficients: Shares
+    coefficients: FixedWeights
     order = 1
 
     def __post_init__(self) -> None:
@@ -58,24 +58,26 @@ class Tuned(SharedSteps):
             raise InvalidArgument("correct[0] must be empty: nothing comes before the first step")
 
     @property
-    def steps(self) -> int:
+    def length(self) -> int:
         return len(self.places) - 1
 
     def own_grid(
         self, path: GaussianPath, steps: int, start: float = 1.0, end: float = 0.0
     ) -> Tensor:
-        if steps != self.steps:
-            raise InvalidArgument(f"tuned for {self.steps} steps and asked for {steps}; tune again")
+        if steps != self.length:
+            raise InvalidArgument(
+                f"tuned for {self.length} steps and asked for {steps}; tune again"
+            )
         times = times_of(path, self.coefficients.kappa, self.places, start, end)
-        self.shares(path, tuple(times.tolist()))
+        self.weights(path, tuple(times.tolist()))
         return times
 
-    def shares(self, path: GaussianPath, times: tuple[float, ...]) -> Shares:
+    def weights(self, path: GaussianPath, times: tuple[float, ...]) -> FixedWeights:
         found = places_of(path, self.coefficients.kappa, times)
         worst = max(map(abs, (a - b for a, b in zip(found, self.places, strict=False))))
         if len(found) != len(self.places) or worst > CLOSE:
             raise InvalidArgument(
-                f"a solver tuned for {self.steps} steps, σ/α from "
+                f"a solver tuned for {self.length} steps, σ/α from "
                 f"{self._ratio(0):.4g} to {self._ratio(-1):.4g}, walks no other grid; leave the "
                 "grid out, or take solver 'auto'"
             )
@@ -108,7 +110,9 @@ class Tuned(SharedSteps):
         cut = len(tree["predict"])
         return Tuned(
             _numbers("places", tree["places"]),
-            Shares(_numbers("kappa", [tree["kappa"]])[0], tuple(rows[:cut]), tuple(rows[cut:])),
+            FixedWeights(
+                _numbers("kappa", [tree["kappa"]])[0], tuple(rows[:cut]), tuple(rows[cut:])
+            ),
         )
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, need_count
-from ..paths import GaussianPath, grids
+from ...errors import InvalidArgument, need_count
+from ...paths import GaussianPath, grids
+from ..linear import FixedMultistep, FixedWeights
+from ..linear.weights import lagrange
+from ..registry import preset
+from ..solver import Solver
 from .auto_table import ANCHORS, GRID_POWER, GRID_SCALE, Anchor, Rows
-from .registry import preset
-from .shares import SharedSteps, Shares
-from .solver import Solver
-from .weights import lagrange
 
 Array = np.ndarray
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
@@ -25,7 +25,7 @@ CLOSE = 1e-6
 
 
 @dataclass(frozen=True)
-class Auto(SharedSteps):
+class Auto(FixedMultistep):
     """Adams–Bashforth–Moulton in u = σ/(σ + κα), all chosen by the steps and the data's scale.
 
     Each step predicts with up to 5 past evaluations and is corrected with up to 6 when the next
@@ -71,7 +71,7 @@ class Auto(SharedSteps):
         times = path.time(-torch.from_numpy(ratio).log())
         return grids.check(torch.cat([ends[:1], times, ends[1:]]))
 
-    def shares(self, path: GaussianPath, times: tuple[float, ...]) -> Shares:
+    def weights(self, path: GaussianPath, times: tuple[float, ...]) -> FixedWeights:
         return _shares(self, path, times)
 
 
@@ -131,7 +131,7 @@ def deviations(steps: int, table: Rows) -> Array:
 
 
 @lru_cache(maxsize=128)
-def _shares(solver: Auto, path: GaussianPath, times: tuple[float, ...]) -> Shares:
+def _shares(solver: Auto, path: GaussianPath, times: tuple[float, ...]) -> FixedWeights:
     steps = len(times) - 1
     table = anchor(steps)
     kappa, predict_scale, correct_scale = np.exp(table.scales) * solver.scale
@@ -160,7 +160,7 @@ def _shares(solver: Auto, path: GaussianPath, times: tuple[float, ...]) -> Share
         nodes = list(range(k, max(k - 1 - table.corrector, -1), -1))
         again = None if correct_extra is None else correct_extra[k]
         correct.append(row(nodes, k - 1, correct_scale, again) if k else ())
-    return Shares(float(kappa), tuple(predict), tuple(correct))
+    return FixedWeights(float(kappa), tuple(predict), tuple(correct))
 
 
 def _is_own(

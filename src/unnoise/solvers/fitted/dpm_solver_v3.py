@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import need_count
-from ..fields.field import Field
-from ..paths import GaussianPath
+from ...errors import need_count
+from ...paths import GaussianPath
+from ..linear.weights import lagrange
+from ..solver import Noise, Solver, Steps, TimeGrid
 from .model_statistics import EMS, Array
-from .solver import Noise, OnStep, Solution, Solver, Times
-from .weights import lagrange
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 
@@ -44,7 +43,7 @@ class DpmSolverV3(Solver):
     def order(self) -> int:  # type: ignore[override]
         return self.points + self.corrector
 
-    def refusal(self, path: GaussianPath, start: float, end: float) -> str | None:
+    def why_unsupported(self, path: GaussianPath, start: float, end: float) -> str | None:
         low, high = float(self.ems.log_snr[0]), float(self.ems.log_snr[-1])
         for t in (start, end):
             lam = float(path.log_snr(t))
@@ -55,32 +54,22 @@ class DpmSolverV3(Solver):
                 )
         return None
 
-    def walk(
-        self, field: Field, x: Tensor, times: Times, noise: Noise | None, on_step: OnStep | None
-    ) -> Solution:
-        nfe, past = 0, list[Tensor]()
-        plan = compile_plan(self, field.path, times.floats)
-        base = x
-        for k in range(times.steps):
-            prediction = field(x, times.tensors[k])
-            nfe += prediction.nfe
-            if on_step is not None and on_step(k, prediction) is False:
-                return Solution(x, times.floats[k], k, nfe, False)
-            step = plan[k]
+    def steps(self, path: GaussianPath, x: Tensor, grid: TimeGrid, noise: Noise | None) -> Steps:
+        past, base, again = list[Tensor](), x, None
+        for step, t in zip(compile_plan(self, path, grid.floats), grid.tensors, strict=False):
+            prediction = yield x, t
             eps = prediction.eps
             past.insert(0, step.on_eps * eps - step.on_x.to(x) * x)
-            if k and plan[k - 1].correct is not None:
-                x = _apply(base, plan[k - 1].correct, past)
+            if again is not None:
+                x = _apply(base, again, past)
             del past[self.points :]
-            base = x
-            if step.predict is None:
-                alpha, sigma = (
-                    float(c(times.tensors[-1])) for c in (field.path.alpha, field.path.sigma)
-                )
-                x = alpha * prediction.x0 + sigma * eps
-            else:
+            base, again = x, step.correct
+            if step.predict is not None:
                 x = _apply(x, step.predict, past)
-        return Solution(x, times.floats[-1], times.steps, nfe, True)
+            else:
+                alpha, sigma = (float(c(grid.tensors[-1])) for c in (path.alpha, path.sigma))
+                x = alpha * prediction.x0 + sigma * eps
+        return x
 
 
 Terms = tuple[Tensor, Tensor, tuple[Tensor, ...]]  # on x, constant, on each f, newest first
@@ -94,8 +83,7 @@ class _Step:
     correct: Terms | None
 
 
-def _apply(base: Tensor, terms: Terms | None, past: list[Tensor]) -> Tensor:
-    assert terms is not None
+def _apply(base: Tensor, terms: Terms, past: list[Tensor]) -> Tensor:
     on_x, constant, on_f = terms
     x = on_x.to(base) * base + constant.to(base)
     for weight, f in zip(on_f, past, strict=False):

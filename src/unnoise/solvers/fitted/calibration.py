@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, need_count
-from ..fields import Field
-from ..paths import GaussianPath
+from ...errors import InvalidArgument, need_count
+from ...fields import Field
+from ...paths import GaussianPath
+from ..linear import FixedWeights
 from .auto import Auto, _chebyshev
-from .shares import Shares
 from .tuned import Tuned, places_of, times_of
 
 Progress = Callable[[int, int], None]
@@ -68,7 +68,7 @@ def tune(
     tries = need_count("tries", max(12, min(60, 600 // steps)) if tries is None else tries)
     auto, path = Auto(data_std), field.path
     times = tuple(auto.own_grid(path, steps, start, end).tolist())
-    shares = auto.shares(path, times)
+    shares = auto.weights(path, times)
     places = places_of(path, shares.kappa, times)
     walk = _Walk(field, x, auto, shares, teacher or 100 + 10 * steps, start, end)
     fitted = torch.arange(len(x)) % 3 != 2
@@ -81,7 +81,7 @@ def tune(
     before = figures(walk.run(places, None)[0])
     best, tried = _search(walk, places, fitted, tries, progress)
     after = figures(best[1])
-    solver = Tuned(best[3], Shares(shares.kappa, *best[2]))
+    solver = Tuned(best[3], FixedWeights(shares.kappa, *best[2]))
     if sum(map(math.log, (v + 1e-300 for v in after))) >= sum(
         map(math.log, (v + 1e-300 for v in before))
     ):
@@ -157,7 +157,7 @@ class _Walk:
         field: Field,
         x: Tensor,
         auto: Auto,
-        shares: Shares,
+        shares: FixedWeights,
         teacher: int,
         start: float,
         end: float,
