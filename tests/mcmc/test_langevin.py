@@ -10,22 +10,21 @@ import torch
 from torch import Tensor
 
 from tests.exact import F64, gaussian_elementwise, mixture_1d
+from tests.solvers.reference import Impulses, slope
 from unnoise.errors import InvalidArgument, NonFinite
 from unnoise.fields import Gaussian, Mixture
-from unnoise.paths import EDM, VE, grids
-from unnoise.randomness import Streams
-from unnoise.solvers import (
+from unnoise.mcmc import (
     MinibatchScore,
     kinetic_langevin,
     langevin,
     mala,
     polynomial_decay,
-    presets,
     score_at,
 )
-from unnoise.solvers.langevin import langevin_step, log_acceptance, value_and_score
-
-from .reference import Impulses, slope
+from unnoise.mcmc.langevin import langevin_step, log_acceptance, value_and_score
+from unnoise.paths import EDM, VE, grids
+from unnoise.randomness import Streams
+from unnoise.solvers import presets
 
 MEAN = torch.tensor([0.5, -1.0, 2.0], dtype=F64)
 VARIANCE = torch.tensor([0.3, 1.0, 4.0], dtype=F64)
@@ -160,7 +159,7 @@ class Chosen(Streams):
         return self
 
     def integers(self, high, *event):
-        return torch.tensor(self.conditioned.pop(0)).expand(len(self), *event)
+        return torch.tensor(self.given.pop(0)).expand(len(self), *event)
 
 
 def minibatch_score(size, noise, data=DATA):

@@ -10,22 +10,11 @@ from torch import Tensor
 
 from ..errors import InvalidArgument, NonFinite, need_count
 from ..fields.field import Field
-from .solver import Noise
+from ..solvers.composite.predictor_corrector import langevin_step
+from ..solvers.solver import Noise, draw
 
 Score = Callable[[Tensor], Tensor]
 StepSize = float | Callable[[int], float]
-
-
-def langevin_step(
-    x: Tensor, score: Tensor, size: Tensor | float, draw: Tensor, level: float = math.inf
-) -> Tensor:
-    """x + h·score + ς·draw, ς² = h(2 − h/level): √(2h) of Langevin dynamics at level ∞.
-
-    size: h, a number or (batch, 1, …). With level = σ² a point seen through noise σ keeps that
-    noise's variance: (1 − h/σ²)²σ² + ς² = σ² (Jolicoeur-Martineau et al. 2020).
-    """
-    spread = (size * (2 - size / level)) ** 0.5
-    return x + size * score + spread * draw
 
 
 def score_at(field: Field, t: float) -> Score:
@@ -55,8 +44,7 @@ def langevin(
     need_count("steps", steps)
     for k in range(steps):
         h = _size(step_size, k)
-        draw = noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
-        x = langevin_step(x, score(x), h, draw)
+        x = langevin_step(x, score(x), h, draw(noise, x))
         if each is not None:
             each(k, x)
     return _finite(x)
@@ -81,8 +69,7 @@ def mala(
     value, score = value_and_score(log_density, x)
     for k in range(steps):
         h = _size(step_size, k)
-        draw = noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
-        proposed = langevin_step(x, score, h, draw)
+        proposed = langevin_step(x, score, h, draw(noise, x))
         other, slope = value_and_score(log_density, proposed)
         chance = log_acceptance(x, proposed, value, other, score, slope, h)
         # Φ of a normal number is uniform: one stream serves both
@@ -136,16 +123,12 @@ def kinetic_langevin(
     if not (math.isfinite(gamma) and gamma > 0):
         raise InvalidArgument(f"friction is {gamma!r}; give a positive number")
     keep, spread = math.exp(-gamma * h), math.sqrt(-math.expm1(-2 * gamma * h))
-
-    def draw() -> Tensor:
-        return noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
-
-    v = draw() if velocity is None else velocity
+    v = draw(noise, x) if velocity is None else velocity
     force = score(x)
     for _ in range(steps):
         v = v + 0.5 * h * force
         x = x + 0.5 * h * v
-        v = keep * v + spread * draw()
+        v = keep * v + spread * draw(noise, x)
         x = x + 0.5 * h * v
         force = score(x)
         v = v + 0.5 * h * force

@@ -1,12 +1,12 @@
-"""Exact moments of what a solver makes, on Gaussian data: no sampling noise at all."""
+"""Exact moments of a solver's samples of Gaussian data, without sampling noise."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ..fields import Gaussian
-from .solver import Solver
+from unnoise.fields import Gaussian
+from unnoise.solvers import Solver
 
 
 class Counter:
