@@ -6,7 +6,7 @@ from ..errors import unknown
 from .linear.direction import EPS, FLOW, X0
 from .linear.multistep import Multistep, StochasticMultistep
 from .linear.runge_kutta import RungeKutta
-from .linear.sde import LearnedAncestral
+from .linear.sde import EulerMaruyama, LearnedAncestral
 from .linear.single_presets import PSEUDO_HEUN, PSEUDO_RK4
 from .registry import PRESETS, get, preset
 from .solver import Solver
@@ -169,3 +169,9 @@ def unipc(order: int = 2, rule: str = "bh2", lens: str = "x0", lower_last: bool 
         raise unknown("lens of UniPC", lens, ("x0", "eps"))
     direction = X0 if lens == "x0" else EPS
     return Multistep(order, direction, corrector=True, rule=rule, lower_last=bool(lower_last))
+
+
+@preset
+def euler_maruyama(eta: float = 1.0) -> Solver:
+    """Euler–Maruyama on the reverse SDE (Song et al. 2021)."""
+    return EulerMaruyama(eta)

@@ -196,12 +196,6 @@ def _compile_learned(
 
 
 @preset
-def euler_maruyama(eta: float = 1.0) -> Solver:
-    """Euler–Maruyama on the reverse SDE (Song et al. 2021)."""
-    return EulerMaruyama(eta)
-
-
-@preset
 def reverse_diffusion() -> Solver:
     """Reverse diffusion (Song et al. 2021, algs. 2 and 3 without corrector)."""
     return ReverseDiffusion()
