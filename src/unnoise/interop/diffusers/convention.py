@@ -1,4 +1,4 @@
-"""What a diffusers network is asked and what its answer means: path, lens, clock, scaling."""
+"""The convention of a diffusers network: path, lens, clock and scaling of its input and output."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _BETAS = {
 
 @dataclass(frozen=True)
 class Convention:
-    """How a network of diffusers is called at (x_t, t) of `path`, and how it is read.
+    """The way to call a diffusers network at (x_t, t) of `path`, and the meaning of its output.
 
-    predicts: the lens of its answer; a velocity with the clock "flow" is dx/dσ = ε − x0 whatever
-    the shift. clock: the number it is given for t: "chain" n − 1 = t·T − 1,
-    "flow" T·σ(t), "edm" ¼·log σ(t), with T = `steps`. sigma_data: where given the network is EDM's
-    F with D = c_skip·x + c_out·F and sees c_in·x (Karras et al. 2022, table 1). clip: x0 is
-    clamped to ±clip. learned_variance: the second half of the answer's channels is left aside.
+    predicts: the lens of its output; a velocity with the clock "flow" is dx/dσ = ε − x0 whatever
+    the shift. clock: the number that it takes for t: "chain" n − 1 = t·T − 1, "flow" T·σ(t),
+    "edm" ¼·log σ(t), with T = `steps`. sigma_data: if given, the network is EDM's F with
+    D = c_skip·x + c_out·F and takes c_in·x (Karras et al. 2022, table 1). clip: x0 is clamped to
+    ±clip. learned_variance: the second half of the output's channels is ignored.
 
-    Raises InvalidArgument for unknown names, Unsupported where the lens cannot be predicted.
+    Raises InvalidArgument for unknown names, Unsupported if the lens cannot be predicted.
     """
 
     path: GaussianPath
@@ -56,7 +56,7 @@ class Convention:
             )
 
     def timestep(self, t: Tensor | float) -> Tensor:
-        """The number the network is given at times t, float64."""
+        """Return the network's number for times t, float64."""
         t = as_time(t).double()
         if self.clock == "chain":
             number = t * self.steps - 1
@@ -66,7 +66,7 @@ class Convention:
         return self.steps * sigma if self.clock == "flow" else 0.25 * sigma.log()
 
     def time(self, timestep: Tensor | float) -> Tensor:
-        """The inverse of `timestep`."""
+        """Return the times of these numbers; the inverse of `timestep`."""
         number = as_time(timestep).double()
         if self.clock == "chain":
             return (number + 1) / self.steps
@@ -76,13 +76,13 @@ class Convention:
         return self.path.time(-4 * number)
 
     def scaled(self, x: Tensor, t: Tensor) -> Tensor:
-        """What the network is shown instead of x_t."""
+        """Return the network's input for x_t."""
         if self.sigma_data is None:
             return x
         return x * expand((self.path.sigma(t) ** 2 + self.sigma_data**2).rsqrt(), x)
 
     def read(self, output: Tensor, x: Tensor, t: Tensor) -> Prediction:
-        """The network's answer at (x_t, t) as a Prediction."""
+        """Return the network's output at (x_t, t) as a Prediction."""
         if self.learned_variance and output.shape[1] == 2 * x.shape[1]:
             output = output.chunk(2, dim=1)[0]
         output, lens = output.to(x.dtype), self.predicts
@@ -99,8 +99,11 @@ class Convention:
             prediction = prediction.with_value("x0", prediction.x0.clamp(-self.clip, self.clip))
         return prediction
 
-    def say(self, prediction: Prediction) -> Tensor:
-        """What the network would have answered: the inverse of `read` (without preconditioning)."""
+    def output_of(self, prediction: Prediction) -> Tensor:
+        """Return the network's output for a Prediction.
+
+        The inverse of `read` (without preconditioning).
+        """
         value = prediction.as_lens(self.predicts)
         if self.clock == "flow" and self.predicts == "velocity":
             value = value / expand(self.path.sigma_rate(as_time(prediction.t).double()), value)
@@ -108,13 +111,13 @@ class Convention:
 
     @staticmethod
     def from_config(config: Mapping[str, Any], mu: float | None = None) -> Convention:
-        """The convention of a diffusers scheduler's config.
+        """Return the convention of a diffusers scheduler's config.
 
         Chains by their β (linear, scaled_linear, squaredcos_cap_v2, sigmoid, trained_betas;
-        rescale_betas_zero_snr), flow matching by its shift (mu: where use_dynamic_shifting asks
-        for one), EDM by sigma_max and sigma_data. What only says where to step (spacing, karras
-        sigmas, order) belongs to the sampler and is left to it. Raises Unsupported for what has no
-        equivalent, with the reason.
+        rescale_betas_zero_snr), flow matching by its shift (mu: for use_dynamic_shifting), EDM by
+        sigma_max and sigma_data. Keys that only choose the steps (spacing, karras sigmas, order)
+        belong to the sampler and are ignored. Raises Unsupported for a config without equivalent,
+        with the reason.
         """
         name = str(config.get("_class_name", ""))
         for key, remedy in _REFUSED.items():
@@ -152,7 +155,7 @@ _REFUSED = {
 
 
 def chain_of(config: Mapping[str, Any]) -> Chain:
-    """The chain whose β a scheduler's config names, in float64."""
+    """Return the chain of the β in a scheduler's config, in float64."""
     if config.get("trained_betas") is not None:
         chain = Chain(tuple(float(beta) for beta in config["trained_betas"]))
     else:
@@ -176,7 +179,7 @@ def chain_of(config: Mapping[str, Any]) -> Chain:
 
 
 def _flow(config: Mapping[str, Any], mu: float | None) -> GaussianPath:
-    """The straight path, shifted: σ = s·t/(1 + (s − 1)·t)."""
+    """Return the straight path, shifted: σ = s·t/(1 + (s − 1)·t)."""
     shift = float(config.get("shift", config.get("flow_shift", 1.0)) or 1.0)
     if config.get("use_dynamic_shifting"):
         if mu is None:
