@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..solvers import LearnedAncestral, Solver
+from ..solvers import Solver
 from .sample_section import SampleConfig, guidance_text
 
 
@@ -37,7 +37,7 @@ def why_unsupported(config: SampleConfig, solver: Solver, able: Abilities) -> st
         )
     if config.guidance and not able.null:
         return f"guidance {said} " + without_null("sample with guidance 1 (sample.guidance=1)")
-    if isinstance(solver, LearnedAncestral) and not able.learned_variance:
+    if solver.needs_learned_variance and not able.learned_variance:
         return (
             f"solver {config.solver!r} needs the model's own variance, and this model learned no "
             "variance (model.learned_variance is false); use ddpm or ddpm:variance=transition, or "
