@@ -1,11 +1,15 @@
 """`unnoise solvers`, and solvers by the names of other programs."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
 
 import unnoise
 from tests.training.tiny import model_of, tiny
+from unnoise import solvers
+from unnoise.cli.solvers import BUILT
 from unnoise.errors import InvalidArgument, Unsupported
 from unnoise.paths import grids
 from unnoise.sampling import SampleRequest, make_plan
@@ -19,6 +23,11 @@ def test_ours_are_listed_with_a_line_each(run):
     assert lines.keys() == PRESETS.keys()
     assert all(lines.values())
     assert lines["auto"].startswith("Chooses order")
+    for built in BUILT:  # what is built in Python is named, by a call that exists
+        assert built in said.out
+        name, _, options = built.removeprefix("solvers.").rstrip(")").partition("(")
+        known = inspect.signature(getattr(solvers, name)).parameters
+        assert {option.partition("=")[0].strip() for option in options.split(",")} <= known.keys()
 
 
 def test_their_names_are_listed_with_ours(run):

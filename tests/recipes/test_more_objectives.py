@@ -22,7 +22,7 @@ from unnoise.recipes import build_objective, build_path, check, dump, load_recip
 from unnoise.recipes.objectives import DenoisingObjective, MaximumLikelihoodObjective
 from unnoise.recipes.sample_section import GridConfig
 from unnoise.solvers import GRIDS
-from unnoise.solvers.runge_kutta import TABLEAUX
+from unnoise.solvers.tableaux import TABLEAUX
 
 SCORE = "objective.kind=score_matching"
 FLOW = "objective.kind=maximum_likelihood"

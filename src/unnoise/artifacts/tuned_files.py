@@ -32,7 +32,7 @@ def write_tuned(folder: Path, tuned: TunedSolver, digest: str) -> Path:
         place.mkdir(exist_ok=True)
     except OSError as error:
         raise ArtifactError(f"{place} cannot be made: {error.strerror or error}") from error
-    path = place / f"steps-{tuned.solver.steps}.json"
+    path = place / f"steps-{tuned.solver.length}.json"
     tree = {
         "format": FORMAT,
         "unnoise": __version__,
@@ -61,7 +61,7 @@ def read_tuned(folder: Path, digest: str) -> dict[int, TunedSolver]:
             raise ArtifactError(f"{place} holds more than {MOST_FILES} files; move the others away")
     files.sort()
     found = [_read(path, digest) for path in files]
-    return {tuned.solver.steps: tuned for tuned in found}
+    return {tuned.solver.length: tuned for tuned in found}
 
 
 def _from_1(tree: dict[str, Any]) -> dict[str, Any]:
@@ -95,6 +95,6 @@ def _read(path: Path, digest: str) -> TunedSolver:
         solver = Tuned.from_dict(tree["solver"])
     except (InvalidArgument, RecipeError) as error:
         raise ArtifactError(f"{path} is damaged: {error}{remedy}") from error
-    if path.name != f"steps-{solver.steps}.json":
-        raise ArtifactError(f"{path} holds a solver of {solver.steps} steps{remedy}")
+    if path.name != f"steps-{solver.length}.json":
+        raise ArtifactError(f"{path} holds a solver of {solver.length} steps{remedy}")
     return TunedSolver(solver, section.guidance, tree["measured"])

@@ -136,7 +136,7 @@ def check(recipe: Recipe) -> None:
     grid = plan_grid(recipe.sample, path, solver)
     if wrong := why_unsupported(recipe.sample, solver, abilities(recipe)):
         raise RecipeError(wrong)
-    reason = solver.objection(path, float(grid[0]), float(grid[-1]))
+    reason = solver.why_refused(path, float(grid[0]), float(grid[-1]))
     if reason:
         raise Unsupported(f"sample.solver {recipe.sample.solver!r} on path {path}: {reason}")
 

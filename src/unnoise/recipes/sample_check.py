@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..solvers import LearnedAncestral, Solver
+from ..solvers import Solver
 from .sample_section import SampleConfig, guidance_text
 
 
@@ -47,7 +47,7 @@ def why_unsupported(config: SampleConfig, solver: Solver, able: Abilities) -> st
                     f"guidance by {name!r} was asked for, and the model's conditions are "
                     f"{', '.join(able.names or ())}; name one of them"
                 )
-    if isinstance(solver, LearnedAncestral) and not able.learned_variance:
+    if solver.needs_learned_variance and not able.learned_variance:
         return (
             f"solver {config.solver!r} needs the model's own variance, and this model learned no "
             "variance (model.learned_variance is false); use ddpm or ddpm:variance=transition, or "

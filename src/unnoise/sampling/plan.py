@@ -88,8 +88,8 @@ def make_plan(facts: ModelFacts, request: SampleRequest) -> Plan:
         brought = request.solver if free and brings_grid(request.solver) else None
         times, spacing = _planned(config, path, solver, brought), str(config.grid)
     if isinstance(solver, Tuned):
-        solver.shares(path, tuple(times.tolist()))
-    if reason := solver.objection(path, float(times[0]), float(times[-1])):
+        solver.weights(path, tuple(times.tolist()))
+    if reason := solver.why_refused(path, float(times[0]), float(times[-1])):
         raise InvalidArgument(f"solver {solver} on {path}: {reason}")
     return Plan(solver, times, config, spacing)
 

@@ -22,7 +22,7 @@ class TunedSolver:
         """Return the solver. Raises InvalidArgument where the guidance is another one."""
         if guidance != self.guidance:
             raise InvalidArgument(
-                f"guidance is {guidance_text(guidance)}, and the solver of {self.solver.steps} "
+                f"guidance is {guidance_text(guidance)}, and the solver of {self.solver.length} "
                 f"steps was tuned with {guidance_text(self.guidance)}; sample with that, tune "
                 "again, or take solver 'auto'"
             )

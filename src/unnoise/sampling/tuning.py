@@ -8,7 +8,7 @@ from ..errors import need_count
 from ..fields import Field
 from ..randomness import Streams
 from ..solvers import Calibration, tune
-from ..solvers.calibration import Progress
+from ..solvers.fitted.calibration import Progress
 from .conditions import conditions_for
 from .facts import ModelFacts
 from .plan import make_plan

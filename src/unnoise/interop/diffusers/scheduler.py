@@ -14,7 +14,7 @@ from torch import Tensor
 from ...errors import InvalidArgument, NonFinite, Unsupported, unknown
 from ...paths import Chain, GaussianPath, as_time, expand, grids
 from ...randomness import Streams
-from ...solvers import Noise, Solver, Times, get, grid_for
+from ...solvers import Noise, Solver, TimeGrid, get, grid_for
 from ..path_tree import from_tree, to_tree
 from .convention import LENS_OF, Convention
 from .handshake import Handshake, Question
@@ -263,13 +263,13 @@ class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
     def _begin(self, sample: Tensor) -> None:
         self._draws = draws = Draws(sample.shape[0], sample.dtype, sample.device)
-        solver, path, times = self.solver, self.convention.path, Times.of(self._times)
+        solver, path, times = self.solver, self.convention.path, TimeGrid.of(self._times)
         noise: Noise = draws if self.noise is None else self.noise
         to_data = self._visits[-1].step == times.steps
 
         def body(ask: Any) -> Tensor:
             field = Answers(path, ask)
-            x = solver.walk(field, sample, times, noise, None).x
+            x = solver.drive(field, sample, times, noise, None).x
             return field(x, times.tensors[-1]).x0 if to_data else x
 
         self._walk = Handshake(body)

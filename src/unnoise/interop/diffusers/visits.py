@@ -13,7 +13,7 @@ from ...errors import InvalidArgument, Unsupported
 from ...fields import Field, Gaussian, Prediction
 from ...fields.field import Conditions
 from ...paths import GaussianPath
-from ...solvers import Solver, Times
+from ...solvers import Solver, TimeGrid
 from .convention import Convention
 
 
@@ -79,8 +79,8 @@ def visits(solver: Solver, convention: Convention, times: tuple[float, ...]) -> 
     Raises Unsupported where the solver cannot walk the path, or where its passes depend on what
     the network says.
     """
-    path, grid = convention.path, Times.of(times)
-    reason = solver.objection(path, times[0], times[-1])
+    path, grid = convention.path, TimeGrid.of(times)
+    reason = solver.why_refused(path, times[0], times[-1])
     if reason:
         raise Unsupported(f"{solver} on {path}: {reason}")
     lens = "x0" if convention.sigma_data is not None or convention.clip else convention.predicts
@@ -100,7 +100,7 @@ def visits(solver: Solver, convention: Convention, times: tuple[float, ...]) -> 
 
 
 def _walk(
-    solver: Solver, path: GaussianPath, lens: str, grid: Times, mean: float, spread: float
+    solver: Solver, path: GaussianPath, lens: str, grid: TimeGrid, mean: float, spread: float
 ) -> list[tuple[float, int]]:
     known = Gaussian(torch.full((1,), float(mean), dtype=torch.float64), float(spread), path)
     asked: list[tuple[float, int]] = []
@@ -118,7 +118,7 @@ def _walk(
         asked.append((float(prediction.t), step))
 
     start = torch.full((1, 1), float(path.sigma(grid.floats[0])), dtype=torch.float64)
-    solution = solver.walk(Answers(path, answer), start, grid, _Silence(), note)
+    solution = solver.drive(Answers(path, answer), start, grid, _Silence(), note)
     if solution.nfe != len(asked):
         raise Unsupported(f"{solver} does not show every pass of its walk; use another solver")
     return asked
