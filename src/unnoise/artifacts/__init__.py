@@ -1,4 +1,4 @@
-"""What a trained model is on disk, and the object it becomes."""
+"""Trained models on disk and in memory."""
 
 from .artifact import Artifact
 from .model import Model, load, sample

@@ -1,4 +1,4 @@
-"""What the folder of a trained model holds."""
+"""The contents of the folder of a trained model."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ DENOISER = "denoiser"
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """Trained modules with what travels with them: recipe, description of the data, history.
+    """Trained modules with their recipe, the description of the data and the history.
 
     modules: by name, today one {"denoiser": Denoiser}. training: a summary of the training, plain
-    values. tuned: tuned solvers by their number of steps. origin: where it was made, None before
-    it is saved. weights_sha256: of the file of its weights, "" before.
+    values. tuned: tuned solvers by their number of steps. origin: None before
+    the artifact is saved. weights_sha256: of the file of its weights, "" before.
     """
 
     modules: Mapping[str, nn.Module]
@@ -38,23 +38,23 @@ class Artifact:
 
     @property
     def denoiser(self) -> Denoiser:
-        """The module that predicts."""
+        """The module "denoiser"."""
         found = self.modules[DENOISER]
         assert isinstance(found, Denoiser)
         return found
 
     @property
     def ema(self) -> str | None:
-        """Which average of the trained weights these are; None where nothing was noted."""
+        """The name of the average of the trained weights that these are; None if not recorded."""
         noted = self.training.get("ema")
         return None if noted is None else str(noted)
 
     @property
     def conditions(self) -> Mapping[str, ConditionSpec]:
-        """What samples may be conditioned on, by name; nothing where it is unconditional."""
+        """The conditions of samples by name; empty for an unconditional model."""
         return self.spec.conditions if self.recipe.model.conditional else {}
 
     @property
     def classes(self) -> int:
-        """The number of classes it is conditional on; 0 where it is unconditional."""
+        """The number of values of the condition "class"; 0 without that condition."""
         return self.spec.classes if self.recipe.model.conditional else 0

@@ -1,4 +1,4 @@
-"""The model card: what the model is, what it learned from, how to use it."""
+"""The model card: a description of the model, its training data and its use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Formats of files: what an older release wrote is brought up to date, step by step.
+"""Formats of files, and the migration of those of older releases, one format at a time.
 
 model.json
   1  format, unnoise, recipe, data, weights_sha256, training
@@ -28,11 +28,11 @@ def migrate(
     what: str,
     error: type[UnnoiseError] = ArtifactError,
 ) -> dict[str, Any]:
-    """A tree of any known format as one of format `newest`.
+    """Return a tree of any known format as one of format `newest`.
 
-    steps[k] makes a tree of format k + 1 of one of format k: a new tree, its argument is left
-    alone. The key `format` says which it is, the key `unnoise` which release wrote it. Raises
-    `error`, naming `what`, for anything else; for a newer format with the release that reads it.
+    steps[k] returns a new tree of format k + 1 from one of format k. The key `format` holds the
+    format, the key `unnoise` the release that wrote the tree. Raises `error`, naming `what`, for
+    anything else; for a newer format with the release that reads it.
     """
     from .. import __version__
 
@@ -67,19 +67,19 @@ def migrate(
 
 
 def digest(tree: Any) -> str:
-    """SHA-256 of a tree of plain values, whatever the order of its keys and the white space."""
+    """Return the SHA-256 of a tree of plain values, in any order of keys and white space."""
     text = json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sealed(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A tree with `sha256`, the digest of all its other keys."""
+    """Return a tree with `sha256`, the digest of all its other keys."""
     rest = {key: value for key, value in tree.items() if key != "sha256"}
     return rest | {"sha256": digest(rest)}
 
 
 def _model_2(tree: dict[str, Any]) -> dict[str, Any]:
-    """Format 1 did not say when and with what a model was made, nor of what the hash was."""
+    """Return format 2 from format 1, which lacks the origin, the average and the recipe's hash."""
     training = tree["training"]
     return sealed(
         tree
@@ -99,7 +99,7 @@ def _model_2(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _model_3(tree: dict[str, Any]) -> dict[str, Any]:
-    """Format 2 had one network, and did not list it."""
+    """Return format 3 from format 2, which has one network and no list of modules."""
     return sealed(tree | {"format": 3, "modules": ["denoiser"]})
 
 

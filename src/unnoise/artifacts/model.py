@@ -1,4 +1,4 @@
-"""A trained model: on disk a folder of safetensors, strict JSON and a card; here one object."""
+"""A trained model: on disk a folder of safetensors, strict JSON and a card; in memory a Model."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ _TOLD = ("updates", "samples_seen", "seconds")  # of the training, in one line
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Model(Artifact):
-    """A trained model that can be sampled; `Artifact` lists what it is made of.
+    """A trained model that can be sampled; `Artifact` lists its parts.
 
-    precision: of the arithmetic of sampling. A model does not change: its first sampling makes a
-    copy of the network (`facts`), and later changes of the weights do not reach the samples; for
-    other weights, or another precision, make another model (`dataclasses.replace`).
+    precision: of the arithmetic of sampling. A model is immutable: its first sampling makes a copy
+    of the network (`facts`), and later changes of the weights do not affect its samples; for other
+    weights, or another precision, make another model (`dataclasses.replace`).
     """
 
     precision: str = "fp32"
 
     @cached_property
     def facts(self) -> ModelFacts:
-        """What sampling needs, with the copy of the network that it evaluates."""
+        """The facts that sampling needs, with the copy of the network that it evaluates."""
         return ModelFacts(
             denoiser=self.denoiser,
             inference=InferenceCopy.of(self.denoiser, self.precision),
@@ -69,16 +69,17 @@ class Model(Artifact):
         first: int = 0,
         on_step: OnStep | None = None,
     ) -> SampleReport:
-        """Draw n samples; what is not given is as the model's recipe says.
+        """Draw n samples; the recipe's section `sample` is the default of every option.
 
-        n: how many (by default one a label of `condition`, else 16). condition: {"class": c}, c an
-        index or a name, n of them, or `CycleClasses`; without one a class-conditional model draws
-        the classes in turn (class first + i, modulo their number, for sample i). guidance: a scale,
-        1 for none, or a list of sections as a recipe has them; interval, rescale: of the
-        classifier-free one. Sample i depends on (seed, first + i) alone, whatever the batch, up to
-        the rounding of the network's precision. solver "auto" and "tuned" (`unnoise tune`) bring
-        their own grid where none is given. grid: a name, {"kind": …, options}, or the times
-        themselves. Raises InvalidArgument for what cannot be, before any work.
+        n: number of samples (by default one a label of `condition`, else 16). condition: {"class":
+        c}, c an index or a name, n of them, or `CycleClasses`; without one a class-conditional
+        model draws the classes in turn (class first + i, modulo their number, for sample i).
+        guidance: a scale, 1 for none, or a list of sections as a recipe has them; interval,
+        rescale: of the classifier-free one. Sample i depends on (seed, first + i) alone, whatever
+        the batch, up to the rounding of the network's precision. solver "auto" and "tuned"
+        (`unnoise tune`) bring their own grid where none is given. grid: a name, {"kind": …,
+        options}, or the times themselves. Raises InvalidArgument for an impossible request, before
+        any work.
         """
         options = {k: v for k, v in locals().items() if k not in ("self", "on_step")}
         return self.stream(**options).whole(on_step)
@@ -87,15 +88,15 @@ class Model(Artifact):
         """Return the samples that `sample` draws, with its options, block by block.
 
         `for block in model.stream(10**6): …`. The options are checked at once, and each block is
-        drawn as it is needed: one block of `batch` samples is in memory, however many there are.
-        Block b is the samples b·batch … b·batch + batch − 1, so that a stream that begins or ends
-        elsewhere has the same blocks but for its two ends.
+        drawn on iteration, so that memory holds one block of `batch` samples. Block b is the
+        samples b·batch … b·batch + batch − 1: streams of other first and last samples have the
+        same blocks except for the first and the last.
         """
         return open_stream(self.facts, SampleRequest.of(n=n, **options))
 
     def save(self, folder: str | Path) -> Path:
-        """Write the artifact: weights, JSON, card and tuned solvers take the old ones' places as
-        one, so that a crash at any moment leaves all of the old or all of the new. Raises
+        """Write the artifact: weights, JSON, card and tuned solvers replace old ones atomically, so
+        that a crash at any moment leaves all of the old or all of the new. Raises
         ArtifactError."""
         folder = Path(folder).expanduser()
         write_artifact(self, folder)
@@ -103,8 +104,8 @@ class Model(Artifact):
 
     @staticmethod
     def load(folder: str | Path, precision: str = "auto", device: str = "auto") -> Model:
-        """Read an artifact; runs no code from it. Raises ArtifactError naming what is wrong,
-        InvalidArgument for a precision or a device that cannot be."""
+        """Read an artifact; runs no code from it. Raises ArtifactError naming the fault,
+        InvalidArgument for a precision or a device that is not available."""
         place = find_device(device)
         chosen = resolve(precision, place).name
         found = read_artifact(Path(folder).expanduser(), place)
@@ -131,12 +132,12 @@ class Model(Artifact):
 
 
 def load(folder: str | Path, precision: str = "auto", device: str = "auto") -> Model:
-    """Read a trained model from its folder; see `Model.load`."""
+    """Read a trained model from its folder, as `Model.load` does."""
     return Model.load(folder, precision, device)
 
 
 def sample(model: Model | str | Path, n: int | None = None, **options: Any) -> Tensor:
-    """Samples of a model in its data's own units, (n, *event); options as `Model.sample` takes."""
+    """Return samples in the units of the data, (n, *event); options as for `Model.sample`."""
     if not isinstance(model, Model):
         model = load(model)
     return model.sample(n, **options).values

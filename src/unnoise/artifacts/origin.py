@@ -1,4 +1,4 @@
-"""Where a model was made: with what, on what, when."""
+"""The origin of a model: versions, platform, time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..errors import ArtifactError, unknown
 
 @dataclass(frozen=True)
 class Origin:
-    """The making of a model, noted when it is first written and kept by later copies.
+    """The origin of a model, recorded when it is first written and repeated in later copies.
 
     unnoise, python, torch: versions; platform: system and processor; written: time in UTC. None
-    for what an older format did not note.
+    for values that an older format did not record.
     """
 
     unnoise: str | None = None
@@ -26,7 +26,7 @@ class Origin:
 
     @classmethod
     def here(cls) -> Origin:
-        """This program, this machine, now."""
+        """Return the origin of a model that is written now by this program."""
         import torch
 
         from .. import __version__
@@ -44,7 +44,8 @@ class Origin:
 
     @classmethod
     def from_dict(cls, tree: Any, where: str) -> Origin:
-        """From `to_dict`; raises ArtifactError for other keys and for what is no short text."""
+        """Read `to_dict` back; raises ArtifactError for other keys and values that are no short
+        text."""
         known = [field.name for field in fields(cls)]
         if not isinstance(tree, dict):
             raise ArtifactError(f"{where}: provenance is no object of keys")

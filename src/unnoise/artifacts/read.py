@@ -1,4 +1,4 @@
-"""A model from its folder: nothing in it is run, and nothing is believed unchecked."""
+"""Reading a model from its folder: no code in it is run, and everything in it is checked."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def read_artifact(folder: Path, device: torch.device) -> Artifact:
-    """Read an artifact onto a device. Raises ArtifactError naming what is wrong."""
+    """Read an artifact onto a device. Raises ArtifactError naming the fault."""
     try:
         place = atomic_folder.resolve(folder, CONFIG)
         if not place.exists():
@@ -61,8 +61,9 @@ def read_artifact(folder: Path, device: torch.device) -> Artifact:
 
 
 def read_tree(place: Path) -> tuple[dict[str, Any], int]:
-    """Return model.json as one of the newest format, and the format that it has, its keys and its
-    SHA-256 checked. Raises ArtifactError."""
+    """Return model.json, migrated to the newest format, and the format of the file.
+
+    Raises ArtifactError for other keys or another SHA-256."""
     given = read_json(place)
     found = given.get("format") if isinstance(given, dict) else None
     found = found if type(found) is int else 0
@@ -112,8 +113,10 @@ def read_denoiser(
     sha256: str | None = None,
     prefix: str = "",
 ) -> Denoiser:
-    """The denoiser of a recipe with the weights of a file, whose header must list exactly the
-    network's tensors, after `prefix`, before memory is taken for any. Raises ArtifactError."""
+    """Return the denoiser of a recipe with the weights of a file.
+
+    The names in the file's header, after `prefix`, must be exactly those of the network's tensors,
+    which is checked before memory is allocated. Raises ArtifactError."""
 
     def agree(entries: dict[str, Entry]) -> None:
         if least_tensors(recipe) > len(entries):
@@ -140,12 +143,12 @@ def read_denoiser(
 
 
 def least_tensors(recipe: Recipe) -> int:
-    """Six for each block of the network: a bound that costs nothing to compute."""
+    """Return a lower bound of the number of tensors of a network: six a block."""
     network = recipe.network
     if network.kind in ("mlp", "dit"):
         return 6 * network.depth
     if network.kind != "unet":
-        return 0  # nothing is known of its tensors before it is built
+        return 0  # no bound before the network is built
     blocks = network.blocks
     return 6 * (sum(blocks) if isinstance(blocks, list) else blocks * len(network.widths))
 

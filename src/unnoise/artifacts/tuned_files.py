@@ -46,8 +46,8 @@ def write_tuned(folder: Path, tuned: TunedSolver, digest: str) -> Path:
 
 
 def read_tuned(folder: Path, digest: str) -> dict[int, TunedSolver]:
-    """Every tuned solver of an artifact, by its steps. Raises ArtifactError naming what is wrong
-    with a file, above all one that was made for other weights."""
+    """Return the tuned solvers of an artifact by their number of steps. Raises ArtifactError naming
+    the fault of a file; a file made for other weights is one."""
     place = resolve(folder, FOLDER)
     if not os.path.lexists(place):
         return {}
@@ -65,7 +65,7 @@ def read_tuned(folder: Path, digest: str) -> dict[int, TunedSolver]:
 
 
 def _from_1(tree: dict[str, Any]) -> dict[str, Any]:
-    """Format 1 had one classifier-free guidance, as three flat keys."""
+    """Return format 2 from format 1, with its three flat keys of guidance as a list."""
     rest = {key: value for key, value in tree.items() if key not in _FLAT}
     given = {key: tree[key] for key in ("guidance", *_FLAT)}
     return rest | {"format": 2, "guidance": merged_guidance((), given)}

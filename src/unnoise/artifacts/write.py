@@ -1,10 +1,10 @@
-"""A model into its folder.
+"""Writing a model into its folder.
 
 model.json, format 3: `format`; `unnoise`, the release that wrote the file; `recipe`, resolved, and
 `recipe_sha256`; `data`, the description of the data with its licence, source and fingerprint;
 `modules`, the names of the modules; `weights_sha256`, of model.safetensors, whose tensors have
-names MODULE.NAME; `ema`, which average of the trained weights these are;
-`training`, a summary of the training; `provenance`, see `Origin`; `sha256`, of all the other keys.
+names MODULE.NAME; `ema`, the name of the average that the weights are;
+`training`, a summary of the training; `provenance`, the `Origin`; `sha256`, of all the other keys.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ A = TypeVar("A", bound=Artifact)
 
 
 def write_artifact(artifact: A, folder: Path) -> A:
-    """Write an artifact and return it with its origin and the SHA-256 of its weights; its files
-    take the places of old ones as one. Raises ArtifactError."""
+    """Write an artifact, atomically replacing an old one, and return it with its origin and the
+    SHA-256 of its weights. Raises ArtifactError."""
     written = []
 
     def write(part: Path) -> None:

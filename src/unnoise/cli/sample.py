@@ -46,8 +46,8 @@ def sample(
     if out.suffix == ".png":
         alone = {"--resume": resume, "--processes": processes not in (None, 1)}
         alone["several processes"] = int(os.environ.get("WORLD_SIZE", "1")) > 1
-        for what, asked in alone.items():
-            if asked:
+        for what, used in alone.items():
+            if used:
                 raise InvalidArgument(
                     f"a grid of samples is drawn at once, by one process, and {what} was asked "
                     "for; give --out samples.npy or a folder, or leave it out"

@@ -70,7 +70,7 @@ def open_arrays(
 
 
 def scan_arrays(path: str | Path, faults: Faults = STRICT, **options: Any) -> Found:
-    """The rows of a .npy or .npz file before they are checked; options as in `open_arrays`."""
+    """Return the rows of a .npy or .npz file, not yet checked; options as in `open_arrays`."""
     path, labels = Path(path), options.pop("labels", None)
     options["conditions"] = check_conditions(options.get("conditions"))
     columns: dict[str, np.ndarray] = {}
@@ -129,7 +129,7 @@ class ArrayRows(Rows):
         self.dtype = torch.uint8 if x.dtype == np.uint8 else torch.float32
 
     def __getstate__(self) -> dict[str, Any]:
-        """A mapped file is opened again where this is unpickled, not copied."""
+        """Return the state without the values of a mapped file, which unpickling maps again."""
         return self.__dict__ | {"x": None if isinstance(self.x, np.memmap) else self.x}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -164,7 +164,8 @@ def find_arrays(
     columns: Mapping[str, np.ndarray] | None = None,
     **options: Any,
 ) -> Found:
-    """Rows of an array with what describes them; refuses kinds, shapes and labels, not values."""
+    """Return the rows of an array with their description. Raises DataError for its kind, shape or
+    labels; values are not checked."""
     layout, modality = _readable(x, name, layout)
     if y is not None:
         _one_each(x, y, name)
@@ -203,7 +204,7 @@ def from_arrays(
     licence: str = "not stated",
     source: str = "arrays in memory",
 ) -> Dataset:
-    """A data set of a copy of `x`: uint8 as it is, other real numbers as float32.
+    """Return a data set of a copy of `x`: uint8 as it is, other real numbers as float32.
 
     x: samples along the first axis. y: labels, whole numbers or names. layout: the meaning of the
     axes (`LAYOUTS`); guessed by `guess_layout` where there is one reading. value_range: lowest
@@ -212,8 +213,8 @@ def from_arrays(
     columns: further values by name, a row a sample; conditions: name → "class" or "vector" of those
     to condition on. For example
     from_arrays(x, columns={"age": ages}, conditions={"age": "vector"}).
-    channels: their meaning. Raises DataError for these, for NaN and infinities, values outside
-    the range, fewer than two samples, and labels that do not fit.
+    channels: their meaning. Raises DataError if one of these does not fit, for NaN and
+    infinities, values outside the range, fewer than two samples, and labels that do not fit.
     """
     x, y = _array(x), None if y is None else _array(y)
     layout, modality = _readable(x, name, layout)
@@ -229,23 +230,23 @@ def from_arrays(
             f"class_names were given for {name!r}, which has no labels; give both"
         )
     held = {key: _array(column) for key, column in (columns or {}).items()}
-    asked = check_conditions(conditions)
+    kinds = check_conditions(conditions)
     for key, column in held.items():
         if column.shape[:1] != x.shape[:1]:
             raise DataError(
                 f"column {key!r} of {name!r} has shape {column.shape}; give a row for each of the "
                 f"{len(x)} samples"
             )
-        if key not in asked:
+        if key not in kinds:
             raise InvalidArgument(
-                f"column {key!r} was given, and conditions is {asked}; say what it is "
+                f"column {key!r} was given, and conditions is {kinds}; say what it is "
                 f'(conditions={{"{key}": "vector"}}, or "class"), or leave it out'
             )
     if indices is not None and "class" not in held:
-        asked.pop("class", None)
+        kinds.pop("class", None)
     described = {
-        key: encode(key, asked[key], column, "sample {}".format)
-        for key, column in pick(asked, held, repr(name)).items()
+        key: encode(key, kinds[key], column, "sample {}".format)
+        for key, column in pick(kinds, held, repr(name)).items()
     }
     return Dataset.of(
         values,
@@ -285,7 +286,7 @@ def _values(x: np.ndarray, name: str) -> Tensor:
 
 
 def _readable(x: np.ndarray, name: str, layout: str | None) -> tuple[str, str]:
-    """The layout and the modality of an array; raises DataError for what is no data."""
+    """Return the layout and the modality of an array; raises DataError if it cannot be data."""
     if x.dtype.kind not in "uif":
         raise DataError(
             f"values of {name!r} are {x.dtype}; give uint8 or floats (a mask: x.astype('uint8'))"

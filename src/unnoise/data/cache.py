@@ -65,7 +65,7 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> Path:
 
 
 def run(command: Sequence[str], folder: Path, remedy: str, seconds: float = 600) -> None:
-    """Run a package manager in `folder`; raises DataError with its last words and the remedy."""
+    """Run a package manager in `folder`; raises DataError with its last output and the remedy."""
     import subprocess
 
     words = " ".join(command)

@@ -1,4 +1,4 @@
-"""A look through data of any kind before training: everything that is wrong is listed."""
+"""The check of data of any kind before training: it lists all faults, not the first alone."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .rows import Rows
 
 @dataclass
 class Checked:
-    """What a look through data found.
+    """The result of a check of data.
 
-    samples: that are sound. sizes: "height × width" → pictures; modes: as stored → pictures.
-    labels: name → samples. columns: name → what each could be as a condition ("class of 12",
-    "vector of 2"), conditions: what is asked for. low, high, mean, std: of the sound samples, raw.
-    same: groups of equal samples, by place; alike: pairs of pictures that look the same, None where
-    too many to compare; contradicting: groups of equal samples with different labels. left_out:
+    samples: number of sound ones. sizes: "height × width" → pictures; modes: as stored → pictures.
+    labels: name → samples. columns: name → the conditions that each could be ("class of 12",
+    "vector of 2"); conditions: those requested. low, high, mean, std: of the sound samples, raw.
+    same: groups of equal samples, by place; alike: pairs of nearly equal pictures, None where there
+    are too many to compare; contradicting: groups of equal samples with different labels. left_out:
     files that are no samples (hidden ones, as `._x.jpg`, among them). faults: everything for which
     training would refuse the data, by file and line; counts: kind of fault → number. proposed_size:
     a side, where pictures differ in size and none was given.
@@ -64,16 +64,16 @@ class Checked:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing was found for which training would refuse."""
+        """Return whether training would accept the data."""
         return not self.counts
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return asdict(self)
 
 
 class _Held(Rows):
-    """Values in memory as rows, so that built-in data are looked through like all others."""
+    """Values in memory as rows, so that built-in data are checked like all others."""
 
     def __init__(self, values: Tensor, name: str) -> None:
         self.values, self.name = values, name
@@ -90,7 +90,7 @@ class _Held(Rows):
 
 
 def check(what: str | Path, **options: Any) -> Checked:
-    """Look through a built-in data set, a folder, an array file or shards; nothing is written.
+    """Check a built-in data set, a folder, an array file or shards; nothing is written.
 
     Every sample is decoded as training would decode it. options: those of the source (size,
     column, layout, …). Never raises for faults of the data: they are in `faults`.
@@ -185,7 +185,7 @@ def _labels(report: Checked, found: Found, faults: Faults) -> None:
 
 
 def _whole(report: Checked, found: Found, measured: Measured, faults: Faults) -> None:
-    """What is wrong with all values together."""
+    """Add the faults of all values together: a range that does not fit, no variation."""
     low, high = measured.low, measured.high
     if report.samples < 2:
         faults.add(

@@ -1,4 +1,4 @@
-"""Columns as they are found beside the values, made into conditions."""
+"""The encoding of columns of plain values as conditions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Column:
 
 
 def check_conditions(conditions: Mapping[str, str] | None) -> dict[str, str]:
-    """Return name → kind as asked for, "class" or "vector". Raises InvalidArgument."""
+    """Return name → kind, "class" or "vector". Raises InvalidArgument for other names or kinds."""
     if conditions is not None and not isinstance(conditions, Mapping):
         raise InvalidArgument(
             f"conditions is {conditions!r:.100}; give kinds by column, such as {{age: vector}}"
@@ -47,8 +47,8 @@ def check_conditions(conditions: Mapping[str, str] | None) -> dict[str, str]:
 def pick(
     conditions: Mapping[str, str], columns: Mapping[str, Values], where: str
 ) -> dict[str, Values]:
-    """Return the columns that are asked for as conditions. Raises DataError for one that is not
-    there, naming those that are."""
+    """Return the columns named in `conditions`. Raises DataError for one that the data lack, naming
+    those that they have."""
     for name in conditions:
         if name not in columns:
             known = ", ".join(columns) or "none"
@@ -74,7 +74,7 @@ def encode(name: str, kind: str, found: Values, place: Place) -> Column:
 
 
 def could_be(found: Values) -> list[str]:
-    """Return what a column could be as a condition, with its size: "class of 12", "vector of 2"."""
+    """Return the conditions that a column could be, with their sizes: "class of 12", …"""
     kinds = []
     for kind in KINDS:
         try:
@@ -87,7 +87,7 @@ def could_be(found: Values) -> list[str]:
 
 
 def _classes(name: str, found: Values, place: Place) -> tuple[Tensor, tuple[str, ...]]:
-    """Return indices and names; whole numbers are put in their order, names in the alphabet's."""
+    """Return indices and names: whole numbers in their order, names in alphabetical order."""
     found = found.tolist() if isinstance(found, np.ndarray) else found
     text = len(found) > 0 and isinstance(found[0], str)
     for i, value in enumerate(found):

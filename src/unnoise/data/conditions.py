@@ -1,4 +1,4 @@
-"""What the columns of a data set mean as conditions: classes by name, or vectors of numbers."""
+"""The meaning of the columns of a data set as conditions: classes by name, or vectors."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ClassCondition:
         )
 
     def read(self, given: Any, name: str, data: str) -> Tensor:
-        """Return the indices of classes given as a user does: one, or a list. Raises
+        """Return the indices of one class or a list, each given by index or name. Raises
         InvalidArgument."""
         given = given.tolist() if hasattr(given, "tolist") else given
         many = given if isinstance(given, list | tuple | range) else [given]
@@ -71,7 +71,7 @@ class ClassCondition:
         return values
 
     def example(self) -> int:
-        """Return a value that may be asked for."""
+        """Return a valid value: the first class."""
         return 0
 
     def nothing(self, n: int) -> Tensor:
@@ -85,7 +85,7 @@ class ClassCondition:
 
 @dataclass(frozen=True)
 class VectorCondition:
-    """Real numbers, float32 (batch, width); a network is given (raw − mean) / std."""
+    """Real numbers, float32 (batch, width); a network takes (raw − mean) / std."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -110,7 +110,7 @@ class VectorCondition:
 
     @property
     def width(self) -> int:
-        """How many numbers a sample has."""
+        """The number of components."""
         return len(self.mean)
 
     def network(self) -> dict[str, Any]:
@@ -118,9 +118,8 @@ class VectorCondition:
         return {"kind": "vector", "width": self.width}
 
     def read(self, given: Any, name: str, data: str) -> Tensor:
-        """Return raw numbers given as a user does, (rows, width): one number or vector, or one a
-        sample; a list of numbers is one vector where the width is above 1. Raises
-        InvalidArgument."""
+        """Return raw numbers (rows, width). given: one number or vector, or one a sample; a list of
+        numbers is one vector if the width is above 1. Raises InvalidArgument."""
         try:
             values = torch.as_tensor(given, dtype=torch.float32)
         except (TypeError, ValueError, RuntimeError) as error:
@@ -144,7 +143,7 @@ class VectorCondition:
         return (values - mean) / std
 
     def example(self) -> float | list[float]:
-        """Return a value that may be asked for: the mean, to four digits."""
+        """Return a valid value: the mean, to four digits."""
         mean = [float(f"{m:.4g}") for m in self.mean]
         return mean[0] if self.width == 1 else mean
 

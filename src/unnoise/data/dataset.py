@@ -30,12 +30,12 @@ KEPT_BYTES = 2**26  # of a held-out part of data in files: smaller ones are read
 class Dataset:
     """Raw values with columns by name, and a `DataSpec` that describes both.
 
-    values: (n, *event), uint8 or float32 as `spec.dtype` says; a Tensor in memory, or `Rows` that
-    are read when asked for. columns: of each condition of the spec, int64 (n,) of a class, float32
-    (n, width) of a vector, raw; a tensor alone is {"class": labels}. notes: what the source left
-    out or changed, in plain words. blocks: which samples lie together in shards. measured,
-    identity: of values in files, what was found of them and the fingerprint. Raises DataError where
-    they do not fit together.
+    values: (n, *event) of `spec.dtype`, uint8 or float32; a Tensor in memory, or `Rows` that are
+    read on access. columns: of each condition of the spec, int64 (n,) of a class, float32
+    (n, width) of a vector, raw; a tensor alone is {"class": labels}. notes: sentences on what the
+    source left out or changed. blocks: the samples that are stored together in shards. measured,
+    identity: of values in files, their statistics and fingerprint. Raises DataError if these do
+    not fit together.
     """
 
     __slots__ = ("_identity", "_measured", "_values", "blocks", "columns", "notes", "spec")
@@ -156,12 +156,12 @@ class Dataset:
 
     @property
     def streamed(self) -> bool:
-        """Whether the values stay in their files."""
+        """True if the values stay in their files."""
         return isinstance(self._values, Rows)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all raw values, wherever they are."""
+        """The number of bytes of all raw values, in memory or in files."""
         return self._values.nbytes
 
     @property
@@ -195,7 +195,7 @@ class Dataset:
         return Batch(self.spec.normalise(self._read(rows)), self.condition(rows))
 
     def examples(self, names: Sequence[str], n: int) -> dict[str, Tensor]:
-        """Return raw values of some columns for n samples, those of the data in turn."""
+        """Return n raw values of some columns: those of the samples, repeated in their order."""
         return {name: self.columns[name][torch.arange(n) % len(self)] for name in names}
 
     def condition(self, indices: Tensor | Sequence[int]) -> Condition | None:
@@ -204,27 +204,27 @@ class Dataset:
         return self.spec.prepare({name: column[rows] for name, column in self.columns.items()})
 
     def raw(self, indices: Tensor | Sequence[int]) -> Tensor:
-        """Raw values of some samples, wherever they are; raises InvalidArgument outside 0…n−1."""
+        """Return raw values of some samples; raises InvalidArgument for an index outside 0…n−1."""
         return self._read(self.rows(indices))
 
     def order(self, seed: int, counter: int, size: int) -> Int64[Tensor, " size"]:
-        """Which samples stand at positions counter … counter + size − 1 of the training stream.
+        """Return the samples at positions counter … counter + size − 1 of the training stream.
 
-        See `order.order`: a pure function of (seed, counter, size), every epoch each sample once;
-        the same whether the values are in memory or in files.
+        The order is that of `order.order`: a pure function of (seed, counter, size), every epoch
+        each sample once; the same whether the values are in memory or in files.
         """
         return order(seed, len(self), counter, size, self.blocks)
 
     def subset(self, indices: Tensor | Sequence[int]) -> Dataset:
-        """Some of the samples, under the same description."""
+        """Return some of the samples, under the same description."""
         rows = self.rows(indices)
         return self._subset(rows, self.spec)
 
     def sample(self, n: int, seed: int = 0) -> Dataset:
-        """At most n of the samples, in memory: drawn without replacement, in the order held here.
+        """Return at most n samples in memory, drawn without replacement, in the data's order.
 
-        What needs all values at once (nearest neighbours, statistics) takes this of values in
-        files. seed: fixes which. n at least the number of samples gives all of them.
+        For computations on data in files that need all values at once (nearest neighbours,
+        statistics). seed: fixes the draw. All samples are returned if n is not below their number.
         """
         need_count("n", n)
         rows = torch.arange(len(self))
@@ -236,11 +236,11 @@ class Dataset:
     def split(
         self, sizes: Mapping[str, int | None], seed: int, stratified: bool | None = None
     ) -> dict[str, Dataset]:
-        """Disjoint named parts of the sizes asked for; the first one named is for training.
+        """Return disjoint named parts of the given sizes; the first one named is for training.
 
         The scale of a "standardise" description, and that of vectors to condition on, is measured
-        on the first part alone and shared by all. What the sizes leave over belongs to no part; a
-        size of None takes the rest.
+        on the first part alone and shared by all. Samples beyond the sum of the sizes belong to no
+        part; a size of None takes the rest.
 
         seed: fixes the division. stratified: keep the proportions of the classes; by default
         where there are labels. Raises InvalidArgument for impossible sizes, or for
@@ -280,9 +280,9 @@ class Dataset:
         return dict(zip(self.spec.class_names, counts, strict=True))
 
     def fingerprint(self) -> str:
-        """SHA-256 of the samples held here (of a part: not that of the whole data set).
+        """The SHA-256 of these samples (of a part: not that of the whole data set).
 
-        Of values in files or shards, a part's is that of the whole and of the indices it takes.
+        For a part of values in files it is computed of the whole's and the indices of the part.
         """
         if self._identity is not None:
             return self._identity
@@ -306,7 +306,7 @@ class Dataset:
         return Dataset(values, columns, spec, self.notes, blocks, measured, identity)
 
     def rows(self, indices: Tensor | Sequence[int]) -> Int64[Tensor, " m"]:
-        """Indices as a tensor; raises InvalidArgument outside 0…n−1, and for none."""
+        """Return indices as a tensor; raises InvalidArgument outside 0…n−1, and for none."""
         rows = torch.as_tensor(indices)
         if rows.ndim != 1 or rows.is_floating_point() or rows.dtype == torch.bool or not len(rows):
             raise InvalidArgument(

@@ -8,7 +8,7 @@ from .dataset import Dataset
 
 
 def open_digits(*, normalisation: str = "standardise") -> Dataset:
-    """1,797 digits, (1, 8, 8), whole numbers 0…16, 10 classes; nothing is fetched.
+    """Return 1,797 digits, (1, 8, 8), whole numbers 0…16, 10 classes; nothing is fetched.
 
     Source: UCI Optical Recognition of Handwritten Digits, in `sklearn.datasets.load_digits`.
     """

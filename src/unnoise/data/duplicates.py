@@ -23,7 +23,7 @@ class Duplicates:
         self._indices: list[int] = []
 
     def add(self, indices: Tensor, values: Tensor) -> None:
-        """Take samples in: values (m, *event)."""
+        """Add samples: values (m, *event)."""
         for i, value in zip(indices.tolist(), values, strict=True):
             digest = hashlib.blake2b(value.numpy().tobytes(), digest_size=16).digest()
             if digest not in self._same and self._image and len(self._indices) <= NEAR_MOST:

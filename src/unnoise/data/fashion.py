@@ -48,11 +48,11 @@ def open_fashion(
 ) -> Dataset:
     """Return pictures of clothes, (1, 28, 28), bytes, 10 classes alike in size.
 
-    part: train (60,000), test (10,000) or all (train, then test). Taken from the folder `path` of
-    the four IDX files (.gz) if given, else from the place of the Debian package, else from the
-    cache, else, with fetch=True, from the Debian package through apt-get, without installing it,
-    and stored in the cache. In every case the SHA-256 is checked. Raises DataError, with the
-    remedy, if the files are missing or not Fashion-MNIST.
+    part: train (60,000), test (10,000) or all (train, then test). The data are read from the folder
+    `path` of the four IDX files (.gz) if given, else from the place of the Debian package, else
+    from the cache, else, with fetch=True, from the Debian package through apt-get, without
+    installing it, and stored in the cache. In every case the SHA-256 is checked. Raises DataError,
+    with the remedy, if the files are missing or not Fashion-MNIST.
 
     Source: Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747.
     """

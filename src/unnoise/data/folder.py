@@ -23,12 +23,12 @@ _PART_NAMES = {"train", "training", "test", "val", "valid", "validation"}
 
 @dataclass(frozen=True)
 class FolderScan:
-    """What is in a folder of pictures, found without decoding them.
+    """The contents of a folder of pictures, from their headers alone.
 
-    files: relative to the folder, sorted (as listed where there is metadata). found: a label a
-    file, or None. places: where each label is written. columns: of metadata.jsonl, a value a file.
-    headers: size and colour of each picture.
-    notes: what was left out, and left_out, file by file.
+    files: relative to the folder, sorted (with metadata, as listed there). found: a label a file,
+    or None. places: the place of each label, for messages. columns: of metadata.jsonl, a value a
+    file. headers: size and colour of each picture. notes: sentences on what was left out;
+    left_out: the files.
     """
 
     folder: Path
@@ -58,15 +58,15 @@ def scan_folder(
     conditions: Mapping[str, str] | None = None,
     faults: Faults = STRICT,
 ) -> FolderScan:
-    """Look through a folder of pictures.
+    """Return the pictures of a folder with their labels, without decoding them.
 
-    With metadata.jsonl, the pictures and labels are those it lists. Without, the first level of
-    sub-folders are the classes, or all pictures lie in the folder itself and have no labels.
+    With metadata.jsonl, the pictures and labels are those it lists. Without, the sub-folders of the
+    first level are the classes, or all pictures lie in the folder itself and have no labels.
     Hidden files (`._x.jpg`, `.DS_Store`, `__MACOSX`) and files that are not pictures are left
     out and noted. labelled=False: every picture in the folder and below, without labels. Links to
-    pictures, and at the first level to folders, are the user's own: followed, and noted where they
-    lead out. Names in metadata.jsonl never lead out, not by a link either. faults: where a check
-    collects what is wrong.
+    pictures, and at the first level to folders, are followed, and noted where their target is
+    outside the folder. Names in metadata.jsonl with a target outside are refused, links too.
+    faults: the collector of a check.
 
     Raises DataError for a folder that is absent or has no pictures, pictures beside class folders
     or not listed, sub-folders named as parts (train, test, …), and any picture whose header is
@@ -127,12 +127,12 @@ def open_folder(
 ) -> Dataset:
     """Decode a folder of pictures into bytes, (n, 1 or 3, height, width).
 
-    path: the folder, read as `scan_folder` says. size: a side or (height, width) to which every
+    path: the folder, read as by `scan_folder`. size: a side or (height, width) to which every
     picture is centre-cropped and resampled; needed where sizes differ. mode: L, RGB, or auto
     (`FolderScan.mode`). conditions: name → "class" or "vector" of keys of metadata.jsonl to
-    condition on, beside the label. Each kind of file is treated as `read_picture` says.
-    class_names: order of the classes. stream: decode each picture when it is needed, every time; by
-    default where all take more than MAX_BYTES. Raises DataError for what `scan_folder` refuses,
+    condition on, beside the label. Each kind of file is decoded as described at
+    `read_picture`. class_names: order of the classes. stream: decode each picture on every access;
+    by default if all take more than MAX_BYTES. Raises DataError for what `scan_folder` refuses,
     damaged pictures, differing sizes without `size`, and labels that do not fit.
     """
     found = find_folder(
@@ -159,12 +159,12 @@ def find_folder(
     conditions: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Found:
-    """The pictures of a folder before they are decoded; options are those of `open_folder`."""
+    """Return the pictures of a folder, not yet decoded; options are those of `open_folder`."""
     one_mode(mode, ())
-    asked = check_conditions(conditions)
+    kinds = check_conditions(conditions)
     if size is not None:
         one_size(size, (), str(path))
-    scan = scan_folder(path, labelled=labelled, conditions=asked, faults=faults)
+    scan = scan_folder(path, labelled=labelled, conditions=kinds, faults=faults)
     if not scan.headers:
         raise DataError(f"no picture of {path} is sound")
     mode = one_mode(mode, scan.headers)
@@ -181,7 +181,7 @@ def find_folder(
         notes=[*scan.notes, *size_notes(target, scan.headers)],
         headers=list(scan.headers),
         left_out=scan.left_out,
-        conditions=asked,
+        conditions=kinds,
         columns=scan.columns,
         place=lambda i: scan.places[i],
         **options,
@@ -189,7 +189,7 @@ def find_folder(
 
 
 def _pictures(folder: Path, notes: list[str], left_out: list[str]) -> list[str]:
-    """Relative paths of the pictures, sorted; the others are noted."""
+    """Return the relative paths of the pictures, sorted, and note the other files."""
     pictures, hidden, others = [], [], []
 
     def fail(error: OSError) -> None:

@@ -1,4 +1,4 @@
-"""What a source has found, before it is read whole or measured."""
+"""The scan of a source: rows with labels and columns, not yet decoded or measured."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .spec import Range
 
 @dataclass
 class Found:
-    """Rows with labels and columns as they were found, and what describes them.
+    """Rows with raw labels and columns, and their description.
 
-    labels: names or whole numbers, None where there are none; label_place(i): where label i is
-    written. conditions: name → kind of the columns to condition on, beside the labels; columns:
-    those, and in a check all others too; place(i): where the columns of sample i are. headers: of
-    pictures. stored: how numbers are stored ("float32", "int64", …), where they are no pictures.
+    labels: names or whole numbers, None without any; label_place(i): the place of label i, for
+    messages. conditions: name → kind of the columns to condition on, beside the labels; columns:
+    these, and in a check all others too; place(i): the place of the columns of sample i. headers:
+    of pictures. stored: the dtype of stored numbers ("float32", "int64", …), None for pictures.
     left_out: files that are no samples.
     """
 
@@ -67,7 +67,8 @@ class Found:
         }
 
     def encoded(self) -> tuple[Any, Sequence[str] | None]:
-        """Class indices and class names; raises DataError naming the first that does not fit."""
+        """Return class indices and class names; raises DataError naming the first that does not
+        fit."""
         if self.labels is None:
             if self.class_names is not None:
                 raise InvalidArgument(
@@ -77,10 +78,11 @@ class Found:
         return encode_labels(self.labels, self.class_names, self.label_place)
 
     def dataset(self, stream: bool | None = None) -> Dataset:
-        """The data set: in memory up to MAX_BYTES, else left in its files and read on demand.
+        """Return the data set: in memory up to MAX_BYTES, else left in its files and read on
+        access.
 
-        stream: True or False to decide it. Raises DataError for what does not fit in memory where
-        it must, and for values and labels that `Dataset.of` refuses.
+        stream: whether to leave it in its files. Raises DataError if stream=False and the values
+        do not fit in memory, and for values and labels that `Dataset.of` refuses.
         """
         labels, names = self.encoded()
         columns = self.encoded_columns()
@@ -126,7 +128,7 @@ class Found:
                 )
 
     def known_range(self, low: float, high: float) -> None:
-        """Raise DataError where numbers in pictures have a range that no picture is known by."""
+        """Raise DataError if numbers in pictures have no usual range of pictures."""
         if self.value_range is None and self.modality in ("image", "volume"):
             refuse_bytes(low, high, self.stored, self.name)
 
@@ -145,7 +147,7 @@ def refuse_bytes(low: float, high: float, stored: str, name: str) -> None:
 
 
 def one_mode(mode: str, headers: Sequence[Header]) -> str:
-    """The mode asked for, or by auto L where every picture is grey and RGB otherwise."""
+    """Return the mode: for auto, L if every picture is grey and RGB otherwise."""
     if mode not in ("auto", *MODES):
         raise unknown("mode", mode, ("auto", *MODES))
     if mode != "auto":
@@ -159,9 +161,9 @@ def one_size(
     where: str,
     faults: Faults = STRICT,
 ) -> tuple[int, int]:
-    """(height, width) asked for, or that all pictures have; raises where they differ.
+    """Return the given (height, width), or that of all pictures; raises DataError if they differ.
 
-    With faults that are collected, `propose_size` stands for a size that was not given.
+    In a check, which collects faults, `propose_size` replaces a size that is not given.
     """
     if size is not None:
         sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
@@ -183,13 +185,14 @@ def one_size(
 
 
 def propose_size(headers: Sequence[Header]) -> int:
-    """A side for pictures of differing sizes: the power of two not above most shorter sides."""
+    """Return a side for pictures of differing sizes: the power of two not above most shorter
+    sides."""
     shorter = sorted(min(header.size) for header in headers)
     return 2 ** min(6, max(3, shorter[len(shorter) // 10].bit_length() - 1))
 
 
 def size_notes(target: tuple[int, int], headers: Sequence[Header]) -> list[str]:
-    """A note on pictures that had to be enlarged, and one on those with more frames."""
+    """Return a note on pictures that had to be enlarged, and one on those of several frames."""
     smaller = sum(h.size[0] < target[0] or h.size[1] < target[1] for h in headers)
     if not smaller:
         return []

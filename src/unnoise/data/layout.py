@@ -27,7 +27,7 @@ def guess_layout(shape: tuple[int, ...], whole_numbers: bool) -> str:
     Two axes are vectors. Three are pictures (N, H, W), unless the values are floats and a side
     is 4 or less, which may be a signal. Four or five axes are images or volumes whose channel
     axis is the one of the second and the last that has 1 to 4 entries. Raises DataError requesting
-    `layout` if this leaves two readings or none.
+    `layout` if the shape has two readings or none.
     """
     axes = len(shape)
     if axes == 2:

@@ -1,4 +1,4 @@
-"""What is measured of data in one pass: range, mean, deviation, fingerprint."""
+"""The statistics of data from one pass: range, mean, deviation, fingerprint."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Pair = tuple[tuple[float, ...], tuple[float, ...]]
 
 @dataclass(frozen=True)
 class Measured:
-    """What one pass over n samples of C channels found.
+    """The statistics of n samples of C channels.
 
     low, high: of all values. sums, squares: per sample and channel, (n, C); of bytes whole
     numbers, and so exact; of floats the means and the sums of squared deviations from them.
     positions: numbers in one channel of one sample. still: channels with one value only.
-    fingerprint: as `fingerprint` gives it for the same data in memory.
+    fingerprint: that of `fingerprint` for the same data in memory.
     """
 
     low: float
@@ -40,7 +40,7 @@ class Measured:
     fingerprint: str
 
     def chosen(self, rows: Int64[Tensor, " m"]) -> Measured:
-        """The figures of some of the samples; low, high and fingerprint stay those of all."""
+        """Return the statistics of some samples; low, high and fingerprint stay those of all."""
         pick = lambda x: None if x is None else x[rows]  # noqa: E731
         return replace(
             self,
@@ -51,7 +51,7 @@ class Measured:
         )
 
     def scale(self, rows: Int64[Tensor, " m"] | None = None) -> Pair:
-        """Mean and std (of the population) of each channel over some of the samples."""
+        """Return mean and std (of the population) of each channel over some of the samples."""
         pick = (lambda x: x) if rows is None else (lambda x: x[rows])
         sums, squares = pick(self.sums), pick(self.squares)
         if not sums.is_floating_point():
@@ -71,7 +71,7 @@ class Measured:
 
 
 def exact_scale(channels: list[tuple[int, int, int]]) -> Pair:
-    """Mean and std from (count, sum, sum of squares) of whole numbers, correctly rounded.
+    """Return mean and std from (count, sum, sum of squares) of whole numbers, correctly rounded.
 
     mean = S/N, std = √((N·Q − S²)/N²); a channel that never changes gets std 1.
     """
@@ -84,7 +84,7 @@ def exact_scale(channels: list[tuple[int, int, int]]) -> Pair:
 
 
 def scale(values: Tensor) -> Pair:
-    """Mean and std of each channel (axis 1); a channel that never changes gets std 1."""
+    """Return mean and std of each channel (axis 1); a channel that never changes gets std 1."""
     channels = range(values.shape[1])
     if values.dtype == torch.uint8:
         level = torch.arange(256, dtype=torch.int64)
@@ -148,10 +148,10 @@ def measure(
     faults: Faults = STRICT,
     watch: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Measured | None:
-    """One pass over all rows, in pieces; NaN and what cannot be read go to `faults`.
+    """Return the statistics of all rows, read in pieces; None if no row is sound.
 
-    watch: called with the indices and values of every piece of sound rows. None where no row is
-    sound. With faults that do not raise, the figures are those of the sound rows.
+    NaN and unreadable rows are added to `faults`; if that does not raise, the statistics are those
+    of the sound rows. watch: called with the indices and values of every piece of sound rows.
     """
     whole = rows.dtype == torch.uint8
     # filled in place: small results kept from every piece would hold the memory of large ones
@@ -199,7 +199,7 @@ def measure(
 
 
 def _sound(rows: Rows, part: Tensor, faults: Faults) -> tuple[Tensor, Tensor]:
-    """The rows of a piece that can be read and are finite, with their indices."""
+    """Return the indices and values of the rows of a piece that are readable and finite."""
     try:
         values = rows.read(part)
     except DataError:

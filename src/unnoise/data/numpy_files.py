@@ -20,7 +20,7 @@ _DAMAGE = (OSError, ValueError, EOFError, OverflowError, SyntaxError, MemoryErro
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """A .npy file in memory, its declared size checked against the file first; never pickle."""
+    """Return the array of a .npy file, its declared size checked first; never unpickles."""
     try:
         with path.open("rb") as stream:
             size = path.stat().st_size
@@ -37,7 +37,7 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def read_npy_bytes(content: bytes, name: str) -> np.ndarray:
-    """The array of the bytes of a .npy file, called `name` in messages; never pickle."""
+    """Return the array of the bytes of a .npy file, `name` in messages; never unpickles."""
     try:
         stream = io.BytesIO(content)
         _check_header(stream, len(content))
@@ -48,7 +48,7 @@ def read_npy_bytes(content: bytes, name: str) -> np.ndarray:
 
 
 def map_npy(path: Path) -> np.ndarray:
-    """A .npy file of any size, read from the disk where it is touched; never pickle."""
+    """Return a .npy file of any size, mapped into memory; never unpickles."""
     try:
         with path.open("rb") as stream:
             _check_header(stream, path.stat().st_size)
@@ -60,7 +60,7 @@ def map_npy(path: Path) -> np.ndarray:
 
 
 def read_npz(path: Path, keys: Collection[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays of a .npz file, refused before unpacking when too large; never pickle.
+    """Return the arrays of a .npz file, refused before unpacking if too large; never unpickles.
 
     keys: the names allowed; None for any. Raises DataError for another name, a damaged file, or
     one that unpacks to more than MAX_BYTES, or to more than 256 MiB and 200 times its size.
@@ -102,7 +102,7 @@ def read_npz(path: Path, keys: Collection[str] | None = None) -> dict[str, np.nd
 
 
 def _check_header(stream: Any, total: int) -> None:
-    """Refuse an array whose header declares another number of bytes than it has."""
+    """Raise ValueError if a header declares objects, or another number of bytes than follow it."""
     version = np.lib.format.read_magic(stream)
     read = {
         (1, 0): np.lib.format.read_array_header_1_0,

@@ -20,7 +20,7 @@ from .spec import Range
 from .stores import Pictures, read_headers
 from .tables import Tables, is_binary, is_list
 
-COLUMNS = ("image", "img", "x")  # where values are looked for, by name
+COLUMNS = ("image", "img", "x")  # default names of the column of values
 LABELS = ("label", "labels", "class", "y")
 
 
@@ -41,9 +41,9 @@ def open_parquet(
     licence: str = "not stated",
     stream: bool | None = None,
 ) -> Dataset:
-    """Parquet files, those of Hugging Face's `datasets` among them.
+    """Return the data set of parquet files, such as those of Hugging Face's `datasets`.
 
-    path: files, as `shard_files` says. column: of encoded pictures (bytes, or a struct with
+    path: as for `shard_files`. column: of encoded pictures (bytes, or a struct with
     `bytes`) or of numbers (lists of one shape); by default the only one of feature type Image, else
     one called image, img or x, else the only one of these kinds. label: by default the only one of
     feature type ClassLabel, whose names are the class names, else one called label, labels, class
@@ -86,9 +86,9 @@ def find_parquet(
     class_names: Sequence[str] | None = None,
     **options: Any,
 ) -> Found:
-    """The rows of parquet files before they are decoded; options are those of `open_parquet`."""
+    """Return the rows of parquet files, not yet decoded; options are those of `open_parquet`."""
     one_mode(mode, ())
-    asked = check_conditions(conditions)
+    kinds = check_conditions(conditions)
     tables = Tables(shard_files(path, ".parquet"), faults)
     if not len(tables):
         raise DataError(f"{path} holds no rows")
@@ -97,7 +97,7 @@ def find_parquet(
         raise unknown("column", column, tables.names)
     notes: list[str] = []
     labels, names = None, None
-    taken = (column, *(asked.keys() - {"class"}))
+    taken = (column, *(kinds.keys() - {"class"}))
     if labelled and (label := label or _label_column(tables, taken)) is not None:
         if label not in tables.names:
             raise unknown("label column", label, tables.names)
@@ -108,11 +108,11 @@ def find_parquet(
         "class_names": class_names or names,
         "label_place": lambda i: f"{tables.place(i)}: label",
         "notes": notes,
-        "conditions": asked,
+        "conditions": kinds,
         "place": tables.place,
         **options,
     }
-    columns = _columns(tables, (column, label), None if not faults.strict else asked)
+    columns = _columns(tables, (column, label), None if not faults.strict else kinds)
     if is_list(tables, column):
         first = tables.numbers(0, column, slice(0, 1))
         if first.dtype.kind not in "uif" or 0 in first.shape:
@@ -150,12 +150,12 @@ def find_parquet(
 
 
 def _columns(
-    tables: Tables, used: Collection[str | None], asked: Collection[str] | None
+    tables: Tables, used: Collection[str | None], kinds: Collection[str] | None
 ) -> dict[str, list[Any]]:
-    """Return the columns that are asked for, by default all that are not used otherwise and hold no
-    pictures."""
+    """Return the columns in `kinds`, by default all columns without pictures that are not in
+    `used`."""
     names = [n for n in tables.names if n not in used and not is_binary(tables, n)]
-    return {n: tables.column(n) for n in names if asked is None or n in asked}
+    return {n: tables.column(n) for n in names if kinds is None or n in kinds}
 
 
 def _value_column(tables: Tables) -> str:

@@ -92,7 +92,7 @@ class Lists(Rows):
         return torch.from_numpy(np.array(channels_first(values, self.layout), order="C"))
 
     def _one(self, group: int, row: int) -> None:
-        """Raise DataError, naming it, if this row is not like the first."""
+        """Raise DataError naming a row unless it has the shape and type of the first."""
         place = self.place(row + int(self.tables.starts[group]))
         try:
             shape = self.tables.numbers(group, self.column, slice(row, row + 1)).shape[1:]

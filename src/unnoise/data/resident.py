@@ -1,4 +1,4 @@
-"""A data set whose values lie on the device that learns from them."""
+"""A data set in the memory of the device that trains on it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SHARE = 0.25  # of a device's free memory that values may take
 
 
 class Resident:
-    """The raw values and columns of a data set in memory, put on a device once: its batches are
-    gathered and normalised there, and only the numbers of their rows travel.
+    """The raw values and columns of a data set, copied to a device once: batches are gathered and
+    normalised there, and only their indices are transferred.
 
-    Has the `batch` and `order` of the data set, whose samples are the same.
+    `batch` and `order` return the same samples as those of the data set.
     """
 
     def __init__(self, data: Dataset, device: torch.device) -> None:
@@ -42,13 +42,13 @@ class Resident:
         return Batch(values, Condition.of(columns, len(rows)))
 
     def order(self, seed: int, counter: int, size: int) -> Int64[Tensor, " size"]:
-        """Which samples stand at positions counter … counter + size − 1 of the training stream."""
+        """Return the samples at positions counter … counter + size − 1 of the training stream."""
         return self.data.order(seed, counter, size)
 
 
 def resident(data: Any, device: torch.device) -> Resident | None:
-    """The data set on a GPU, where it lies in memory and takes at most a quarter of what is free
-    there; None elsewhere."""
+    """Return the data set on a GPU if it is in memory and takes at most a quarter of the GPU's free
+    memory, else None."""
     if device.type != "cuda" or not isinstance(data, Dataset) or data.streamed:
         return None
     free, _ = torch.cuda.mem_get_info(device)

@@ -61,7 +61,7 @@ class Rows(ABC):
 
 
 class Chosen(Rows):
-    """Some of the rows of another, in the given order."""
+    """Some of the rows of another source, in the given order."""
 
     def __init__(self, rows: Rows, indices: Int64[Tensor, " m"]) -> None:
         self.rows: Rows = rows
@@ -82,7 +82,7 @@ class Chosen(Rows):
 
 
 class Kept(Rows):
-    """Rows that are all read on the first access, and held from then on."""
+    """Rows that are all read into memory on the first access."""
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows

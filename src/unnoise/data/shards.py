@@ -56,7 +56,7 @@ def shards_name(path: str | Path) -> str:
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Return braces written out: `{000..009}` counts with leading zeros, `{a,b}` lists."""
+    """Return the names that braces expand to: `{000..009}` with leading zeros, `{a,b}`."""
     names = [pattern]
     while any(_BRACES.search(name) for name in names):
         longer = []

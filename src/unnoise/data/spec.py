@@ -1,4 +1,4 @@
-"""What a data set is: its shape, range, scale and names, as they travel with a trained model."""
+"""The description of a data set, stored with a trained model: shape, range, scale and names."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class DataSpec:
 
     x = (raw − mean) / std per channel (axis 0 of the event), and raw = x·std + mean back again.
 
-    name: what the data set is called. modality: vector, signal, image or volume. shape: the event
-    as a network sees it, channels first, (D,), (C, L), (C, H, W) or (C, D, H, W). dtype: of the raw
-    values, uint8 or float32. value_range: lowest and highest raw value; `range_declared` says
-    whether it was declared (or follows from the dtype) or measured. normalisation: "standardise"
-    (mean 0, std 1 over the training part) or "range" (value_range to [−1, 1]); both are written
-    out in mean and std, one number a channel or one for all. channels: what the channels mean
-    ("L", "RGB", …). conditions: what each column means by name; "class" is that of the labels.
+    name: of the data set. modality: vector, signal, image or volume. shape: of one event, channels
+    first, (D,), (C, L), (C, H, W) or (C, D, H, W). dtype: of the raw values, uint8 or float32.
+    value_range: lowest and highest raw value; range_declared: False if it was measured, True if it
+    was declared or follows from the dtype. normalisation: "standardise" (mean 0, std 1 over the
+    training part) or "range" (value_range to [−1, 1]); mean and std hold the numbers of either, one
+    a channel or one for all. channels: the meaning of the channels ("L", "RGB", …). conditions:
+    the meaning of each column by name; "class" is that of the labels.
     fingerprint: SHA-256 of the values and columns of the whole data set. Raises InvalidArgument for
     anything inconsistent.
     """
@@ -89,11 +89,11 @@ class DataSpec:
 
     @property
     def classes(self) -> int:
-        """How many classes the labels have; 0 for data without labels."""
+        """The number of classes of the labels; 0 for data without labels."""
         return len(self.class_names or ())
 
     def class_index(self, label: int | str) -> int:
-        """The index of a class, given by its index or its name; raises where there is none."""
+        """Return the index of a class given by index or name; raises InvalidArgument for others."""
         labels = self.conditions.get("class")
         if not isinstance(labels, ClassCondition):
             raise InvalidArgument(
@@ -102,11 +102,11 @@ class DataSpec:
         return labels.index(label, "class", self.name)
 
     def condition(self, given: Mapping[str, Any], n: int) -> Condition | None:
-        """Return what a user asks for, in raw units, as the condition of n samples.
+        """Return the condition of n samples, from values in raw units.
 
         given: name → a class by index or name, a number or a vector; one for all, or one a sample.
-        A name that is not given is null. Raises InvalidArgument for other names, values that do
-        not fit, and other counts than 1 and n.
+        A condition that is not given is null. Raises InvalidArgument for other names, values that
+        do not fit, and other counts than 1 and n.
         """
         columns: dict[str, Tensor] = {}
         for name, value in given.items():
@@ -122,8 +122,8 @@ class DataSpec:
         return self.prepare(columns, n)
 
     def prepare(self, columns: Mapping[str, Tensor], n: int | None = None) -> Condition | None:
-        """Return raw columns, a row a sample, as a network takes them: vectors standardised. A name
-        without a column is null for all n samples. None where the data have no conditions."""
+        """Return raw columns, a row a sample, as a network takes them: vectors standardised. A
+        condition without a column is null for all n samples. None for data without conditions."""
         if not self.conditions:
             return None
         n = max(map(len, columns.values()), default=0) if n is None else n
@@ -140,14 +140,14 @@ class DataSpec:
     def normalise(
         self, raw: Tensor, scale: tuple[Tensor, Tensor] | None = None
     ) -> Float32[Tensor, "*batch_and_event"]:
-        """(raw − mean) / std in float32. raw: (*event) or (batch, *event), any real dtype; scale:
-        what `scale` gave, where it is at hand."""
+        """Return (raw − mean) / std in float32. raw: (*event) or (batch, *event), any real dtype;
+        scale: the result of `scale` for raw's device, computed if None."""
         self._check_shape(raw)
         mean, std = self.scale(raw.device) if scale is None else scale
         return raw.to(torch.float32).sub(mean).div_(std)
 
     def restore(self, x: Tensor, clip: bool = True) -> Tensor:
-        """x·std + mean in raw units: float32, or rounded to uint8 where the raw values were.
+        """Return x·std + mean in raw units: float32, or rounded to uint8 if the raw values were.
 
         The inverse of `normalise`: exact for uint8, to float32 rounding otherwise. x: (*event) or
         (batch, *event), on any device. clip: bring values back into value_range (always done
@@ -166,13 +166,13 @@ class DataSpec:
         return raw.clamp_(*self.value_range) if clip else raw
 
     def pixels(self, x: Tensor) -> UInt8[Tensor, "*batch_and_event"]:
-        """The restored values with value_range mapped to 0…255, to look at or to write a PNG."""
+        """Return the restored values with value_range mapped to 0…255, for display or a PNG."""
         low, high = self.value_range
         raw = self.restore(x).to(torch.float32)
         return raw.sub_(low).mul_(255 / (high - low)).round_().clamp_(0, 255).to(torch.uint8)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, read back by `from_dict`."""
+        """Return plain JSON values, read back by `from_dict`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["conditions"] = {name: item.to_dict() for name, item in self.conditions.items()}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
@@ -196,7 +196,7 @@ class DataSpec:
             raise DataError(f"a data description is inconsistent: {error}") from error
 
     def to_json(self) -> str:
-        """The description as JSON text."""
+        """Return the description as JSON text."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False, ensure_ascii=False)
 
     @classmethod
@@ -205,7 +205,7 @@ class DataSpec:
         return cls.from_dict(strict_json(text, "a data description"))
 
     def scale(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """(mean, std), float32 on a device, shaped to broadcast over events."""
+        """Return (mean, std), float32 on a device, shaped to broadcast over events."""
         ones = (1,) * (len(self.shape) - 1)
         make = lambda numbers: torch.tensor(  # noqa: E731
             numbers, dtype=torch.float32, device=device
@@ -269,7 +269,7 @@ def _conditions(key: str, value: Any) -> dict[str, ConditionSpec]:
 
 
 def _renewed(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a description of an earlier release, which had class_names alone, as one of today."""
+    """Return a description in today's form from one of an earlier release, with class_names."""
     if "class_names" not in values or "conditions" in values:
         return values
     names = values["class_names"]

@@ -26,7 +26,7 @@ from .stores import Pictures, read_headers
 from .tar_index import Index, index_tars
 from .tar_rows import ArrayMembers, Members
 
-LABELS = ("cls", "json")  # where a label is looked for; a txt only when asked for
+LABELS = ("cls", "json")  # default endings of labels; txt only by the option `label`
 _PICTURES = frozenset(ending.removeprefix(".") for ending in EXTENSIONS)
 
 
@@ -47,9 +47,9 @@ def open_webdataset(
     licence: str = "not stated",
     stream: bool | None = None,
 ) -> Dataset:
-    """Tar shards: each sample the members of one name before the first dot.
+    """Return the data set of tar shards; members with one name before the first dot are a sample.
 
-    path: shards, as `shard_files` says; nothing is unpacked to disk. column: the ending of the
+    path: as for `shard_files`; nothing is unpacked to disk. column: the ending of the
     values; by default the one picture (png, jpg, webp, …) or npy of each sample. label: the ending
     of the label (cls, txt: a name or a whole number; json: its `label` or `class`); by default cls,
     else json; labelled=False: none. conditions: name → "class" or "vector" of keys of the json
@@ -90,9 +90,9 @@ def find_webdataset(
     name: str | None = None,
     **options: Any,
 ) -> Found:
-    """The samples of tar shards before they are decoded; options are those of `open_webdataset`."""
+    """Return the samples of tar shards, not yet decoded; options are those of `open_webdataset`."""
     one_mode(mode, ())
-    asked = check_conditions(conditions)
+    kinds = check_conditions(conditions)
     files = shard_files(path, ".tar")
     index = index_tars(files, faults)
     if not len(index.keys):
@@ -100,9 +100,9 @@ def find_webdataset(
     notes: list[str] = []
     values = _values(index, files, column, faults)
     members = Members(files, index, values)
-    taken = asked.keys() - {"class"}
+    taken = kinds.keys() - {"class"}
     labels = _labels(members, label, faults, notes, taken) if labelled else None
-    if labels is not None:  # with a collecting check, samples without a label are left out
+    if labels is not None:  # in a check, which collects faults, unlabelled samples are left out
         kept = [i for i, found in enumerate(labels) if found is not None]
         members, labels = Members(files, index, values[kept]), [labels[i] for i in kept]
     described: dict[str, Any] = {
@@ -110,11 +110,11 @@ def find_webdataset(
         "source": f"{len(files)} tar shard(s), {Path(path).name}",
         "label_place": partial(_label_place, members),
         "notes": notes,
-        "conditions": asked,
+        "conditions": kinds,
         "place": members.place,
         **options,
     }
-    columns = _columns(members, asked if faults.strict else None)
+    columns = _columns(members, kinds if faults.strict else None)
     if str(index.ending[values[0]]).rpartition(".")[2] == "npy":
         arrays, stored = _arrays(members, layout)
         rows: Rows = arrays
@@ -136,12 +136,12 @@ def find_webdataset(
     return Found(rows, labels, modality=modality, channels=channels, stored=stored, **described)
 
 
-def _columns(members: Members, asked: Mapping[str, str] | None) -> dict[str, list[Any]]:
-    """Return the keys of the json members that are asked for, by default all, a value a sample; one
-    that a sample lacks is None there."""
+def _columns(members: Members, kinds: Mapping[str, str] | None) -> dict[str, list[Any]]:
+    """Return the keys in `kinds` of the json members, by default all, a value a sample; None for a
+    key that a sample lacks."""
     index = members.index
     rows = np.nonzero(index.ending == "json")[0]
-    if not len(rows) or (asked is not None and not asked):
+    if not len(rows) or (kinds is not None and not kinds):
         return {}
     at = dict(zip(index.sample[rows].tolist(), rows.tolist(), strict=True))
     trees: list[Any] = []
@@ -156,12 +156,12 @@ def _columns(members: Members, asked: Mapping[str, str] | None) -> dict[str, lis
         trees.append(tree if isinstance(tree, dict) else {})
     names = dict.fromkeys(name for tree in trees for name in tree)
     return {
-        name: [tree.get(name) for tree in trees] for name in names if asked is None or name in asked
+        name: [tree.get(name) for tree in trees] for name in names if kinds is None or name in kinds
     }
 
 
 def _values(index: Index, files: list[Path], column: str | None, faults: Faults) -> np.ndarray:
-    """The member of the index that is each sample's value."""
+    """Return the number in the index of the member that holds each sample's value."""
     endings = sorted(set(index.ending.tolist()))
     if column is not None and column not in endings:
         raise unknown("column (the ending of a member)", column, endings)

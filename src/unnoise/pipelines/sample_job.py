@@ -1,4 +1,4 @@
-"""The state of a sampling job on the disk: what is drawn (samples.json), and which blocks are done.
+"""The state of a sampling job on the disk: its description (samples.json) and the blocks done.
 
 Processes share nothing but the job's folder. A block that is done is a file INDEX-NFE, renamed to
 its place, which holds the block's content until the array does; one that is being drawn is locked
@@ -33,7 +33,7 @@ _KEYS = ("format", "unnoise", "torch", "finished", "drawn", "asked", "threads", 
 
 
 def drawn_by(model: Model, stream: Stream) -> dict[str, Any]:
-    """Return everything that the bytes of samples depend on, as plain values."""
+    """Return everything on which the bytes of samples depend, as plain values."""
     recipe = {k: resolved(getattr(model.recipe, k)) for k in ("network", "model")}
     plan = stream.plan.to_dict()
     tuned = plan.pop("tuned", None)  # the numbers of a tuned solver, which its name leaves open
@@ -53,8 +53,8 @@ def drawn_by(model: Model, stream: Stream) -> dict[str, Any]:
 
 
 def _described(spec: DataSpec) -> dict[str, Any]:
-    """Return a description in its form of before conditions had names, where labels are all there
-    is, so that outputs of earlier releases are known again."""
+    """Return a description of data; with labels alone in the form of earlier releases, so that
+    their outputs can be resumed."""
     tree = spec.to_dict()
     if not tree["conditions"].keys() - {"class"}:
         labels = tree.pop("conditions").get("class")
@@ -93,15 +93,15 @@ def read(place: Path) -> dict[str, Any]:
 
 
 class Job:
-    """The drawing of one output; drawn: what its bytes depend on, as `drawn_by` returns it."""
+    """The drawing of one output. drawn: the result of `drawn_by`, all on which its bytes depend."""
 
     def __init__(self, output: Output, drawn: Mapping[str, Any]) -> None:
         self.output, self.stream, self.drawn = output, output.stream, dict(drawn)
         self.work, self.blocks = output.work, output.blocks
 
     def finished(self) -> dict[str, Any] | None:
-        """Return the samples.json of an output that is finished; None where it is not. Raises
-        ArtifactError where it holds other samples than these, or is damaged."""
+        """Return the samples.json of a finished output, else None. Raises ArtifactError if the
+        output is damaged or holds other samples than these."""
         output = self.output
         if not output.card.is_file():
             return None
@@ -117,8 +117,8 @@ class Job:
         return tree
 
     def begun(self) -> dict[str, Any] | None:
-        """Return the samples.json of work that was begun; None where there is none. Raises
-        ArtifactError where it was begun with anything else, or by an older release."""
+        """Return the samples.json of unfinished work, None without any. Raises ArtifactError if the
+        work is of another request or of an older release."""
         if not (self.work / CARD).is_file():
             return None
         tree = self._same(self.work / CARD, "was begun", f"remove {self.work} to start anew")
@@ -132,8 +132,8 @@ class Job:
         return tree
 
     def begin(self, request: SampleRequest, threads: int) -> dict[str, Any]:
-        """Return the samples.json in force: of an output that is finished, of one that was begun
-        with the same, or of one that is begun now. Raises ArtifactError, with nothing changed."""
+        """Return the samples.json of the output, finished or unfinished, of the same request; begin
+        the work if there is none. Raises ArtifactError, with nothing changed."""
         if tree := self.finished() or self.begun():
             return tree
         self._need_free()
@@ -159,7 +159,7 @@ class Job:
         return tree
 
     def finish(self) -> dict[str, Any] | None:
-        """Bring a complete output to its place; returns its samples.json, or None while blocks are
+        """Move a complete output to its place and return its samples.json; None while blocks are
         missing."""
         return self._alone(self._finish)
 
@@ -189,7 +189,7 @@ class Job:
 
     def done(self) -> dict[int, int]:
         """Return the network evaluations a sample of each block that is done. Raises
-        FileNotFoundError where there is no work: it may be finished."""
+        FileNotFoundError without a work folder: the output may be finished."""
         names = (name.split("-") for name in os.listdir(self.blocks) if name[0] != ".")
         found = {int(name[0]): int(name[1]) for name in names if len(name) == 2}
         if found and max(found) >= len(self.stream):
@@ -209,9 +209,9 @@ class Job:
     def claims(self, start: int = 0) -> Iterator[int]:
         """Yield each block that is neither done nor another process's, locked while it is drawn.
 
-        start: the first to try, so that processes which start together take different ones. Goes
-        round until no block can be had: those of a process that ends meanwhile are taken over.
-        Where the file system has no locks a block may be drawn twice, to the same bytes.
+        start: the first to try, so that processes that start together take different ones. The
+        iteration ends when no block is free; blocks of a process that dies become free. On a file
+        system without locks a block may be drawn twice, with the same bytes.
         """
         claimed = True
         while claimed:
@@ -241,7 +241,7 @@ class Job:
             )
 
     def _same(self, place: Path, state: str, way: str) -> dict[str, Any]:
-        """Return a samples.json. Raises ArtifactError where it is of other samples than these."""
+        """Return a samples.json. Raises ArtifactError if it describes other samples than these."""
         tree, now = read(place), self.drawn
         before = {"solver": now["solver"]} | tree["drawn"]  # format 1 has no name of the solver
         keys = [k for k in {**now, **before} if before.get(k) != now.get(k)]

@@ -1,8 +1,8 @@
 """Any number of samples to the disk: bounded memory, any number of processes, killed and resumed.
 
-Each process claims the next block that no other one has, draws it and writes it (`Job`). So they
-may be started by this one, by a launcher, by hand or later, and may die; the process that finds the
-last block done brings the files to their places.
+Each process locks the next free block, draws it and writes it (`Job`). Processes may be started by
+this one, by a launcher or by hand, at any time, and may die; the process that finishes the last
+block moves the files to their places.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from .sample_files import open_output, write_block
 from .sample_job import Job, drawn_by, request_again
 
 DEFAULT = 40  # samples
-WORTH = 10.0  # seconds of work ahead from which on a process more is worth its start
+WORTH = 10.0  # seconds of remaining work from which on another process is worth its start
 
 
 @dataclass(frozen=True)
 class JobReport:
-    """The end of a job. blocks: how many this process drew; before: whether the output was there
-    already; finished: False where other processes are still at work on it; notes: what went wrong
-    and was mended."""
+    """The result of a job. blocks: number of blocks that this process drew; before: True if the
+    output was finished before; finished: False while other processes are still at work; notes:
+    faults that were mended."""
 
     out: Path
     n: int
@@ -46,7 +46,7 @@ class JobReport:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Sampling was interrupted; what is done stays, and the same command goes on."""
+    """Sampling was interrupted; finished blocks stay, and the same command resumes."""
 
 
 def sample_many(
@@ -63,15 +63,15 @@ def sample_many(
     """Draw n samples (40) of the model in a folder to `out`, a .npy or a folder of pictures.
 
     request, options: as `Model.sample` has them, with precision, device, and classes, which are
-    taken in turn. Killed at any moment, the same call goes on where it was, and ends in the same
-    bytes as one that was never killed; an output that is finished is not drawn again, and one that
-    holds or was begun with anything else is refused. resume: take what is not given from the
-    output. processes: how many on this machine ("auto": one a core or GPU where there is enough to
-    do); the samples are the same for any number, bit for bit. Started by torchrun or `accelerate
-    launch` each process takes part. progress(done, n) is called after every block.
+    taken in turn. After a kill at any moment, the same call resumes and ends in the same bytes as
+    one that was never killed; a finished output is not drawn again, and an output of another
+    request is refused. resume: take options that are not given from the output's own request.
+    processes: their number on this machine ("auto": one a core or GPU where there is enough to do);
+    the samples are the same for any number, bit for bit. Started by torchrun or `accelerate launch`
+    each process takes part. progress(done, n) is called after every block.
 
-    Raises before anything is written where model, options or place are at fault; ArtifactError
-    where the disk refuses (what is done stays), Interrupted for control-C.
+    Raises before anything is written if model, options or place are at fault; ArtifactError for an
+    error of the disk (finished blocks stay), Interrupted for control-C.
     """
     out, folder = Path(out).expanduser(), Path(model).expanduser()
     rank, launched, local = (  # as torchrun and `accelerate launch` set them
@@ -85,20 +85,20 @@ def sample_many(
             f"processes is {processes}, and a launcher has started {launched} already; leave one "
             "out"
         )
-    asked = (request or SampleRequest()).but(n=n, **options)
-    asked = request_again(out).but(**asked.options()) if resume else asked
-    asked = asked.but(n=asked.n or DEFAULT)
+    request = (request or SampleRequest()).but(n=n, **options)
+    request = request_again(out).but(**request.options()) if resume else request
+    request = request.but(n=request.n or DEFAULT)
     if launched > 1:
-        asked = _on_gpu(asked, local)
-    job = job_for(folder, out, asked)
+        request = _on_gpu(request, local)
+    job = job_for(folder, out, request)
     threads, count = torch.get_num_threads(), len(job.stream)
-    tree = job.begin(asked, max(1, threads // min(threads, count)))
+    tree = job.begin(request, max(1, threads // min(threads, count)))
     if tree["finished"]:
         return JobReport(out, job.stream.n, tree["passes"], 0, True, True)
     cuda = job.stream.facts.inference.device.type == "cuda"
     most = torch.cuda.device_count() if cuda else threads
     most = 1 if launched > 1 else most if isinstance(processes, str) else processes
-    helpers, drawn, began = Helpers(folder, out, asked, tree["threads"]), 0, time.monotonic()
+    helpers, drawn, began = Helpers(folder, out, request, tree["threads"]), 0, time.monotonic()
     if processes != "auto":
         helpers.start(most - 1)
 
@@ -111,7 +111,7 @@ def sample_many(
     def after() -> None:
         nonlocal drawn
         drawn += 1
-        helpers.look()
+        helpers.collect()
         left = -(-tell() // job.stream.batch)
         ahead = left * (time.monotonic() - began) / drawn
         if processes == "auto" and not helpers.count and left > 1 and ahead > WORTH:
@@ -145,7 +145,7 @@ def job_for(folder: Path, out: Path, request: SampleRequest) -> Job:
 
 
 def check_classes(request: SampleRequest) -> None:
-    """Raise InvalidArgument where more classes are to be taken in turn than samples drawn."""
+    """Raise InvalidArgument if more classes are given than samples are drawn."""
     condition = request.condition if isinstance(request.condition, dict) else {}
     turn = condition.get("class")
     if isinstance(turn, CycleClasses) and request.n and len(turn.classes) > request.n:
@@ -161,7 +161,7 @@ def work(
     after: Callable[[], None] = lambda: None,
     alive: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Draw and write the blocks that no other process does; after() is called for each."""
+    """Draw and write the blocks that no other process claims; after() is called for each."""
     try:
         for index in job.claims(rank * len(job.stream) // count):
             if not alive():
@@ -176,8 +176,7 @@ def work(
 
 
 class Helpers:
-    """Processes that this one starts to draw blocks beside it; none until `start`. notes: the ends
-    of those that failed."""
+    """Further processes that draw blocks of the same job. notes: a sentence on each that failed."""
 
     def __init__(self, *job: Any) -> None:
         self.job, self.count = job, 0
@@ -185,14 +184,14 @@ class Helpers:
         self.running: list[BaseProcess] = []
 
     def start(self, count: int) -> None:
-        """Start so many."""
+        """Start `count` processes."""
         context, self.count = multiprocessing.get_context("spawn"), count
         for rank in range(1, count + 1):
             arguments = (rank, count + 1, os.getpid(), *self.job)
             self.running.append(context.Process(target=_help, args=arguments, daemon=True))
             self.running[-1].start()
 
-    def look(self) -> None:
+    def collect(self) -> None:
         """Note the processes that have ended, and how."""
         for process in [p for p in self.running if p.exitcode is not None]:
             self.running.remove(process)
@@ -203,24 +202,30 @@ class Helpers:
                 )
 
     def join(self) -> None:
-        """Wait a moment for one to end."""
+        """Wait up to a moment for each process to end."""
         self.running[0].join(0.2)
-        self.look()
+        self.collect()
 
     def stop(self) -> None:
-        """End those that still run."""
+        """Terminate the processes that still run."""
         for process in self.running:
             process.terminate()
             process.join()
 
 
 def _help(
-    rank: int, count: int, parent: int, folder: Path, out: Path, asked: SampleRequest, threads: int
+    rank: int,
+    count: int,
+    parent: int,
+    folder: Path,
+    out: Path,
+    request: SampleRequest,
+    threads: int,
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one stops it
     torch.set_num_threads(threads)
     try:
-        job = job_for(folder, out, _on_gpu(asked, rank))
+        job = job_for(folder, out, _on_gpu(request, rank))
         if job.begun():
             work(job, rank, count, alive=lambda: os.getppid() == parent)
     except (UnnoiseError, OSError) as error:
@@ -228,7 +233,7 @@ def _help(
 
 
 def _on_gpu(request: SampleRequest, rank: int) -> SampleRequest:
-    """Return a request for a GPU of this process's own, where there are some and none is named."""
+    """Return a request for one GPU of this process alone, if there are GPUs and none is named."""
     if request.device != "auto" or not torch.cuda.is_available():
         return request
     return request.but(device=f"cuda:{rank % torch.cuda.device_count()}")

@@ -114,16 +114,21 @@ def merged_guidance(own: Sequence[Any], given: Mapping[str, Any]) -> list[Any]:
     """
     sections = [*map(_tree, own)]
     flat = {key: given[key] for key in ("interval", "rescale") if given.get(key) is not None}
-    asked = given.get("guidance")
-    if are_scales(asked):
-        asked = [{"kind": "composed", "scales": asked}]
-    if isinstance(asked, list | tuple):
-        sections = [*map(_tree, asked)]
-    elif asked is not None:
-        flat["scale"] = asked
+    guidance = given.get("guidance")
+    if are_scales(guidance):
+        guidance = [{"kind": "composed", "scales": guidance}]
+    if isinstance(guidance, list | tuple):
+        sections = [*map(_tree, guidance)]
+    elif guidance is not None:
+        flat["scale"] = guidance
     if not flat:
         return sections
-    if is_number(asked) and asked == 1 and not flat.get("interval") and not flat.get("rescale"):
+    if (
+        is_number(guidance)
+        and guidance == 1
+        and not flat.get("interval")
+        and not flat.get("rescale")
+    ):
         return [s for s in sections if not _classifier_free(s)]
     if not any(map(_classifier_free, sections)):
         if flat == {"rescale": 0}:
@@ -202,10 +207,10 @@ class SampleConfig(SampleOptions):
             return tree
         given = {key: tree[key] for key in FLAT if key in tree}
         rest = {key: value for key, value in tree.items() if key not in FLAT}
-        asked = given.get("guidance")
-        known = isinstance(asked, list | tuple) or are_scales(asked) or is_finite(asked)
-        if not (asked is None or known):
-            return {**rest, "guidance": asked}  # to be refused as it is
+        guidance = given.get("guidance")
+        known = isinstance(guidance, list | tuple) or are_scales(guidance) or is_finite(guidance)
+        if not (guidance is None or known):
+            return {**rest, "guidance": guidance}  # to be refused as it is
         return {**rest, "guidance": merged_guidance((), given)}
 
     @field_validator("guidance", mode="before")

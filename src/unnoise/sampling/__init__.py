@@ -1,4 +1,4 @@
-"""Drawing samples of a trained model: what a call requests, block by block."""
+"""Drawing samples of a trained model: requests, plans and streams of blocks."""
 
 from .conditions import CycleClasses, Labels, SampleConditions, conditions_for
 from .facts import ModelFacts

@@ -1,4 +1,4 @@
-"""The conditions of each sample, given by rules, so that those of a billion take no memory."""
+"""The conditions of each sample, as rules of its index: those of a billion take no memory."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class SampleConditions:
         return self.spec.prepare(self.columns(rows), len(rows)) if self.rules else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the rules as plain JSON values, but for that of the labels."""
+        """Return the rules except that of the labels, as plain JSON values."""
         return {name: rule.to_dict() for name, rule in self.rules.items() if name != "class"}
 
 
@@ -107,10 +107,10 @@ def conditions_for(
 ) -> tuple[SampleConditions, int]:
     """Return the conditions of n samples from `first` on, and n.
 
-    condition: name → a value, one a sample, or `CycleClasses`, as `Model.sample` takes it. Of class
-    conditions that are not given all combinations are taken in turn, the first name fastest; a
-    vector that is not given is null. n is 16, or one a value of the condition, where it is not
-    given. Raises InvalidArgument.
+    condition: name → a value, one a sample, or `CycleClasses`, as for `Model.sample`. Class
+    conditions that are not given cycle through all their combinations, the first name fastest; a
+    vector that is not given is null. n is by default one a value of the condition, else 16. Raises
+    InvalidArgument.
     """
     if condition is not None and not isinstance(condition, Mapping):
         raise InvalidArgument(f'condition is {condition!r}; give a dict, as {{"class": 3}}')
@@ -137,23 +137,22 @@ def conditions_for(
 
 
 def _rule(
-    name: str, meaning: ConditionSpec, asked: Any, spec: DataSpec, n: int | None, first: int
+    name: str, meaning: ConditionSpec, given: Any, spec: DataSpec, n: int | None, first: int
 ) -> tuple[Rule, int | None]:
-    """Return the rule of what was asked for, and the number of samples that it is for; None where
-    it is for any number."""
-    cycles = isinstance(asked, CycleClasses)
-    if cycles and not asked.classes:
+    """Return the rule of a given condition, and the number of samples that it fixes, or None."""
+    cycles = isinstance(given, CycleClasses)
+    if cycles and not given.classes:
         raise InvalidArgument(f"no {name} is given to take in turn; give one or more")
-    values = meaning.read(list(asked.classes) if cycles else asked, name, spec.name)
+    values = meaning.read(list(given.classes) if cycles else given, name, spec.name)
     if not cycles and (not len(values) or (n is not None and len(values) not in (1, n))):
         word = "classes" if name == "class" else f"values of {name}"
         raise InvalidArgument(
             f"{len(values)} {word} for {n or 'some'} samples; give one, or one per sample"
         )
     offset = 0 if cycles else first
-    listed = hasattr(asked, "tolist") or isinstance(asked, list | tuple | range)
+    listed = hasattr(given, "tolist") or isinstance(given, list | tuple | range)
     if isinstance(meaning, VectorCondition):
-        many = len(values) > 1 or (listed and meaning.width == 1 and getattr(asked, "ndim", 1) > 0)
+        many = len(values) > 1 or (listed and meaning.width == 1 and getattr(given, "ndim", 1) > 0)
         return Vectors(values, offset), len(values) if many and not cycles else None
-    one = not listed or getattr(asked, "ndim", 1) == 0
+    one = not listed or getattr(given, "ndim", 1) == 0
     return Labels(tuple(values.tolist()), offset), None if one or cycles else len(values)

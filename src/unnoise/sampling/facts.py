@@ -20,9 +20,9 @@ from .tuned_solver import TunedSolver
 class ModelFacts:
     """A trained model as plain facts, so that sampling imports nothing of artifacts.
 
-    denoiser: with its float32 weights; inference: its copy, which draws samples; spec: the data;
-    sample: the recipe's section; able: what it offers to sampling; tuned: tuned solvers by their
-    number of steps.
+    denoiser: with its float32 weights; inference: its copy, which is evaluated for samples; spec:
+    of the data; sample: the recipe's section; able: the abilities that requests are
+    checked against; tuned: tuned solvers by their number of steps.
     """
 
     denoiser: Denoiser
@@ -34,7 +34,7 @@ class ModelFacts:
 
     @property
     def conditions(self) -> Mapping[str, ConditionSpec]:
-        """What samples may be conditioned on, by name."""
+        """The conditions of samples, by name."""
         return self.spec.conditions if self.able.conditional else {}
 
     @property
@@ -44,7 +44,7 @@ class ModelFacts:
         return [n for n, c in self.conditions.items() if c.kind == "vector" and n in never]
 
     def check_affordable(self, n: int) -> None:
-        """Raise InvalidArgument unless n samples can be held in memory."""
+        """Raise InvalidArgument unless n samples fit in memory."""
         size = 4 * math.prod(self.spec.shape)
         if need_count("n", n) * size > MAX_BYTES:
             raise InvalidArgument(

@@ -1,4 +1,4 @@
-"""The copy of a trained denoiser that samples are drawn with."""
+"""The copy of a trained denoiser that is evaluated for samples."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class InferenceCopy:
 
     denoiser: around a `frozen` copy of a Network, whose weights are bfloat16 where `precision` is
     bf16, so that nothing is cast at each evaluation; later changes of the original's weights do
-    not reach the copy. A network of another kind, or one that is to run in bf16 and does not
-    declare that it `casts`, is evaluated itself, under autocast (`copied` is False).
+    not reach the copy. A network of another kind, or one in bf16 that does not declare `casts`,
+    is evaluated itself, under autocast (`copied` is False).
     """
 
     denoiser: Denoiser

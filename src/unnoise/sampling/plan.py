@@ -1,4 +1,4 @@
-"""What a request means for one model, checked before any work."""
+"""The plan of a request for one model: solver, grid and guidance, checked before any work."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Plan:
         return guide(field, self.config.guidance)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the options in force as plain values, what the samples depend on among them."""
+        """Return the options in force as plain values: all on which the samples depend."""
         times = ",".join(float(t).hex() for t in self.grid)
         to_dict = getattr(self.solver, "to_dict", None)  # of a tuned one
         tree = resolved(self.config) | {"grid": self.spacing, "steps": len(self.grid) - 1}
@@ -60,11 +60,11 @@ def guide(field: Field, sections: Guidance) -> Field:
 
 
 def make_plan(facts: ModelFacts, request: SampleRequest) -> Plan:
-    """Return the plan of a request; what is not given is as the model's recipe says.
+    """Return the plan of a request; the recipe's section `sample` is the default of every option.
 
-    A solver that is named in the request and has a grid of its own follows that, unless a grid is
-    given too; so does one with the name of another program ("DPM++ 2M Karras") that implies a
-    grid. Raises InvalidArgument for what cannot be, Unsupported for what is no solver here.
+    A solver named in the request that has a default grid uses it unless `grid` is given too; names
+    of other programs that imply a grid ("DPM++ 2M Karras") are such solvers. Raises InvalidArgument
+    for an impossible request, Unsupported for a name of another program without a solver here.
     """
     _check_place(facts, request)
     if request.solver is not None and request.solver != "tuned":
@@ -95,7 +95,7 @@ def make_plan(facts: ModelFacts, request: SampleRequest) -> Plan:
 
 
 def _check_place(facts: ModelFacts, request: SampleRequest) -> None:
-    """Raise InvalidArgument where a request is for another precision or device than the model's."""
+    """Raise InvalidArgument if a request is for another precision or device than the model's."""
     inference = facts.inference
     if request.precision not in ("auto", inference.precision):
         raise InvalidArgument(
@@ -121,9 +121,9 @@ def _planned(
 
 
 def _solver(facts: ModelFacts, config: SampleConfig, request: SampleRequest) -> Solver:
-    asked = config.solver if request.solver is None else request.solver
-    if asked != "tuned":
-        return names.ask(asked).solver.for_data(facts.denoiser.data_std)
+    name = config.solver if request.solver is None else request.solver
+    if name != "tuned":
+        return names.ask(name).solver.for_data(facts.denoiser.data_std)
     if config.steps not in facts.tuned:
         known = ", ".join(map(str, sorted(facts.tuned))) or "none"
         raise InvalidArgument(

@@ -1,4 +1,4 @@
-"""In which arithmetic a network runs: float32, or bfloat16 where the processor has it."""
+"""The arithmetic of a network in sampling: float32, or bfloat16 if the processor has it."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 @dataclass(frozen=True)
 class Precision:
-    """The arithmetic chosen, and why."""
+    """The arithmetic chosen, and the reason."""
 
     name: str
     reason: str
 
 
-def resolve(asked: str, device: torch.device) -> Precision:
-    """Return what `auto` means on this device. Raises InvalidArgument or Unsupported."""
-    if asked not in PRECISIONS:
-        raise unknown("precision", asked, PRECISIONS)
+def resolve(name: str, device: torch.device) -> Precision:
+    """Return the precision on a device, `auto` resolved. Raises InvalidArgument or Unsupported."""
+    if name not in PRECISIONS:
+        raise unknown("precision", name, PRECISIONS)
     able = _has_bf16(device)
-    if asked == "bf16" and not able:
+    if name == "bf16" and not able:
         raise Unsupported(
             f"precision bf16 on {device}, which has no bfloat16 arithmetic; use fp32 or auto"
         )
-    if asked == "fp32":
+    if name == "fp32":
         return Precision("fp32", "asked for")
     if able:
-        return Precision("bf16", "asked for" if asked == "bf16" else f"{device} has bfloat16")
+        return Precision("bf16", "asked for" if name == "bf16" else f"{device} has bfloat16")
     return Precision("fp32", f"{device} has no bfloat16 arithmetic")
 
 
-def find_device(asked: str) -> torch.device:
-    """The device to run on; "auto" is the GPU where there is one. Raises InvalidArgument."""
-    if asked == "auto":
+def find_device(name: str) -> torch.device:
+    """Return a device by name; "auto" is the GPU if there is one. Raises InvalidArgument."""
+    if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(asked)
+        device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InvalidArgument(f"device {asked!r} cannot be used here; try auto or cpu") from error
+        raise InvalidArgument(f"device {name!r} cannot be used here; try auto or cpu") from error
     return device
 
 
@@ -59,7 +59,8 @@ def _has_bf16(device: torch.device) -> bool:
 
 
 def autocast(name: str, device: torch.device) -> AbstractContextManager[object]:
-    """The context a network runs in; weights, times and schedules stay in float32 or more."""
+    """Return the context to evaluate a network in; weights, times and schedules stay in float32 or
+    more."""
     if name == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()

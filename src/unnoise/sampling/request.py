@@ -1,4 +1,4 @@
-"""What a caller asks of a model's sampling: parsed once, and passed on whole."""
+"""The request of samples: all options of a call, parsed once and passed on whole."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def _solver(value: Any) -> Any:
 
 
 class SampleRequest(SampleOptions):
-    """The options of a call; one that is not given is as the model's recipe says.
+    """The options of a call; the recipe's section `sample` is the default of each.
 
-    n: how many samples. condition: {"class": c, "age": a}, by name an index or a name, a number or
+    n: number of samples. condition: {"class": c, "age": a}, by name an index or a name, a number or
     a vector, one a sample, or `CycleClasses`. Sample i of a seed is the same whatever `first` and
     `batch` are, up to the rounding of the arithmetic. scale, interval, rescale: of the
     classifier-free section in force; times: a grid listed time by time. A new option is one line
@@ -50,10 +50,10 @@ class SampleRequest(SampleOptions):
 
     @classmethod
     def of(cls, /, **given: Any) -> SampleRequest:
-        """Return the request of options as calls and commands spell them; None is not given.
+        """Return the request of options as calls and commands spell them; None means not given.
 
         guidance: a scale, or a list of sections; grid: a name, a section, or times; classes: those
-        to take in turn. Raises InvalidArgument for what cannot be, whatever the model.
+        to take in turn. Raises InvalidArgument for values that are impossible for every model.
         """
         tree = {name: value for name, value in given.items() if value is not None}
         if "classes" in tree:
@@ -83,7 +83,7 @@ class SampleRequest(SampleOptions):
         return getattr(self, name) if name in self.model_fields_set else None
 
     def options(self) -> dict[str, Any]:
-        """Return what was given, as `of` takes it."""
+        """Return the options that were given, as `of` takes them."""
         tree = {name: getattr(self, name) for name in self.model_fields_set}
         for spelled, name in _SPELLED.items():
             if name in tree:
@@ -96,13 +96,13 @@ class SampleRequest(SampleOptions):
         return SampleRequest.of(**{**self.options(), **changes}) if changes else self
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what was given but for the device, as plain JSON values that `of` reads back.
-        Raises InvalidArgument for a Solver, which has no such form."""
+        """Return the options that were given, without the device, as plain JSON values that `of`
+        reads back. Raises InvalidArgument for a Solver, which has no such form."""
         given = sorted(self.options().items())
         return {name: _plain(name, value) for name, value in given if name != "device"}
 
     def section(self, own: SampleConfig) -> SampleConfig:
-        """Return the section `sample` in force: what was given, and else the recipe's."""
+        """Return the section `sample` in force: the options given, and the recipe's for others."""
         tree: dict[str, Any] = own.model_dump()
         given = {name: self.given(name) for name in SampleOptions.model_fields}
         flat = {name: self.given(name) for name in FLAT}

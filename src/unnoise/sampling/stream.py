@@ -1,6 +1,6 @@
-"""Samples block by block: what one request asks for, checked at once and drawn block by block.
+"""The samples of a request, checked at once and drawn block by block.
 
-A block is the samples b·B … b·B + B − 1 of a seed, whatever the request begins with. Matrix
+Block b is the samples b·B … b·B + B − 1 of a seed, whatever the request's first sample. Matrix
 products round by the shape of their operands, so a sample's last bits belong to its block, and
 work that is split at block borders is bitwise reproducible.
 """
@@ -26,10 +26,11 @@ from .request import SampleRequest
 
 @dataclass(frozen=True)
 class SampleReport:
-    """Samples of a model: `values` in the data's own units, `columns` by name of what they were
-    conditioned on, nfe the
-    network evaluations that each sample cost, `x` as the network sees it, `first` the index of the
-    first. Where on_step stopped the solver `finished` is False: the values are then the state that
+    """Samples of a model.
+
+    values: in the data's own units; columns: the raw conditions by name; nfe: the network
+    evaluations that each sample cost; x: the samples as the solver returned them; first: the index
+    of the first. finished: False if on_step stopped the solver; the values are then the state that
     was reached, of the blocks begun."""
 
     values: Tensor
@@ -41,14 +42,14 @@ class SampleReport:
 
     @property
     def labels(self) -> Tensor | None:
-        """The classes; None where the model has none."""
+        """The classes; None for a model without classes."""
         return self.columns.get("class")
 
 
 @dataclass(frozen=True)
 class Stream:
-    """The samples first … first + n − 1 of a seed, in blocks of `batch`; iterating draws them in
-    order, one block in memory. See `Model.stream`."""
+    """The samples first … first + n − 1 of a seed, in blocks of `batch`, as `Model.stream` returns
+    them; iterating draws them in order, one block in memory."""
 
     facts: ModelFacts
     request: SampleRequest
@@ -62,7 +63,7 @@ class Stream:
 
     @property
     def labels(self) -> Labels | None:
-        """The rule of the labels; None where the model has none."""
+        """The rule of the labels; None for a model without classes."""
         return self.conditions.labels
 
     @property
@@ -81,7 +82,7 @@ class Stream:
         return range(self.first // self.batch, (self.first + self.n - 1) // self.batch + 1)
 
     def rows(self, block: int) -> range:
-        """Return the samples of a block: all `batch` of them but at the stream's two ends."""
+        """Return the indices of a block: `batch` of them except at the stream's two ends."""
         start = max(self.first, block * self.batch)
         return range(start, min(self.first + self.n, (block + 1) * self.batch))
 
@@ -114,7 +115,7 @@ class Stream:
         return SampleReport(spec.restore(x), columns, made.nfe, x, made.finished, rows.start)
 
     def whole(self, on_step: OnStep | None = None) -> SampleReport:
-        """Draw all of them into memory; where on_step stops a block, those up to there."""
+        """Draw all samples into memory; if on_step stops a block, those up to that block."""
         self.facts.check_affordable(self.n)
         made: list[SampleReport] = []
         for block in self.blocks:
@@ -129,7 +130,7 @@ class Stream:
 
 
 def open_stream(facts: ModelFacts, request: SampleRequest) -> Stream:
-    """Return the samples of a request. Raises InvalidArgument for what cannot be drawn."""
+    """Return the samples of a request. Raises InvalidArgument for an impossible request."""
     plan = make_plan(facts, request)
     conditions, n = conditions_for(facts, request.condition, request.n, request.first)
     if request.given("guidance") is not None:

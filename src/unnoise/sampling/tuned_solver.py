@@ -1,4 +1,4 @@
-"""A tuned solver with what it was tuned for."""
+"""A tuned solver with its guidance and its measured errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TunedSolver:
     measured: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def for_guidance(self, guidance: Guidance) -> Tuned:
-        """Return the solver. Raises InvalidArgument where the guidance is another one."""
+        """Return the solver. Raises InvalidArgument if it was tuned with another guidance."""
         if guidance != self.guidance:
             raise InvalidArgument(
                 f"guidance is {guidance_text(guidance)}, and the solver of {self.solver.length} "

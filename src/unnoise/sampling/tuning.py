@@ -26,7 +26,7 @@ def calibrate(
 ) -> tuple[TunedSolver, Calibration]:
     """Tune a solver for a model: for the steps and the guidance of a request.
 
-    starts: how many trajectories, a third of them held out; classes in turn; their noise is that
+    starts: number of trajectories, a third of them held out, classes in turn; their noise is that
     of purpose "tune", which no sample has. The denoiser is evaluated in float32, whatever the
     model's precision.
     """
