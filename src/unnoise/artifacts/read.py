@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..data import DataSpec
 from ..data.dataset import MAX_BYTES
@@ -30,8 +31,11 @@ _OLDER = {1: ("format", "unnoise", "recipe", "data", "weights_sha256", "training
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
-def read_artifact(folder: Path, device: torch.device) -> Artifact:
-    """Read an artifact onto a device. Raises ArtifactError naming what is wrong."""
+def read_artifact(folder: Path, device: torch.device, network: nn.Module | None = None) -> Artifact:
+    """Read an artifact onto a device. Raises ArtifactError naming what is wrong.
+
+    network: takes the weights, where no recipe builds it.
+    """
     try:
         place = atomic_folder.resolve(folder, CONFIG)
         if not place.exists():
@@ -46,7 +50,7 @@ def read_artifact(folder: Path, device: torch.device) -> Artifact:
     except (UnnoiseError, RecursionError) as error:
         raise ArtifactError(f"{place}: {error}") from error
     origin = Origin.from_dict(tree["provenance"], str(place))
-    denoiser = read_denoiser(recipe, spec, weights, str(place), tree["weights_sha256"])
+    denoiser = read_denoiser(recipe, spec, weights, str(place), tree["weights_sha256"], own=network)
     denoiser.eval().requires_grad_(False).to(device)
     sha256 = tree["weights_sha256"]
     tuned = read_tuned(folder, sha256)
@@ -101,6 +105,7 @@ def read_denoiser(
     where: str,
     sha256: str | None = None,
     prefix: str = "",
+    own: nn.Module | None = None,
 ) -> Denoiser:
     """The denoiser of a recipe with the weights of a file, whose header must list exactly the
     network's tensors, after `prefix`, before memory is taken for any. Raises ArtifactError."""
@@ -115,14 +120,19 @@ def read_denoiser(
                 f"at least {least_tensors(recipe)}"
             )
         with torch.device("meta"):
-            plan = build_network(recipe.network, recipe.model, spec, 0)
+            plan = own or build_network(recipe.network, recipe.model, spec, 0)
         check_entries(plan, bare(entries), str(weights))
 
     try:
         _check_size(spec, where)
+        if own is not None and recipe.network.kind != "own":
+            raise ArtifactError(
+                f"{where} has a {recipe.network.kind}, which is built from its recipe; leave out "
+                f"network={type(own).__name__}()"
+            )
         tensors = bare(read_tensors(weights, sha256, agree))
         check_finite(tensors, str(weights))
-        denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec)
+        denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec, own=own)
     except ArtifactError:
         raise
     except (UnnoiseError, RuntimeError, ValueError, OverflowError) as error:
