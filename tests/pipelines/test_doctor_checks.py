@@ -24,7 +24,7 @@ from unnoise.pipelines.doctor.history_checks import (
 )
 from unnoise.pipelines.doctor.learning_checks import check_average
 from unnoise.pipelines.doctor.sample_checks import check_memorisation, check_samples
-from unnoise.sampling import Samples
+from unnoise.sampling import SampleReport
 
 
 def snapshot_of(x, y=None, recipe=None, **options):
@@ -199,7 +199,7 @@ def pictured():
     def make(x):
         snapshot = RunSnapshot(None, recipe, len(x), 0, average=model, parts=parts_of(recipe))
         labels = torch.arange(len(x)) % 10
-        snapshot.__dict__["samples"] = Samples(model.spec.restore(x), labels, 1, x)
+        snapshot.__dict__["samples"] = SampleReport(model.spec.restore(x), labels, 1, x)
         snapshot.__dict__["average_failed"] = False
         return snapshot
 
@@ -245,9 +245,9 @@ def test_other_classes_in_other_shares_are_no_tint():
     labels = torch.arange(100) % 2
     made = (4.0 * labels.numpy()[:, None] + g.normal(size=(100, 3))).astype("float32")
     x = snapshot.spec.normalise(torch.from_numpy(made))
-    snapshot.__dict__["samples"] = Samples(torch.from_numpy(made), labels, 1, x)
+    snapshot.__dict__["samples"] = SampleReport(torch.from_numpy(made), labels, 1, x)
     assert check_samples(snapshot).severity == "fine"
-    snapshot.__dict__["samples"] = Samples(torch.from_numpy(made), None, 1, x)
+    snapshot.__dict__["samples"] = SampleReport(torch.from_numpy(made), None, 1, x)
     assert check_samples(snapshot).severity == "fault"
 
 
@@ -261,7 +261,7 @@ def test_copies_of_training_data_are_found_and_near_ones_by_chance_are_not(pictu
     plane = groups(0)[0][:, :2].copy()  # in two dimensions every ninth is near by chance
     low = snapshot_of(plane)
     fresh = torch.from_numpy(groups(7, 1000)[0][:, :2].copy())
-    low.__dict__["samples"] = Samples(fresh, None, 1, low.spec.normalise(fresh))
+    low.__dict__["samples"] = SampleReport(fresh, None, 1, low.spec.normalise(fresh))
     found = check_memorisation(low)
     assert found.numbers["copies"] > 0.05
     assert found.severity == "fine"

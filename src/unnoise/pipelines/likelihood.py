@@ -26,7 +26,7 @@ from ..likelihood import (
 )
 from ..paths import ChainPath, grids
 from ..randomness import Streams
-from ..recipes import levels_of
+from ..recipes import abilities, levels_of, without_null
 from ..sampling import autocast
 from .held_out import check_part, open_held_out
 from .likelihood_report import LikelihoodReport
@@ -211,10 +211,9 @@ def _given(model: Model, conditional: bool | None) -> bool:
             "a likelihood given the class was requested, and this model has none; leave it out"
         )
     given = bool(model.classes) if conditional is None else conditional
-    if model.classes and not given and not model.recipe.objective.dropout("class"):
+    if model.classes and not given and not abilities(model.recipe).null:
         raise InvalidArgument(
-            "a likelihood given nothing needs the null condition, and this model was trained with "
-            "objective.condition_dropout=0; ask for that given the class"
+            "a likelihood given nothing " + without_null("ask for that given the class")
         )
     return given
 

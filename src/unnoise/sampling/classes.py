@@ -1,4 +1,4 @@
-"""Which class each sample is of, said by a rule, so that a billion of them take no memory."""
+"""The class of each sample, given by a rule, so that the labels of a billion take no memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..errors import InvalidArgument, unknown
 
 
 @dataclass(frozen=True)
-class InTurn:
+class CycleClasses:
     """Classes by index or name, for `condition={"class": …}`: sample i is of classes[i mod k]."""
 
     classes: tuple[int | str, ...]
@@ -24,28 +24,28 @@ class InTurn:
 
 @dataclass(frozen=True)
 class Labels:
-    """Sample i is of class known[(i − offset) modulo their number]."""
+    """Sample i is of class cycle[(i − offset) modulo their number]."""
 
-    known: Sequence[int]
+    cycle: Sequence[int]
     offset: int = 0
 
     def of(self, rows: range) -> Int64[Tensor, " n"]:
-        """The classes of some samples."""
-        start = (rows.start - self.offset) % len(self.known)
-        turn = (start + torch.arange(len(rows))) % len(self.known)
-        if isinstance(self.known, range):
+        """Return the classes of some samples."""
+        start = (rows.start - self.offset) % len(self.cycle)
+        turn = (start + torch.arange(len(rows))) % len(self.cycle)
+        if isinstance(self.cycle, range):
             return turn
-        few = len(self.known) > 4 * len(rows)  # no tensor of all of them for each block
+        few = len(self.cycle) > 4 * len(rows)  # no tensor of all of them for each block
         return (
-            torch.tensor([self.known[k] for k in turn]) if few else torch.tensor(self.known)[turn]
+            torch.tensor([self.cycle[k] for k in turn]) if few else torch.tensor(self.cycle)[turn]
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values that say the rule; a long list by its SHA-256."""
-        if len(self.known) <= 1000:
-            return {"turn": list(self.known), "offset": self.offset}
-        sha256 = hashlib.sha256(",".join(map(str, self.known)).encode()).hexdigest()
-        return {"listed": len(self.known), "sha256": sha256, "offset": self.offset}
+        """Return the rule as plain JSON values; a long list by its SHA-256."""
+        if len(self.cycle) <= 1000:
+            return {"turn": list(self.cycle), "offset": self.offset}
+        sha256 = hashlib.sha256(",".join(map(str, self.cycle)).encode()).hexdigest()
+        return {"listed": len(self.cycle), "sha256": sha256, "offset": self.offset}
 
 
 def labels_for(
@@ -69,7 +69,7 @@ def labels_for(
             known = ["class"] if classes else ["none: the model is unconditional"]
             raise unknown("condition", name, known)
     asked = condition["class"]
-    if isinstance(asked, InTurn):
+    if isinstance(asked, CycleClasses):
         turn = tuple(spec.class_index(label) for label in asked.classes)
         if not turn:
             raise InvalidArgument("no class is given to take in turn; give one or more")

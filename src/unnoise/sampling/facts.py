@@ -10,7 +10,7 @@ from ..data import DataSpec
 from ..data.dataset import MAX_BYTES
 from ..errors import InvalidArgument, need_count
 from ..fields import Denoiser
-from ..recipes import SampleConfig
+from ..recipes import Abilities, SampleConfig
 from .inference_copy import InferenceCopy
 from .tuned_solver import TunedSolver
 
@@ -20,8 +20,8 @@ class ModelFacts:
     """A trained model as plain facts, so that sampling imports nothing of artifacts.
 
     denoiser: with its float32 weights; inference: its copy, which draws samples; spec: the data;
-    sample: the recipe's section; classes: their number, 0 where the model is unconditional; null:
-    whether the null condition was trained; tuned: tuned solvers by their number of steps.
+    sample: the recipe's section; classes: their number, 0 where the model is unconditional; able:
+    what it offers to sampling; tuned: tuned solvers by their number of steps.
     """
 
     denoiser: Denoiser
@@ -29,7 +29,7 @@ class ModelFacts:
     spec: DataSpec
     sample: SampleConfig
     classes: int
-    null: bool
+    able: Abilities
     tuned: Mapping[int, TunedSolver]
 
     def check_affordable(self, n: int) -> None:

@@ -1,8 +1,8 @@
-"""Samples block by block: what one call asks for, checked at once and drawn when asked for.
+"""Samples block by block: what one request asks for, checked at once and drawn block by block.
 
-A block is the samples b·B … b·B + B − 1 of a seed, whatever the call begins with. Matrix products
-round by the shape they are given, so a sample's last bits belong to its block; whoever splits
-work between blocks gets every bit of it again.
+A block is the samples b·B … b·B + B − 1 of a seed, whatever the request begins with. Matrix
+products round by the shape of their operands, so a sample's last bits belong to its block, and
+work that is split at block borders is bitwise reproducible.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from torch import Tensor
 
 from ..fields import Condition, Field
 from ..randomness import Streams
-from ..solvers import sample as walk
+from ..solvers import sample as draw_samples
 from ..solvers.solver import OnStep
-from .classes import Labels
+from .classes import Labels, labels_for
 from .facts import ModelFacts
-from .plan import Plan
+from .plan import Plan, make_plan
+from .request import SampleRequest
 
 
 @dataclass(frozen=True)
-class Samples:
-    """What a model made: `values` in the data's own units, `labels` where it has classes, the
-    network passes each sample cost, `x` as the network sees it, `first` the index of the first.
-    Where on_step stopped the walk `finished` is False: the values are then the state that was
-    reached, of the batches begun."""
+class SampleReport:
+    """Samples of a model: `values` in the data's own units, `labels` where it has classes, nfe the
+    network evaluations that each sample cost, `x` as the network sees it, `first` the index of the
+    first. Where on_step stopped the solver `finished` is False: the values are then the state that
+    was reached, of the blocks begun."""
 
     values: Tensor
     labels: Tensor | None
@@ -43,15 +44,24 @@ class Stream:
     order, one block in memory. See `Model.stream`."""
 
     facts: ModelFacts
+    request: SampleRequest
     plan: Plan
     labels: Labels | None
-    seed: int
-    first: int
     n: int
-    batch: int
 
     def __post_init__(self) -> None:
-        Streams(self.seed, (self.first, self.first + self.n - 1))  # both ends can be drawn
+        # both ends can be drawn
+        Streams(self.request.seed, (self.first, self.first + self.n - 1))
+
+    @property
+    def first(self) -> int:
+        """The index of the first sample."""
+        return self.request.first
+
+    @property
+    def batch(self) -> int:
+        """The samples of a block."""
+        return self.request.batch
 
     @property
     def blocks(self) -> range:
@@ -59,18 +69,18 @@ class Stream:
         return range(self.first // self.batch, (self.first + self.n - 1) // self.batch + 1)
 
     def rows(self, block: int) -> range:
-        """The samples of a block: all `batch` of them but at the stream's two ends."""
+        """Return the samples of a block: all `batch` of them but at the stream's two ends."""
         start = max(self.first, block * self.batch)
         return range(start, min(self.first + self.n, (block + 1) * self.batch))
 
     def __len__(self) -> int:
         return len(self.blocks)
 
-    def __iter__(self) -> Iterator[Samples]:
+    def __iter__(self) -> Iterator[SampleReport]:
         return map(self.draw, self.blocks)
 
-    def draw(self, block: int, on_step: OnStep | None = None) -> Samples:
-        """The samples of one block."""
+    def draw(self, block: int, on_step: OnStep | None = None) -> SampleReport:
+        """Draw the samples of one block."""
         spec, inference, rows = self.facts.spec, self.facts.inference, self.rows(block)
         field: Field = inference.denoiser
         labels = None if self.labels is None else self.labels.of(rows)
@@ -78,9 +88,9 @@ class Stream:
             chosen = Condition.of({"class": labels.to(inference.device)}, len(rows))
             field = self.plan.guide(field).conditioned(chosen)
         with torch.no_grad(), inference.context():
-            made = walk(
+            made = draw_samples(
                 field,
-                Streams(self.seed, rows, "sample"),
+                Streams(self.request.seed, rows, "sample"),
                 spec.shape,
                 self.plan.solver,
                 self.plan.grid,
@@ -89,11 +99,12 @@ class Stream:
                 on_step=on_step,
             )
         x = made.x.float().cpu()
-        return Samples(spec.restore(x), labels, made.nfe, x, made.finished, rows.start)
+        return SampleReport(spec.restore(x), labels, made.nfe, x, made.finished, rows.start)
 
-    def whole(self, on_step: OnStep | None = None) -> Samples:
-        """All of them at once, in memory; where on_step stops a walk, those up to there."""
-        made: list[Samples] = []
+    def whole(self, on_step: OnStep | None = None) -> SampleReport:
+        """Draw all of them into memory; where on_step stops a block, those up to there."""
+        self.facts.check_affordable(self.n)
+        made: list[SampleReport] = []
         for block in self.blocks:
             made.append(self.draw(block, on_step))
             if not made[-1].finished:
@@ -102,4 +113,11 @@ class Stream:
         rows = range(self.first, self.first + len(x))
         labels = None if self.labels is None else self.labels.of(rows)
         values = self.facts.spec.restore(x)
-        return Samples(values, labels, last.nfe, x, last.finished, self.first)
+        return SampleReport(values, labels, last.nfe, x, last.finished, self.first)
+
+
+def open_stream(facts: ModelFacts, request: SampleRequest) -> Stream:
+    """Return the samples of a request. Raises InvalidArgument for what cannot be drawn."""
+    plan = make_plan(facts, request)
+    labels, n = labels_for(facts.spec, facts.classes, request.condition, request.n, request.first)
+    return Stream(facts, request, plan, labels, n)

@@ -10,7 +10,7 @@ import torch
 from ..artifacts import Model
 from ..data import Dataset, sample_grid
 from ..errors import NonFinite
-from ..sampling import Samples
+from ..sampling import SampleReport
 from .figures import loss_plot
 from .log import ByLevel, Log
 from .loop import Training
@@ -43,7 +43,7 @@ def report(
     return held
 
 
-def _show(model: Model, made: Samples, folder: Path, step: int, log: Log) -> None:
+def _show(model: Model, made: SampleReport, folder: Path, step: int, log: Log) -> None:
     folder.mkdir(exist_ok=True)
     if model.spec.modality == "image" and model.spec.shape[0] in (1, 3):
         pixels = model.spec.pixels(made.x)

@@ -20,7 +20,7 @@ from ...fields import Condition, Denoiser
 from ...objectives import condition_from_labels
 from ...recipes import Recipe, build_denoiser, build_objective, load_recipe, open_parts
 from ...safe_files.files import check_tensors
-from ...sampling import Samples
+from ...sampling import SampleReport
 from ...training import Checkpoints
 from ...training.log import read_log
 from ...training.player import DENOISER
@@ -160,7 +160,7 @@ class RunSnapshot:
         return found
 
     @cached_property
-    def samples(self) -> Samples:
+    def samples(self) -> SampleReport:
         """n samples, drawn by the recipe's settings."""
         return self.model.sample(self.n, seed=self.seed)
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ...artifacts import Model
+from ...recipes import guidance_text
 from ...training import Ema
 from .examined_run import FAILED_AVERAGE, RunSnapshot
 from .finding import Finding, Severity, register_check
@@ -94,7 +95,7 @@ def check_condition(snapshot: RunSnapshot) -> Finding:
     than with none, by three standard errors at some level: differences at random help nowhere.
     """
     recipe, classes = snapshot.recipe, snapshot.model.classes
-    wanted = recipe.sample.guidance != 1
+    wanted = bool(recipe.sample.guidance)
     if classes < 2:
         reason = "the model is unconditional" if classes == 0 else "there is one class only"
         return Finding("condition", "fine", reason)
@@ -122,8 +123,8 @@ def check_condition(snapshot: RunSnapshot) -> Finding:
     threshold = f"{USED[1]} and 3 errors"
     if wanted and drop == 0:
         return Finding(
-            "condition", "fault", f"guidance is {recipe.sample.guidance:g}, and the condition was "
-            "never dropped in training",
+            "condition", "fault", f"guidance is {guidance_text(recipe.sample.guidance)}, and "
+            "the condition was never dropped in training",
             "objective.condition_dropout above 0 where guidance is used",
             "train with objective.condition_dropout=0.1, or sample with --guidance 1", numbers,
         )  # fmt: skip
