@@ -127,7 +127,9 @@ def read_denoiser(
                 f"at least {least_tensors(recipe)}"
             )
         with torch.device("meta"):
-            plan = own or build_network(recipe.network, recipe.model, spec, 0)
+            plan = own
+            if plan is None:
+                plan = build_network(recipe.network, recipe.model, spec, 0)
         check_entries(plan, entries, str(weights), prefix)
 
     try:
