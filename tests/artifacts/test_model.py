@@ -72,8 +72,8 @@ def test_saving_twice_replaces(model, tmp_path):
         (lambda t: t["data"].update(std=[0.0]), "std"),
         (lambda t: t["data"].update(shape=[1, 8]), "shape"),
         (lambda t: t["data"].pop("mean"), "lacks mean"),
-        (lambda t: t["data"].update(class_names=["a", "a"]), "class_names"),
-        (lambda t: t["data"].update(class_names=[*"abcdefg"]), "tensor"),
+        (lambda t: t["data"]["conditions"]["class"].update(names=["a", "a"]), "no two alike"),
+        (lambda t: t["data"]["conditions"]["class"].update(names=[*"abcdefg"]), "tensor"),
     ],
 )
 def test_json_that_says_something_else_is_refused(folder, change, words):

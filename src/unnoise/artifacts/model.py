@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,7 @@ class Model(Artifact):
             inference=InferenceCopy.of(self.denoiser, self.precision),
             spec=self.spec,
             sample=self.recipe.sample,
-            classes=self.classes,
-            able=replace(abilities(self.recipe), conditional=self.classes > 0),
+            able=abilities(self.recipe, self.spec),
             tuned=self.tuned,
         )
 
@@ -120,11 +119,13 @@ class Model(Artifact):
 
     def __repr__(self) -> str:
         count = self.denoiser.parameter_count
-        classes = f"{self.classes} classes" if self.classes else "no condition"
+        named = [n for n in self.conditions if n != "class"]
+        classes = [f"{self.classes} classes"] if self.classes else []
+        given = " and ".join([*classes, *named]) or "no condition"
         facts = [
             f"{self.recipe.network.kind} of {count:,} parameters",
             f"predicts {self.denoiser.predicts} on {self.denoiser.path}",
-            f"{self.spec.name}: {self.spec.modality} {self.spec.shape}, {classes}",
+            f"{self.spec.name}: {self.spec.modality} {self.spec.shape}, {given}",
             f"weights: {self.ema or 'no average'}, sha256 {self.weights_sha256[:12] or 'unsaved'}",
             f"made with {self.origin or 'this program'}",
         ]
