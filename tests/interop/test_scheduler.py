@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 
 import pytest
 import torch
@@ -17,7 +16,6 @@ from unnoise.solvers import PRESETS, Multistep, get
 diffusers = pytest.importorskip("diffusers", reason="compares with diffusers")
 
 from unnoise.interop.diffusers import DiffusersField, UnnoiseScheduler  # noqa: E402
-from unnoise.interop.diffusers.handshake import Handshake, Question  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -277,35 +275,16 @@ def test_what_it_refuses():
         drive(UnnoiseScheduler("ddim", path=path), field, x * torch.nan, 3)
 
 
-def test_a_loop_left_early_leaves_no_thread():
+def test_a_loop_left_early_begins_anew_in_a_copy_and_after_set_timesteps():
     path = VPLinear()
-    scheduler, x = UnnoiseScheduler("dpmpp_2m", path=path), start(path)
-    scheduler.set_timesteps(4)
+    field, scheduler, x = gaussian_elementwise(path), UnnoiseScheduler("dpmpp_2m", path=path), None
+    x = start(path)
+    wanted = drive(copy.deepcopy(scheduler), field, x)
+    scheduler.set_timesteps(5)
     scheduler.step(x, scheduler.timesteps[0], x)
-    assert copy.deepcopy(scheduler)._walk is None
-    thread = scheduler._walk._thread
-    assert thread.is_alive()
-    del scheduler
-    gc.collect()
-    thread.join(60)
-    assert not thread.is_alive()
-
-
-def test_a_coroutine_raises_what_its_body_raises():
-    def body(ask):
-        if float(ask(torch.ones(1), torch.ones(()))) == 2:
-            raise KeyError("here")
-        return torch.zeros(1)
-
-    for value, ends in ((2.0, True), (1.0, False)):
-        walk = Handshake(body)
-        assert isinstance(walk.answer(), Question)
-        if ends:
-            with pytest.raises(KeyError, match="here"):
-                walk.answer(torch.tensor(value))
-        else:
-            assert torch.equal(walk.answer(torch.tensor(value)), torch.zeros(1))
-        assert not walk.running
+    assert torch.equal(drive(copy.deepcopy(scheduler), field, x), wanted)
+    assert torch.equal(drive(scheduler, field, x), wanted)
+    assert torch.equal(drive(scheduler, field, x), wanted)
 
 
 def test_gradients_flow_through_the_loop():

@@ -19,7 +19,7 @@ from unnoise.solvers.names import ROWS
 
 diffusers = pytest.importorskip("diffusers", reason="compares with diffusers")
 
-from unnoise.interop.diffusers.visits import Draws  # noqa: E402
+from unnoise.interop.diffusers.evaluations import GeneratorNoise  # noqa: E402
 
 CHAIN = Chain.linear()
 STEPS, FEW = 20, 10  # from 15 steps on diffusers lowers no order at the end
@@ -165,7 +165,7 @@ def test_the_same_numbers(row):
     seen: list[float] = []
     # their grid: the times that begin a step, without the stages
     grid = _grid(solver, path, asked)
-    noise = Draws(4, F64, torch.device("cpu"))
+    noise = GeneratorNoise(4, F64, torch.device("cpu"))
     noise.generator = torch.Generator().manual_seed(3)
     first = start if scaled else x
     ours = solver.solve(
@@ -184,7 +184,7 @@ def _grid(solver, path: GaussianPath, asked: Tensor) -> Tensor:
     grids.append(torch.cat([distinct[:6:2], distinct[6:]]))
     for grid in grids:
         seen: list[float] = []
-        quiet = Draws(1, F64, torch.device("cpu"))
+        quiet = GeneratorNoise(1, F64, torch.device("cpu"))
         quiet.generator = torch.Generator()
         solver.solve(
             mixture_2d(path), torch.zeros(1, 2, dtype=F64), grid, quiet,
@@ -211,7 +211,7 @@ def test_sa_solver(predictor, corrector, tau, lowered):
     )
     x = Streams(5, range(4)).normal(2).double()
     theirs, grid = walk(peer, x)
-    noise = Draws(4, F64, torch.device("cpu"))
+    noise = GeneratorNoise(4, F64, torch.device("cpu"))
     noise.generator = torch.Generator().manual_seed(3)
     solver = SaSolver(predictor, corrector, float(tau), lower_last=lowered)
     ours = solver.solve(mixture_2d(CHAIN.as_path()), x, grid, noise).x
