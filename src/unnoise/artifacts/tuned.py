@@ -20,7 +20,7 @@ from ..solvers import Calibration, Tuned, tune
 from .formats import migrate
 
 if TYPE_CHECKING:
-    from ..solvers.calibration import Progress
+    from ..solvers.fitted.calibration import Progress
     from .model import Model
 
 FOLDER, FORMAT = "tuned", 1

@@ -1,4 +1,4 @@
-"""Data → noise → data along the probability flow, and what lies between two encodings."""
+"""Data → noise → data along the probability flow, and interpolation of encodings."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ GAP = 1e-5  # of σ/(σ + α): where a walk next to σ = 0 first asks the field
 def encode(
     field: Field, x: Tensor, grid: Tensor | Sequence[float] | int, solver: str | Solver = "rk4"
 ) -> Solution:
-    """The latent of x: the probability flow from grid[-1] up to grid[0].
+    """Return the latent of x: the probability flow from grid[-1] up to grid[0].
 
     x (batch, *event) at time grid[-1], the data's end; grid decreases, as in sampling (a number:
     `even_grid`), and is walked from its last time to its first by any deterministic solver, whose
     formula holds in either direction: with "ddim" this is DDIM inversion (Song et al. 2021, eq.
-    14; Dhariwal & Nichol 2021, F). Where σ = 0 at the data's end the field cannot be asked there:
-    the first 1e-5 of σ/(σ + α) is one midpoint step of two looks, which costs no order.
+    14; Dhariwal & Nichol 2021, F). Where σ = 0 at the data's end no field is defined there: the
+    first 1e-5 of σ/(σ + α) is one midpoint step of two evaluations, which costs no order.
 
     A latent depends on the field and on x alone, up to the solver's error: any solver, grid or
     path of the same marginals gives the same one (Song et al. 2021, "uniquely identifiable
-    encoding"; across paths compare x/√(α² + σ²)). Conditions are bound by field.given. Raises
+    encoding"; across paths compare x/√(α² + σ²)). Conditions are bound by field.conditioned. Raises
     Unsupported for a solver that draws noise and for several points in log-SNR out of σ = 0, where
     that is infinite; InvalidArgument for a bad grid.
     """
@@ -53,7 +53,7 @@ def decode(
     grid: Tensor | Sequence[float] | int,
     solver: str | Solver = "rk4",
 ) -> Solution:
-    """The data of a latent: the probability flow from grid[0] down to grid[-1].
+    """Return the data of a latent: the probability flow from grid[0] down to grid[-1].
 
     As `Solver.solve`, but into σ = 0 the last 1e-5 of σ/(σ + α) is a midpoint step of its own,
     which keeps the solver's order on the last step (not where it fits points in log-SNR); the
@@ -66,7 +66,7 @@ def decode(
 
 
 def even_grid(path: GaussianPath, steps: int, start: float = 1.0, end: float = 0.0) -> Tensor:
-    """Decreasing times at which σ/(σ + α) is even: where the flow of data is smooth on any path."""
+    """Return decreasing times, even in σ/(σ + α), in which the flow is smooth on any path."""
     ends = torch.tensor([start, end], dtype=torch.float64)
     grids.uniform(steps, start, end)  # raises where the ends or the number are wrong
     sigma, alpha = path.sigma(ends), path.alpha(ends)
@@ -90,7 +90,7 @@ def _in_log_snr(solver: Solver) -> bool:
 
 
 def _walk(field: Field, x: Tensor, times: tuple[float, ...], solver: Solver) -> Solution:
-    """Along `times`, rising or falling; `solver` never meets a time at which σ = 0."""
+    """Solve along `times`, rising or falling; `solver` meets no time at which σ = 0."""
     if solver.stochastic:
         raise Unsupported(
             f"{solver} draws noise, and an encoding follows one deterministic flow; use 'rk4', or "
@@ -114,12 +114,12 @@ def _walk(field: Field, x: Tensor, times: tuple[float, ...], solver: Solver) -> 
 
 
 def _unchecked(times: tuple[float, ...]) -> TimeGrid:
-    """A grid in either direction: `Solver.solve` checks only what is not TimeGrid yet."""
+    """Return a grid in either direction: `Solver.solve` does not check a TimeGrid."""
     return TimeGrid(times, torch.tensor(times, dtype=torch.float64).unbind())
 
 
 def _beside(field: Field, clean: float, following: float) -> float:
-    """The time at which σ/(σ + α) is GAP, or a tenth of what it is at the time after."""
+    """Return the time at which σ/(σ + α) is GAP, or a tenth of what it is at the time after."""
     least = math.exp(-float(field.path.log_snr(following)))
     ratio = min(GAP, 0.1 * least / (1 + least))
     return float(field.path.time(math.log1p(-ratio) - math.log(ratio)))
@@ -145,7 +145,7 @@ def _across(field: Field, x: Tensor, start: float, end: float) -> tuple[Tensor, 
 
 
 def slerp(a: Tensor, b: Tensor, weight: Tensor | float) -> Tensor:
-    """Spherical interpolation of two encodings: sin((1−w)θ)/sin θ·a + sin(wθ)/sin θ·b.
+    """Interpolate two encodings spherically: sin((1−w)θ)/sin θ·a + sin(wθ)/sin θ·b.
 
     a, b: (batch, *event), θ the angle between a sample's two events; weight: a number or
     (batch,). Points between two draws of N(0, I) keep its norm (Shoemake 1985; Song et al. 2021,
@@ -171,8 +171,10 @@ def slerp(a: Tensor, b: Tensor, weight: Tensor | float) -> Tensor:
 
 
 def lerp(a: Tensor, b: Tensor, weight: Tensor | float) -> Tensor:
-    """a + weight·(b − a); weight a number or (batch,). In between two draws of N(0, I) its norm
-    falls, by √2 half way: `slerp` keeps it."""
+    """Return a + weight·(b − a); weight a number or (batch,).
+
+    Between two draws of N(0, I) its norm falls, by √2 half way; that of `slerp` does not.
+    """
     shaped = _weights(a, b, weight).reshape(-1, *(1,) * (a.ndim - 1))
     return a + shaped * (b - a)
 

@@ -1,4 +1,4 @@
-"""log p(x) through the probability flow: the change of variables along a deterministic walk."""
+"""log p(x) through the probability flow: the change of variables along a trajectory."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def log_likelihood(
     data_std: float = 1.0,
     derivatives: str = "auto",
 ) -> Likelihood:
-    """log p(x) of x (batch, *event) at time `end`, in nats over the event, by the ODE.
+    """Return log p(x) of x (batch, *event) at time `end`, in nats over the event, by the ODE.
 
     With y = x/s and dy/dc = k (`solvers.coordinates`, the flow coordinate s = α + σ,
     c = σ/(α + σ), k = ε − x0 by default), the x it starts from at `start` and D = numbers in x:
@@ -64,7 +64,7 @@ def log_likelihood(
     integral stays finite where σ = 0 (where dx/dt of a VP path does not) as long as the data have a
     density, and `end` may be 0; where σ(end) > 0, as on VE, it is the density of data with that
     noise. The nearest 1e-2·tol^(1/3) of c to σ = 0 is one midpoint step, in which the field is
-    asked at σ > 0 only. States are kept in float64, the network computes in x's dtype.
+    evaluated at σ > 0 only. States are kept in float64, the network computes in x's dtype.
 
     method: "rk45", "rk23", "rk12", "dop853" or an `Adaptive`, with `tol` (1e-5) for x/s, and in
     nats, times √D, for the integral; or a tableau of `RungeKutta` such as "rk4", with `steps` even
@@ -73,11 +73,11 @@ def log_likelihood(
     a walk, so that the estimate of log p(x) is unbiased; two or more give its standard error.
     prior: the density at `start`: "path", N(0, σ² + α²·data_std²), which leaves out what is left
     of the data there (exact where α = 0); "field", the field's own log_density; or any function
-    (batch, *event) → (batch,). derivatives: see `divergence.Products`.
+    (batch, *event) → (batch,). derivatives: see `fields.derivatives.Products`.
 
-    The result is "exact" (up to the integrator and the prior) or an "estimate"; `passes` counts
-    evaluations of the field, not their derivatives. Conditions are bound by field.given. Raises
-    Unsupported for solvers that cannot carry a density and paths that have no prior,
+    The result is "exact" (up to the integrator and the prior) or an "estimate"; `nfe` counts
+    evaluations of the field, not their derivatives. Conditions are bound by field.conditioned.
+    Raises Unsupported for solvers that cannot carry a density and paths that have no prior,
     InvalidArgument for other bad options, NonFinite where the numbers break down.
     """
     solver = _method(method, tol, steps)
@@ -191,7 +191,7 @@ def _carry(
 
 
 def _norm(tol: float, size: int) -> Norm:
-    """The larger of the states' error and of the integral's, against tol·√D nats."""
+    """Return the larger of the states' error and of the integral's, against tol·√D nats."""
     of_state, of_log = mean_square(tol, tol), mean_square(tol * math.sqrt(size), 0.0)
 
     def norm(errors: list[Tensor], before: Tensor, after: Tensor) -> Tensor:
@@ -208,7 +208,7 @@ def _norm(tol: float, size: int) -> Norm:
 
 
 def _method(method: str | Solver, tol: float | None, steps: int | None) -> Adaptive | RungeKutta:
-    """The solver that `method` names; refuses those that cannot carry a density."""
+    """Return the solver that `method` names; raise for those that cannot carry a density."""
     solver: Solver
     if isinstance(method, str) and method in TABLEAUX:
         solver = RungeKutta(method, "flow")

@@ -18,7 +18,7 @@ StepSize = float | Callable[[int], float]
 
 
 def score_at(field: Field, t: float) -> Score:
-    """The score of a field at one time, as a function of x alone."""
+    """Return the score of a field at one time, as a function of x alone."""
     time = torch.tensor(t, dtype=torch.float64)
     return lambda x: field(x, time).score
 
@@ -31,15 +31,15 @@ def langevin(
     noise: Noise,
     each: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
-    """Unadjusted Langevin dynamics: x + h·score(x) + √(2h)·ξ, `steps` times; (batch, *event).
+    """Take unadjusted Langevin steps, x + h·score(x) + √(2h)·ξ, `steps` times; (batch, *event).
 
     The Euler–Maruyama steps of dx = ∇log p dt + √2 dw, of weak order 1; papers that write
     x + (ε/2)·score + √ε·ξ mean ε = 2h. step_size: h, or a function of the step 0, 1, …; a score
-    from minibatches and a falling h make it stochastic-gradient Langevin dynamics. each(k, x) sees
-    every state. What it converges to is not p but p up to O(h): N(m, v) becomes
-    N(m, v/(1 − h/2v)), for h < 2v.
+    from minibatches and a falling h make it stochastic-gradient Langevin dynamics. each(k, x)
+    receives every state. The limit is p up to O(h): N(m, v) becomes N(m, v/(1 − h/2v)), for
+    h < 2v.
 
-    Raises InvalidArgument for a step that is not positive, NonFinite where the walk diverges.
+    Raises InvalidArgument for a step that is not positive, NonFinite where the chain diverges.
     """
     need_count("steps", steps)
     for k in range(steps):
@@ -57,7 +57,7 @@ def mala(
     step_size: StepSize,
     noise: Noise,
 ) -> tuple[Tensor, Tensor]:
-    """Metropolis-adjusted Langevin: exact for p at any step (Roberts & Tweedie 1996).
+    """Take Metropolis-adjusted Langevin steps: exact for p at any step (Roberts & Tweedie 1996).
 
     A Langevin step y is taken with probability min(1, p(y)q(x|y)/p(x)q(y|x)), q(y|x) = N(x + h∇log
     p(x), 2h); otherwise the state stays. log_density: (batch, *event) → (batch,), up to a
@@ -83,7 +83,7 @@ def mala(
 
 
 def value_and_score(log_density: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """log p, (batch,), and its gradient, (batch, *event); no graph is kept."""
+    """Return log p, (batch,), and its gradient, (batch, *event), without a graph."""
     with torch.enable_grad():
         at = x.detach().requires_grad_()
         value = log_density(at)
@@ -94,7 +94,7 @@ def value_and_score(log_density: Callable[[Tensor], Tensor], x: Tensor) -> tuple
 def log_acceptance(
     x: Tensor, y: Tensor, log_p_x: Tensor, log_p_y: Tensor, s_x: Tensor, s_y: Tensor, h: float
 ) -> Tensor:
-    """log of p(y)q(x|y)/(p(x)q(y|x)) for Langevin proposals of step h, (batch,)."""
+    """Return log of p(y)q(x|y)/(p(x)q(y|x)) for Langevin proposals of step h, (batch,)."""
     back, forth = (x - y - h * s_y).flatten(1), (y - x - h * s_x).flatten(1)
     return log_p_y - log_p_x + (forth.square().sum(1) - back.square().sum(1)) / (4 * h)
 
@@ -108,14 +108,14 @@ def kinetic_langevin(
     friction: float = 1.0,
     velocity: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Underdamped Langevin dynamics, dx = v dt, dv = (score − γv)dt + √(2γ) dw; (x, v) at the end.
+    """Take underdamped Langevin steps, dx = v dt, dv = (score − γv)dt + √(2γ) dw; return (x, v).
 
     The BAOAB splitting (Leimkuhler & Matthews 2013): half a kick, half a drift, the exact
     Ornstein–Uhlenbeck of v, half a drift, half a kick; steps + 1 scores, weak order 2. On a
     Gaussian the positions' variance is exact at every step size that is stable (h < 2·deviation).
     velocity: to start from, drawn from N(0, 1) unless given.
 
-    Raises InvalidArgument for a step or a friction that is not positive, NonFinite where the walk
+    Raises InvalidArgument for a step or a friction that is not positive, NonFinite where the chain
     diverges.
     """
     need_count("steps", steps)

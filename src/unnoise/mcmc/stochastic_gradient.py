@@ -11,7 +11,7 @@ from ..randomness import Streams
 
 
 class MinibatchScore:
-    """An unbiased estimate of ∇log p(x) + Σ_i ∇log p(y_i|x): N/n times that of n of the N data.
+    """Estimate without bias ∇log p(x) + Σ_i ∇log p(y_i|x): N/n times that of n of the N data.
 
     prior(x): ∇log p(x), (batch, *event); likelihood(x, y): Σ_j ∇_x log p(y_j|x) for y (batch, n,
     *datum), (batch, *event); data: (N, *datum). Each chain draws its own n data at every call, with
@@ -44,7 +44,7 @@ class MinibatchScore:
 def polynomial_decay(
     first: float, last: float, steps: int, power: float = 0.55
 ) -> Callable[[int], float]:
-    """h_k = a(b + k)^(−power) from `first` at step 0 to `last` at step `steps` − 1.
+    """Return h_k = a(b + k)^(−power) from `first` at step 0 to `last` at step `steps` − 1.
 
     The schedule of Welling & Teh (2011): a power in (0.5, 1] makes Σh infinite and Σh² finite.
     Raises InvalidArgument for other powers, and unless 0 < last < first and steps ≥ 2.

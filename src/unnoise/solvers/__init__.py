@@ -4,13 +4,14 @@ from . import names, presets
 from .adaptive import Adaptive, AdaptiveSolution, DPMAdaptive, integrate
 from .composite import Interval, Parallel, ParallelSolution, PredictorCorrector, Restart
 from .fitted import EMS, Auto, Calibration, DpmSolverV3, Tuned, empirical_statistics, tune
+from .flow_map import SolverFlowMap
 from .linear import (
+    DDIM,
     Churn,
     Churned,
     ConsistentAnnealing,
     ErSde,
     EulerMaruyama,
-    LearnedAncestral,
     Multistep,
     ReverseDiffusion,
     RungeKutta,
@@ -21,9 +22,10 @@ from .linear import (
 )
 from .registry import PRESETS, get, preset
 from .sampling import GRIDS, Samples, grid_for, own_grid, sample
-from .solver import Noise, Solution, Solver, SolverFlowMap, TimeGrid
+from .solver import Noise, Solution, Solver, TimeGrid
 
 __all__ = [
+    "DDIM",
     "EMS",
     "GRIDS",
     "PRESETS",
@@ -39,7 +41,6 @@ __all__ = [
     "ErSde",
     "EulerMaruyama",
     "Interval",
-    "LearnedAncestral",
     "Multistep",
     "Noise",
     "Parallel",

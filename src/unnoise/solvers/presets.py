@@ -5,8 +5,9 @@ from __future__ import annotations
 from ..errors import unknown
 from .linear.direction import EPS, FLOW, X0
 from .linear.multistep import Multistep, StochasticMultistep
+from .linear.one_step import DDIM
 from .linear.runge_kutta import RungeKutta
-from .linear.sde import EulerMaruyama, LearnedAncestral
+from .linear.sde import EulerMaruyama
 from .linear.single_presets import PSEUDO_HEUN, PSEUDO_RK4
 from .registry import PRESETS, get, preset
 from .solver import Solver
@@ -17,16 +18,14 @@ __all__ = ["PRESETS", "get"]
 @preset
 def ddim(eta: float = 0.0) -> Solver:
     """DDIM (Song et al. 2021, eq. 12): η = 0 deterministic, 1 ancestral."""
-    return StochasticMultistep(1, eta) if eta else Multistep()
+    return DDIM(eta)
 
 
 @preset
 def ddpm(variance: str = "posterior") -> Solver:
     """Ancestral DDPM (Ho et al. 2020): variance "posterior" is β̃, "transition" is β, "learned" the
     model's own between the two (Nichol & Dhariwal 2021)."""
-    if variance == "learned":
-        return LearnedAncestral()
-    return StochasticMultistep(variance=variance)
+    return DDIM(1.0, variance)
 
 
 @preset

@@ -10,16 +10,16 @@ from abc import ABC
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
-from dataclasses import field as attribute
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, NonFinite, Unsupported
-from ..fields.field import Conditions, Field, Prediction
+from ..errors import InvalidArgument, Unsupported
+from ..fields.field import Field, Prediction
 from ..paths import GaussianPath, grids
+from .finite import finite, raise_at_end, raise_if_not_finite
 
 # x, t: the state at time t of the grid; x, t, k: a stage inside grid step k, no state of the
 # trajectory. x: (batch, *event) of any batch size; t: () or (batch,), float64.
@@ -62,18 +62,10 @@ class Outcome:
 
     x: Tensor
     kind: type[Solution] = Solution
-    fields: Mapping[str, Any] = attribute(default_factory=dict)
+    fields: Mapping[str, Any] | None = None
 
 
 Steps = Generator[Request, Prediction, Tensor | Outcome]
-
-
-class Interrupted(GeneratorExit):
-    """Thrown into a generator that on_step interrupts.
-
-    A generator with a report of its own catches it and returns an Outcome, whose x is then the
-    state reached; every other generator lets it pass.
-    """
 
 
 class Solver(ABC):
@@ -108,8 +100,7 @@ class Solver(ABC):
         Unsupported for a solver that uses more than the evaluation at the step's start.
         """
         raise Unsupported(
-            f"{self} has no transition kernel: a step uses more than one evaluation; use a "
-            "one-step solver, such as ddpm, ddim:eta=1, or euler_maruyama"
+            f"{self} has no transition kernel; use a one-step solver, such as ddpm or ddim:eta=1"
         )
 
     def why_unsupported(self, path: GaussianPath, start: float, end: float) -> str | None:
@@ -161,8 +152,10 @@ class Solver(ABC):
             raise InvalidArgument(f"{self} draws noise: pass noise=Streams(seed, range(n))")
         mark = noise.mark() if self.stochastic and noise is not None else 0
         solution = self.drive(field, x, times, noise, on_step)
-        if not _finite(solution.x):
-            self._explain(field, x, times, noise.rewound(mark) if noise is not None else None)
+        if not finite(solution.x):  # once more, checking every number
+            again = noise.rewound(mark) if noise is not None else None
+            check = partial(raise_if_not_finite, times.steps)
+            raise_at_end(self.drive(field, x, times, again, check).x, times.floats[-1])
         return solution
 
     def drive(
@@ -170,61 +163,31 @@ class Solver(ABC):
     ) -> Solution:
         """Run `steps`, as `solve` does between its checks."""
         walk, nfe = self.steps(field.path, x, times, noise), 0
+        result: Tensor | Outcome | None = None
         state, t, k, finished = x, times.floats[0], 0, True
-        result: Tensor | Outcome | None
-        try:
-            request = next(walk)
-            while True:
-                prediction = field(request[0], request[1])
-                nfe += prediction.nfe
-                if on_step is not None:
-                    step = request[2] if len(request) > 2 else times.step_at(float(request[1]))
-                    if len(request) == 2 or step > k:  # the first evaluation of a step is its state
-                        state, t, k = request[0], float(request[1].max()), step
-                    if on_step(step, prediction) is False:
-                        finished = False
-                        result = _interrupt(walk)
-                        break
-                request = walk.send(prediction)
-                del prediction
-        except StopIteration as end:
-            result = state = end.value
-            t, k = times.floats[-1], times.steps
+        prediction: Prediction | None = None
+        while finished:
+            try:
+                request = walk.send(prediction)  # type: ignore[arg-type]  # None starts it
+            except StopIteration as end:
+                result = state = end.value
+                t, k = times.floats[-1], times.steps
+                break
+            prediction = None  # not held while the field is evaluated
+            prediction = field(request[0], request[1])
+            nfe += prediction.nfe
+            if on_step is not None:
+                step = request[2] if len(request) > 2 else times.step_at(float(request[1]))
+                if len(request) == 2 or step > k:  # the first evaluation of a step is its state
+                    state, t, k = request[0], float(request[1].max()), step
+                if on_step(step, prediction) is False:
+                    result, finished = _interrupt(walk), False
         if isinstance(result, Outcome):
-            place = {"t": t, "steps": k, "nfe": nfe, "finished": finished} | dict(result.fields)
+            place = {"t": t, "steps": k, "nfe": nfe, "finished": finished} | dict(
+                result.fields or {}
+            )
             return result.kind(x=result.x, **place)
         return Solution(state, t, k, nfe, finished)
-
-    def _explain(self, field: Field, x: Tensor, times: TimeGrid, noise: Noise | None) -> None:
-        """Solve once more, checking every number, and raise naming the first bad one's place."""
-
-        def check(step: int, prediction: Prediction) -> None:
-            for what, value in (("state", prediction.x_t), ("prediction", prediction.value)):
-                bad = ~torch.isfinite(value.flatten(1)).all(1)
-                if bool(bad.any()):
-                    t = float(torch.as_tensor(prediction.t).flatten()[0])
-                    raise NonFinite(
-                        f"the {what} is not finite at step {step} of {times.steps}, "
-                        f"t = {t:.6g}, sample {int(bad.nonzero()[0])} of {len(bad)}; the field or "
-                        "the step there is at fault (a smaller guidance scale or more steps help "
-                        "where the walk diverges)"
-                    )
-
-        final = self.drive(field, x, times, noise, check).x
-        bad = ~torch.isfinite(final.flatten(1)).all(1)
-        raise NonFinite(
-            f"the state is not finite after the last step, t = {times.floats[-1]:.6g}, sample "
-            f"{int(bad.nonzero()[0]) if bool(bad.any()) else 0} of {len(bad)}"
-        )
-
-    def as_flow_map(
-        self,
-        field: Field,
-        steps: int,
-        spacing: Callable[[int, float, float], Tensor] = grids.uniform,
-    ) -> SolverFlowMap:
-        """Return this solver with `steps` steps as an anytime-to-anytime jump of the field."""
-        return SolverFlowMap(self, field, steps, spacing)
 
 
 def draw(noise: Noise | None, x: Tensor) -> Tensor:
@@ -234,46 +197,15 @@ def draw(noise: Noise | None, x: Tensor) -> Tensor:
     return noise.normal(*x.shape[1:]).to(device=x.device, dtype=x.dtype)
 
 
-def as_stages(
-    walk: Steps, k: int, states: int = 0, known: Prediction | None = None
-) -> Generator[Request, Prediction, Tensor]:
-    """Relay a solver's steps inside step k of another: all but the first `states` requests become
-    stages of step k. `known`: the Prediction at the first request, which is then not relayed."""
-    try:
-        request = next(walk)
-        if known is not None:
-            request = walk.send(known)
-        while True:
-            if states:
-                prediction, states = (yield request), states - 1
-            else:
-                prediction = yield request[0], request[1], k
-            request = walk.send(prediction)
-            del prediction
-    except StopIteration as end:
-        return state_of(end.value)
-
-
-def state_of(result: Tensor | Outcome) -> Tensor:
-    """Return x of what a solver's `steps` returned."""
-    return result.x if isinstance(result, Outcome) else result
-
-
 def _interrupt(walk: Steps) -> Tensor | Outcome | None:
-    """Close the generator; return its Outcome where it has one."""
+    """Close the generator; return its Outcome where it returns one (`close` of Python 3.13)."""
     try:
-        walk.throw(Interrupted())
+        walk.throw(GeneratorExit())
     except StopIteration as end:
         return end.value
-    except Interrupted:
-        return None
-    walk.close()
+    except GeneratorExit:
+        pass
     return None
-
-
-def _finite(x: Tensor) -> bool:
-    """Return whether every number is finite; so it is where the sum is, which needs no memory."""
-    return bool(x.sum().isfinite()) or bool(torch.isfinite(x).all())
 
 
 @dataclass(frozen=True)
@@ -308,27 +240,3 @@ class TimeGrid:
 def _time_grid(floats: tuple[float, ...]) -> TimeGrid:
     with torch.inference_mode(False):  # the tensors outlive the solve that makes them
         return TimeGrid(floats, grids.check(floats).unbind())
-
-
-@dataclass(frozen=True)
-class SolverFlowMap:
-    """A FlowMap made of a deterministic solver: x_s from x_t in `steps` steps."""
-
-    solver: Solver
-    field: Field
-    steps: int
-    spacing: Callable[[int, float, float], Tensor]
-
-    def __post_init__(self) -> None:
-        if self.solver.stochastic:
-            raise InvalidArgument(f"{self.solver} draws noise; a flow map is deterministic")
-
-    @property
-    def path(self) -> GaussianPath:
-        return self.field.path
-
-    def __call__(self, x_t: Tensor, t: float, s: float, condition: Conditions = None) -> Tensor:
-        if s == t:
-            return x_t
-        field = self.field if condition is None else self.field.conditioned(condition)
-        return self.solver.solve(field, x_t, self.spacing(self.steps, t, s)).x

@@ -14,7 +14,7 @@ from ...fields.field import Prediction
 from ...paths import GaussianPath, expand
 from ..linear.direction import no_start
 from ..registry import preset
-from ..solver import Interrupted, Noise, Outcome, Request, Solver, Steps, TimeGrid
+from ..solver import Noise, Outcome, Request, Solver, Steps, TimeGrid
 
 NEAR = 1e-9  # a sample this close to its goal in λ has reached it
 Evaluations = Generator[Request, Prediction, tuple[Tensor, Tensor]]
@@ -74,7 +74,7 @@ class DPMAdaptive(Solver):
                     prediction = yield now.request(now.x, now.lam, k)
                     alpha = path.alpha(torch.tensor(end, dtype=torch.float64))
                     now.x = expand(alpha, now.x) * prediction.x0
-            except Interrupted:
+            except GeneratorExit:
                 return Outcome(reached, fields={"t": marks[k], "steps": k})
         return now.x
 

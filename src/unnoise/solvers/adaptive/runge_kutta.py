@@ -13,7 +13,7 @@ from ...errors import InvalidArgument, need_count, unknown
 from ...paths import GaussianPath
 from ..coordinates import COORDINATES
 from ..registry import preset
-from ..solver import Interrupted, Noise, Outcome, Solution, Solver, Steps, TimeGrid
+from ..solver import Noise, Outcome, Solution, Solver, Steps, TimeGrid
 from ..tableaux import ORDERS, embedded_pair
 from .ode import Broken, Slopes, Walked, controlled, cross, mean_square
 from .scaled import Scaled, gap_for, why_unsupported
@@ -76,7 +76,7 @@ class Adaptive(Solver):
             segment = self._segment(flow, flow.flat(x), self.max_passes - calls, step)
             try:
                 walked = yield from flow.stages(segment, k)
-            except Interrupted:
+            except GeneratorExit:
                 done = {"accepted": accepted, "rejected": rejected, "t": start, "steps": k}
                 return Outcome(x, AdaptiveSolution, done)
             except Broken as broken:

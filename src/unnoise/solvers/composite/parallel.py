@@ -12,7 +12,7 @@ from ...errors import InvalidArgument, need_count
 from ...fields.lenses import conversion
 from ...paths import GaussianPath, expand
 from ..linear.direction import no_start
-from ..solver import Interrupted, Noise, Outcome, Solution, Solver, Steps, TimeGrid, draw
+from ..solver import Noise, Outcome, Solution, Solver, Steps, TimeGrid, draw
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Parallel(Solver):
             steps, samples = torch.tensor(rows, device=x.device).unbind(1)
             try:
                 prediction = yield states[steps, samples], every[steps], rounds
-            except Interrupted:
+            except GeneratorExit:
                 at = min(begun)
                 report = {"t": grid.floats[at], "steps": at, "nfe": max(nfe), "rounds": rounds + 1}
                 return Outcome(states[at], ParallelSolution, report)

@@ -16,7 +16,8 @@ from ...fields.lenses import conversion
 from ...paths import GaussianPath
 from ..linear.sde import ReverseDiffusion, check_rate
 from ..registry import get, preset
-from ..solver import Interrupted, Noise, Outcome, Solver, Steps, TimeGrid, as_stages, draw
+from ..relay import as_stages
+from ..solver import Noise, Outcome, Solver, Steps, TimeGrid, draw
 
 NORMS = ("level", "sample")
 
@@ -83,7 +84,7 @@ class PredictorCorrector(Solver):
                 for _ in range(self.corrections if level.sigma else 0):
                     prediction = yield x, grid.tensors[k + 1], k
                     x = self._correct(x, prediction, level, grid.floats[k + 1], noise)
-            except Interrupted:
+            except GeneratorExit:
                 return Outcome(begin, fields={"t": grid.floats[k], "steps": k})
         return x
 

@@ -13,7 +13,8 @@ from ...errors import InvalidArgument, need_count
 from ...fields.field import Prediction
 from ...paths import GaussianPath, grids
 from ..registry import get, preset
-from ..solver import Noise, Request, Solver, Steps, TimeGrid, as_stages, draw, state_of
+from ..relay import as_stages, state_of
+from ..solver import Noise, Request, Solver, Steps, TimeGrid, draw
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The solver that chooses for itself: order, coordinates, grid and shares by number of steps."""
+"""A solver whose order, coordinates, grid and weights follow from the number of steps."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ CLOSE = 1e-6
 
 @dataclass(frozen=True)
 class Auto(FixedMultistep):
-    """Adams–Bashforth–Moulton in u = σ/(σ + κα), all chosen by the steps and the data's scale.
+    """Adams–Bashforth–Moulton in u = σ/(σ + κα), its numbers chosen by steps and data's scale.
 
     Each step predicts with up to 5 past evaluations and is corrected with up to 6 when the next
     evaluation is made, which costs nothing: N steps are N evaluations. κ, the coordinates c of
-    the two polynomials (σ/(σ + cα)), and the grid are read off `auto_table` by N, in units of
-    `data_std` (`solvers.sample` and models say it; else 1), interpolated in log N. Below 30 steps
-    so are small deviations of the shares from the exact integrals, which sum to 0, so that data at
-    one point stay exact; they hold for `own_grid` from noise to data, and on any other grid the
-    shares are the exact integrals.
+    the two polynomials (σ/(σ + cα)), and the grid are those of `auto_table` at N, interpolated in
+    log N, in units of `data_std` (given by `solvers.sample` and models; else 1). Below 30 steps the
+    table adds small deviations to the weights' exact integrals. The deviations sum to 0, so that
+    data at one point stay exact; they hold for `own_grid` from noise to data, and on any other grid
+    the weights are the exact integrals.
 
-    Everything is a function of σ/α: the walk is the same on every Gaussian path. `order` is that
-    of 50 steps and more. Raises InvalidArgument unless data_std is positive.
+    Everything is a function of σ/α: the trajectory is the same on every Gaussian path. `order` is
+    that of 50 steps and more. Raises InvalidArgument unless data_std is positive.
     """
 
     data_std: float | None = None
@@ -49,7 +49,7 @@ class Auto(FixedMultistep):
 
     @property
     def scale(self) -> float:
-        """The data's deviation, 1 where none was given."""
+        """Return the data's deviation, 1 where none was given."""
         return 1.0 if self.data_std is None else self.data_std
 
     def for_data(self, data_std: float) -> Solver:
@@ -58,7 +58,7 @@ class Auto(FixedMultistep):
     def own_grid(
         self, path: GaussianPath, steps: int, start: float = 1.0, end: float = 0.0
     ) -> Tensor:
-        """The grid of N steps: (σ/(σ + cα))^(1/p) as spaced in the table, ends included."""
+        """Return the grid of N steps: (σ/(σ + cα))^(1/p) as spaced in the table, ends included."""
         need_count("steps", steps)
         ends = torch.tensor([start, end], dtype=torch.float64)
         high, low = (
@@ -82,7 +82,7 @@ def auto(data_std: float | None = None) -> Solver:
 
 
 def anchor(steps: int) -> Anchor:
-    """The table at this number of steps: interpolated in log N between anchors of one order."""
+    """Return the table at this number of steps, interpolated in log N between anchors."""
     known = sorted(ANCHORS)
     if steps in ANCHORS:
         return ANCHORS[steps]
@@ -106,27 +106,28 @@ def _tuples(values: Array) -> tuple:
     return tuple(map(_tuples, values)) if values.ndim > 1 else tuple(values.tolist())
 
 
-def _chebyshev(x: Array, count: int) -> Array:
+def chebyshev(x: Array, count: int) -> Array:
+    """Return the Chebyshev polynomials 0 … count − 1 of [0, 1] at x: (len(x), count)."""
     return np.stack([np.cos(k * np.arccos(np.clip(2 * x - 1, -1, 1))) for k in range(count)], 1)
 
 
 def places(steps: int) -> Array:
-    """1 … 0: where the times of the own grid lie between its ends."""
+    """Return where the times of the own grid lie between its ends, from 1 to 0."""
     k = np.arange(steps)
     gaps = np.array(anchor(steps).gaps)
     first_last = np.stack([k == 0, k == steps - 1], 1)
-    basis = np.concatenate([_chebyshev(k / max(steps - 1, 1), len(gaps) - 1)[:, 1:], first_last], 1)
+    basis = np.concatenate([chebyshev(k / max(steps - 1, 1), len(gaps) - 1)[:, 1:], first_last], 1)
     size = np.exp(basis @ gaps)
     return 1 - np.concatenate([[0.0], np.cumsum(size / size.sum())])
 
 
 def deviations(steps: int, table: Rows) -> Array:
-    """(steps, points): what the table adds to the shares of each step, before its mean is taken."""
+    """Return what the table adds to each step's weights, less its mean later: (steps, points)."""
     k, rows = np.arange(steps), np.array(table)
     if not table:
         return np.zeros((steps, 1))
     special = np.stack([k == 1, k == 2, k == steps - 1], 1)
-    basis = np.concatenate([_chebyshev(k / max(steps - 1, 1), len(rows) - 3), special], 1)
+    basis = np.concatenate([chebyshev(k / max(steps - 1, 1), len(rows) - 3), special], 1)
     return basis @ rows
 
 
@@ -166,7 +167,7 @@ def _shares(solver: Auto, path: GaussianPath, times: tuple[float, ...]) -> Fixed
 def _is_own(
     solver: Auto, path: GaussianPath, times: tuple[float, ...], alpha: Array, sigma: Array
 ) -> bool:
-    """Whether these are the times of the own grid, and it runs from noise to data."""
+    """Return whether these are the times of the own grid, from noise to data."""
     if sigma[0] < LEAST_START * solver.scale * alpha[0]:
         return False
     if sigma[-1] > MOST_END * solver.scale * alpha[-1]:

@@ -1,9 +1,9 @@
-"""What `auto` does by number of steps: learned on random mixtures in 2 to 64 dimensions.
+"""The numbers of `auto` by number of steps: learned on random mixtures in 2 to 64 dimensions.
 
 Their scales, weights and shapes were drawn at random (2 … 12 components, deviations 0.03 … 0.5 of
 the data's rms); the mean log of the median and 90th-percentile error was made small, for each
-number of steps apart. No mixture of benchmarks/ was among them. Everything is in units of the
-data's deviation.
+number of steps apart. No mixture of benchmarks/ was among them. The unit is the data's
+deviation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ GRID_SCALE, GRID_POWER = 1.2, 1.7
 
 @dataclass(frozen=True)
 class Anchor:
-    """One number of steps.
+    """The table at one number of steps.
 
     points, corrector: past evaluations in a prediction, and in a correction beside the newest.
     scales: log of κ and of c of the predictor's and the corrector's coordinate σ/(σ + cα). gaps:

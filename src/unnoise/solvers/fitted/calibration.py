@@ -1,10 +1,10 @@
-"""Calibrating a solver for one field: shares by least squares, places by search.
+"""Calibrate a solver for one field: weights by least squares, places by search.
 
 A teacher (`auto` with many steps) gives the trajectories y(u) of some starts, y = x/(σ + κα),
-whose slope is g/κ. For given places every step's shares are a linear least-squares problem, solved
-along the walk itself: the prediction (and, once the next evaluation is made, the correction)
-nearest to the teacher, each start weighed by the inverse of its distance, so that the few that
-end in another mode do not decide. The places are searched for the smallest error at the end.
+whose slope is g/κ. For given places every step's weights are a linear least-squares problem, solved
+step by step: the prediction (and, once the next evaluation is made, the correction) nearest to the
+teacher. Each start is weighted by the inverse of its distance, so that the few that end in another
+mode do not decide. The places are searched for the smallest error at the end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ...errors import InvalidArgument, need_count
 from ...fields import Field
 from ...paths import GaussianPath
 from ..linear import FixedWeights
-from .auto import Auto, _chebyshev
+from .auto import Auto, chebyshev
 from .tuned import Tuned, places_of, times_of
 
 Progress = Callable[[int, int], None]
@@ -55,7 +55,7 @@ def tune(
     teacher: int | None = None,
     progress: Progress | None = None,
 ) -> Calibration:
-    """A solver of `steps` steps fitted to a field from starts x at time `start`.
+    """Return a solver of `steps` steps fitted to a field from starts x at time `start`.
 
     x: (n, *event), n ≥ 16, drawn from the prior; a third is held out to measure by. field must
     treat each sample alone (bind conditions that belong to x). tries: how many grids are tried;
@@ -99,12 +99,12 @@ def _search(
     tries: int,
     progress: Progress | None,
 ) -> tuple[Found, int]:
-    """Coordinate search over smooth changes of the grid's spacing."""
+    """Search over smooth changes of the grid's spacing, coordinate by coordinate."""
     steps = len(places) - 1
     modes = min(MODES, steps - 1)
     even = np.array(places) ** (1 / POWER)
     gaps = np.log(-np.diff(even))
-    basis = _chebyshev(np.arange(steps) / max(steps - 1, 1), modes + 1)[:, 1:]
+    basis = chebyshev(np.arange(steps) / max(steps - 1, 1), modes + 1)[:, 1:]
     tried = 0
 
     def attempt(change: np.ndarray) -> Found:
@@ -150,7 +150,7 @@ def _search(
 
 
 class _Walk:
-    """The starts, their teacher, and walks that fit shares on their way."""
+    """The starts, their teacher, and solves that fit weights step by step."""
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class _Walk:
         return float(self.path.sigma(t)) + self.kappa * float(self.path.alpha(t))
 
     def teacher(self, u: float) -> Tensor:
-        """y(u) by cubic Hermite between the teacher's nodes; its last piece by its slope."""
+        """Return y(u) by cubic Hermite between the teacher's nodes; its last piece by its slope."""
         i = bisect_right([-node for node in self.nodes], -u) - 1
         if i >= len(self.states):
             return self.goal
@@ -199,8 +199,10 @@ class _Walk:
         )
 
     def run(self, places: tuple[float, ...], fitted: Tensor | None) -> tuple[Tensor, tuple]:
-        """(error of each start at the end in units of x0, (predict, correct)); the shares are
-        fitted to the starts marked, or those of `auto` where `fitted` is None."""
+        """Return (error of each start at the end in units of x0, (predict, correct)).
+
+        The weights are fitted to the starts marked, or those of `auto` where `fitted` is None.
+        """
         steps, kappa = len(places) - 1, self.kappa
         times = times_of(self.path, kappa, places, self.start, self.end)
         history: list[Tensor] = []
@@ -234,8 +236,10 @@ class _Walk:
 
 
 def _fit(parts: Tensor, wanted: Tensor, prior: Tensor, sparing: float) -> Tensor:
-    """argmin Σᵢ wᵢ‖wantedᵢ − Σⱼ cⱼ·partsⱼᵢ‖² with a light pull to `prior`; wᵢ falls as the
-    residual to the power `sparing`, found in a few rounds. parts: (j, n, *event)."""
+    """Return argmin Σᵢ wᵢ‖wantedᵢ − Σⱼ cⱼ·partsⱼᵢ‖² with a light pull to `prior`.
+
+    wᵢ falls as the residual to the power `sparing`, found in a few rounds. parts: (j, n, *event).
+    """
     parts, wanted = parts.flatten(2), wanted.flatten(1)
     weight = torch.ones(len(wanted), dtype=torch.float64)
     gram = torch.einsum("jnd,knd->njk", parts, parts)

@@ -1,4 +1,4 @@
-"""DPM-Solver-v3: a walk in the parametrisation that a model's statistics choose (Zheng 2023)."""
+"""DPM-Solver-v3: steps in the parametrisation that a model's statistics choose (Zheng 2023)."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class DpmSolverV3(Solver):
 
     L, S: integrals of l and s from λ₀; B(λ) = ∫ e^{−S}·b; f = (σ·ε − l·x)/α; g = e^{−S}·f − B,
     taken as the polynomial in λ through the last `points` of it. corrector: redo each step with
-    the answer at its end included (it is the next step's evaluation anyway). l = 1, s = b = 0 is
+    the evaluation at its end included (the next step needs it anyway). l = 1, s = b = 0 is
     DPM-Solver++, l = 0, s = −1, b = 0 is DPM-Solver.
 
-    ems: from `empirical_statistics`, of the same model and path. A step to σ = 0 keeps x0 and ε.
-    Order points, + 1 with the corrector. The paper's pseudo-orders are left out.
+    ems: from `empirical_statistics`, of the same model and path. A step to σ = 0 takes x0 and ε as
+    constant. Order points, + 1 with the corrector. The paper's pseudo-orders are left out.
     """
 
     ems: EMS
@@ -95,7 +95,7 @@ def _apply(base: Tensor, terms: Terms, past: list[Tensor]) -> Tensor:
 def compile_plan(
     solver: DpmSolverV3, path: GaussianPath, times: tuple[float, ...]
 ) -> tuple[_Step, ...]:
-    """Every coefficient of a walk, one for each number of an event, in float64."""
+    """Return every coefficient of a grid, one for each number of an event, in float64."""
     t = torch.tensor(times, dtype=torch.float64)
     alpha, sigma, lam = (f(t).tolist() for f in (path.alpha, path.sigma, path.log_snr))
     steps, splines = len(times) - 1, solver.ems.splines
@@ -117,7 +117,7 @@ def compile_plan(
 def _terms(
     ems: EMS, start: float, end: float, nodes: list[float], scale: tuple[float, float]
 ) -> Terms:
-    """The step from log-SNR `start` to `end` with f known at `nodes`."""
+    """Return the step from log-SNR `start` to `end` with f known at `nodes`."""
     total, slopes = (lambda at: ems.splines["L"](at) - ems.splines["L"](start)), ems.splines["S"]
     at = start + (end - start) * (1 + _NODES) / 2
     share = _WEIGHTS * (end - start) / 2
@@ -146,7 +146,7 @@ def _terms(
 
 
 def _drifts(ems: EMS, start: float, at: Array) -> list[Array]:
-    """B(λ) = ∫ e^{−(S(r) − S(start))}·b(r) dr from `start` to each λ."""
+    """Return B(λ) = ∫ e^{−(S(r) − S(start))}·b(r) dr from `start` to each λ."""
     out = []
     for end in at.tolist():
         r = start + (end - start) * (1 + _NODES) / 2

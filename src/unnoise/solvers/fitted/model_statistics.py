@@ -1,4 +1,4 @@
-"""Empirical model statistics: what DPM-Solver-v3 knows of a model beforehand."""
+"""Empirical model statistics, from which DPM-Solver-v3 chooses its parametrisation."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class EMS:
 
     @cached_property
     def splines(self) -> dict[str, Any]:
-        """l, s, b as functions of log-SNR, and L, S, the integrals of l and s."""
+        """Return l, s, b as functions of log-SNR, and L, S, the integrals of l and s."""
         from scipy.interpolate import CubicSpline
 
         out = {name: CubicSpline(self.log_snr, getattr(self, name)) for name in ("l", "s", "b")}
@@ -64,15 +64,15 @@ def empirical_statistics(
     step: float = 1e-3,
     probes: int = 1,
 ) -> EMS:
-    """l, s, b of a model, from data x0 (n, *event) noised at every time of `grid`.
+    """Measure l, s, b of a model from data x0 (n, *event) noised at every time of `grid`.
 
     Each number of an event has its own: l = E[σ·∂ε/∂x], which makes N = σ·ε − l·x least sensitive
     to x (eq. 12), by Hutchinson's estimate with `probes` random signs; s and b, the regression of
     df/dλ along the flow on f = N/α (eq. 14): s = cov(f, f')/var(f), b = E[f'] − s·E[f]. Where f
     does not vary s is 0. Derivatives are differences of `step` in λ, central except at the path's
-    ends, and relative to σ in x. Costs 5 + 2·probes passes a time. grid: both ends with a finite
-    log-SNR; the more times the better. Raises InvalidArgument where an end has none, and for fewer
-    than two data.
+    ends, and relative to σ in x. Costs 5 + 2·probes evaluations a time. grid: both ends with a
+    finite log-SNR; the more times the better. Raises InvalidArgument where an end has none, and for
+    fewer than two data.
     """
     need_count("probes", probes)
     if len(x0) < 2 or len(noise) != len(x0):
@@ -93,16 +93,16 @@ def empirical_statistics(
         draw = noise.normal(*x0.shape[1:]).to(device=x0.device, dtype=x0.dtype)
         signs = [(noise.uniform(*x0.shape[1:]) < 0.5).to(x0) * 2 - 1 for _ in range(probes)]
         for place in lam[order].tolist():
-            found.append(_look(field, x0, draw, signs, place, step))
+            found.append(_measure(field, x0, draw, signs, place, step))
         slope = torch.stack([sensitivity for sensitivity, _, _ in found])
     knots = lam[order].numpy()
     return _regress(path, knots, slope, found)
 
 
-def _look(
+def _measure(
     field: Field, x0: Tensor, draw: Tensor, signs: list[Tensor], lam: float, step: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(l, (y, ε) and (dy/dλ, dε/dλ) along the flow) at one log-SNR; y = x/α."""
+    """Return (l, (y, ε) and (dy/dλ, dε/dλ) along the flow) at one log-SNR; y = x/α."""
     alpha, sigma, eps = _at(field, lam)
     x = alpha * x0 + sigma * draw
     slope = torch.zeros_like(x[0])

@@ -1,4 +1,4 @@
-"""A solver calibrated for one field and one number of steps: its places and shares as numbers."""
+"""A solver calibrated for one field and one number of steps: its places and weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST = 8  # evaluations that a step may mix
 
 @dataclass(frozen=True)
 class Tuned(FixedMultistep):
-    """Walks the grid it was tuned on, with shares that were fitted; made by `calibration.tune`.
+    """Step through one grid with fitted weights, both made by `calibration.tune`.
 
     places: u = σ/(σ + κα) of its times, decreasing, both ends included. It has no order: more
     steps need another one. Raises InvalidArgument for places or shares that do not fit together,
@@ -88,7 +88,7 @@ class Tuned(FixedMultistep):
         return self.coefficients.kappa * u / (1 - u) if u < 1 else math.inf
 
     def to_dict(self) -> dict[str, Any]:
-        """Numbers only, for JSON."""
+        """Return numbers only, for JSON."""
         c = self.coefficients
         return {
             "kappa": c.kappa,
@@ -99,7 +99,7 @@ class Tuned(FixedMultistep):
 
     @staticmethod
     def from_dict(tree: Any) -> Tuned:
-        """From `to_dict`. Raises InvalidArgument for anything else."""
+        """Build from `to_dict`. Raises InvalidArgument for anything else."""
         keys = {"kappa", "places", "predict", "correct"}
         if not isinstance(tree, dict) or set(tree) != keys:
             raise InvalidArgument(f"a tuned solver has exactly the keys {sorted(keys)}")
@@ -125,7 +125,7 @@ def _numbers(name: str, row: Any) -> tuple[float, ...]:
 
 
 def places_of(path: GaussianPath, kappa: float, times: tuple[float, ...]) -> tuple[float, ...]:
-    """u = σ/(σ + κα) at times."""
+    """Return u = σ/(σ + κα) at times."""
     t = torch.tensor(times, dtype=torch.float64)
     alpha, sigma = path.alpha(t), path.sigma(t)
     return tuple((sigma / (sigma + kappa * alpha)).tolist())
@@ -134,7 +134,7 @@ def places_of(path: GaussianPath, kappa: float, times: tuple[float, ...]) -> tup
 def times_of(
     path: GaussianPath, kappa: float, places: tuple[float, ...], start: float, end: float
 ) -> Tensor:
-    """The times at which a path has these u, its two ends being `start` and `end`."""
+    """Return the times at which a path has these u, its two ends being `start` and `end`."""
     u = torch.tensor(places[1:-1], dtype=torch.float64)
     inner = path.time((1 - u).log() - u.log() - math.log(kappa))
     return grids.check(torch.tensor([start, *inner.tolist(), end], dtype=torch.float64))

@@ -5,12 +5,14 @@ from .er_sde import ErSde
 from .executor import Combination, LinearSolver, StepCoefficients
 from .fixed import FixedMultistep, FixedWeights
 from .multistep import Multistep, StochasticMultistep
+from .one_step import DDIM, OneStep
 from .runge_kutta import RungeKutta
 from .sa_solver import SaSolver
-from .sde import ConsistentAnnealing, EulerMaruyama, LearnedAncestral, ReverseDiffusion
+from .sde import ConsistentAnnealing, EulerMaruyama, ReverseDiffusion
 from .single_step import SingleStep, Stage
 
 __all__ = [
+    "DDIM",
     "Churn",
     "Churned",
     "Combination",
@@ -19,9 +21,9 @@ __all__ = [
     "EulerMaruyama",
     "FixedMultistep",
     "FixedWeights",
-    "LearnedAncestral",
     "LinearSolver",
     "Multistep",
+    "OneStep",
     "ReverseDiffusion",
     "RungeKutta",
     "SaSolver",

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ...errors import InvalidArgument
 from ...paths import GaussianPath
-from ..solver import Noise, Solver, Steps, TimeGrid, as_stages, draw
+from ..relay import as_stages
+from ..solver import Noise, Solver, Steps, TimeGrid, draw
 
 
 @dataclass(frozen=True)

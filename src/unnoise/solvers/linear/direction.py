@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ...errors import InvalidArgument
@@ -67,13 +66,6 @@ class Direction:
         return self.on_x[j] if abs(self.on_x[j]) > abs(self.on_value[j]) else self.on_value[j]
 
 
-def factor(value: float, dtype: torch.dtype) -> Tensor:
-    """Return the 0-dim tensor that multiplies states of `dtype` as the number itself does."""
-    kind = torch.float32 if dtype == torch.float32 else torch.float64
-    with torch.inference_mode(False):  # plans outlive the solve that makes them
-        return torch.tensor(value, dtype=kind, device="cpu")
-
-
 def check_direction(direction: tuple[float, float]) -> None:
     """Raise InvalidArgument unless p, q ≥ 0 and not both 0."""
     p, q = direction
@@ -89,17 +81,3 @@ def no_start(direction: tuple[float, float], path: GaussianPath, start: float) -
             "solver that predicts x0, direction (1, 1), or start below that"
         )
     return None
-
-
-def posterior_noise(eta: float, sigma: float, lam0: float, lam1: float) -> tuple[float, float]:
-    """Return (the deviation a step to σ₁ = `sigma` aims at, the deviation of the noise it adds).
-
-    ς = η·σ₁·√(1 − SNR₀/SNR₁): η = 1 is the posterior q(x₁|x₀, x0); the aim is √(σ₁² − ς²).
-    """
-    if not eta:
-        return sigma, 0.0
-    h = lam1 - lam0
-    added = eta * sigma * math.sqrt(-math.expm1(-2 * h))
-    if eta == 1:
-        return sigma * math.exp(-h), added
-    return math.sqrt(max(sigma**2 - added**2, 0.0)), added

@@ -62,10 +62,6 @@ class ErSde(LinearSolver):
         exact = self.rule == "exact" and not self.stochastic
         return self.points if exact else min(self.points, 2)
 
-    @property
-    def markov(self) -> bool:
-        return self.points == 1
-
     def plan(
         self, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
     ) -> Plan:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...errors import Unsupported
 from ...fields.field import Prediction
 from ...paths import GaussianPath
 from ..solver import Noise, Solver, Steps, TimeGrid, draw
@@ -26,7 +25,7 @@ class Combination:
 
     scale: a 0-dim tensor (which multiplies in half of a Python number's time), or None for 1;
     reuse: the first tensor is the solver's own and not needed again, so the result takes its
-    memory; learned: noise is multiplied by e^(learned·v), v the field's variance fraction.
+    memory.
     """
 
     first: int
@@ -34,7 +33,6 @@ class Combination:
     rest: tuple[tuple[int, float], ...] = ()
     reuse: bool = False
     noise: float = 0.0
-    learned: float | None = None
 
     def of(self, tensors: Sequence[Tensor]) -> Tensor:
         """Return the combination's value, without the noise."""
@@ -48,31 +46,6 @@ class Combination:
         for index, weight in rest:
             out.add_(tensors[index], alpha=weight)
         return out
-
-    def deviation(self, prediction: Prediction) -> float | Tensor:
-        """Return the deviation of the noise."""
-        if self.learned is None:
-            return self.noise
-        return self.noise * _ratio(prediction, self.learned)
-
-    def add_noise(self, out: Tensor, prediction: Prediction, noise: Noise | None) -> None:
-        if self.learned is None:
-            out.add_(draw(noise, out), alpha=self.noise)
-            return
-        ratio = _ratio(prediction, self.learned)
-        if self.noise:
-            out.addcmul_(draw(noise, out), ratio.to(out.dtype), value=self.noise)
-
-
-def _ratio(prediction: Prediction, learned: float) -> Tensor:
-    """Return e^(learned·v); raise Unsupported where the field has no variance fraction v."""
-    fraction = prediction.variance_fraction
-    if fraction is None:
-        raise Unsupported(
-            "ancestral steps of learned variance on a field that has learned no variance; train "
-            "with model.learned_variance=true, or use ddpm or ddpm:variance=transition"
-        )
-    return torch.exp(fraction.to(prediction.x_t.dtype) * learned)
 
 
 DRAW = None  # in place of a combination: fresh noise
@@ -105,26 +78,11 @@ class LinearSolver(Solver):
     ) -> Plan:
         """Return the coefficients, on states of `dtype` and values in `lens`; cached."""
 
-    @property
-    def markov(self) -> bool:
-        """True if a step uses one evaluation, at its start: then it has a `kernel`."""
-        return False
-
     def steps(self, path: GaussianPath, x: Tensor, grid: TimeGrid, noise: Noise | None) -> Steps:
         def plan(lens: str) -> Plan:
             return self.plan(path, lens, grid.floats, x.dtype)
 
         return (yield from execute(plan, [x], grid, noise))
-
-    def kernel(self, prediction: Prediction, t: float, s: float) -> tuple[Tensor, Tensor]:
-        if not self.markov:
-            return super().kernel(prediction, t, s)
-        x = prediction.x_t
-        (step,) = self.plan(prediction.path, prediction.lens, (t, s), x.dtype)
-        (only,) = step.combinations
-        assert only is not None
-        std = torch.as_tensor(only.deviation(prediction), dtype=x.dtype, device=x.device)
-        return only.of([x, prediction.value]), std
 
 
 def execute(
@@ -153,8 +111,8 @@ def execute(
                 tensors.append(draw(noise, tensors[0]))
             else:
                 tensors.append(combination.of(tensors))
-                if combination.noise or combination.learned is not None:
-                    combination.add_noise(tensors[-1], prediction, noise)
+                if combination.noise:
+                    tensors[-1].add_(draw(noise, tensors[0]), alpha=combination.noise)
         tensors[:] = [tensors[i] for i in step.keep]
         prediction = None  # nothing stays that is not needed again
     return tensors[0]

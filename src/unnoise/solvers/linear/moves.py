@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ...paths import GaussianPath
-from .direction import Direction, factor
+from .direction import Direction
 from .executor import DRAW, Combination, Plan
+from .one_step import factor
 from .registers import Registers
 
 Shares = list[tuple[int, float]]  # (time, share of its g), newest first

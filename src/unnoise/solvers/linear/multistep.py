@@ -13,13 +13,13 @@ from torch import Tensor
 
 from ...errors import InvalidArgument, need_count, unknown
 from ...paths import GaussianPath
-from ..solver import Noise, Solver, Steps, TimeGrid, as_stages
-from .direction import X0, Direction, check_direction, no_start, posterior_noise
+from ..relay import as_stages
+from ..solver import Noise, Solver, Steps, TimeGrid
+from .direction import X0, Direction, check_direction, no_start
 from .executor import LinearSolver, Plan, execute
 from .moves import Levels, Move, corrector_plan, oldest_used, predictor_plan
+from .one_step import check_noise, noise_added
 from .weights import COORDINATES, RULES, step_weights
-
-VARIANCES = ("posterior", "transition", "sde")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,13 @@ class Multistep(LinearSolver):
                 f"the published rule {self.rule!r} is for log_snr and direction (1, 0) or (0, 1)"
             )
         if self.points == 1 and not self.corrector:
-            _refuse_without_polynomial(self, "coordinate", "rule", "starter", "lower_last")
+            for name in ("coordinate", "rule", "starter", "lower_last"):
+                value = getattr(self, name)
+                if value != getattr(Multistep, name):
+                    raise InvalidArgument(
+                        f"{name}={value!r} changes nothing with one point and no corrector; leave "
+                        "it out, or give points ≥ 2 or corrector=True"
+                    )
         self._check_starter()
 
     def _check_starter(self) -> None:
@@ -84,10 +90,6 @@ class Multistep(LinearSolver):
         if "half_curvature" in self.rule or self.rule == "even":
             return min(self.points, 2)
         return min(self.points + self.corrector, 2 if self.lower_last else 99)
-
-    @property
-    def markov(self) -> bool:
-        return self.points == 1 and not self.corrector
 
     def why_unsupported(self, path: GaussianPath, start: float, end: float) -> str | None:
         return no_start(self.direction, path, start) or (
@@ -157,76 +159,46 @@ class Multistep(LinearSolver):
 class StochasticMultistep(LinearSolver):
     """Multistep steps on x0 to (α₁, √(σ₁² − ς²)), then ς·ξ: see `Multistep`.
 
-    eta: noise as a share of that of the posterior q(x₁|x₀, x0), 1 ancestral. variance "transition"
-    adds DDPM's larger variance β instead, which does not keep the marginals; "sde" takes η as the
-    share of the reverse SDE's noise, ς² = σ₁²·(1 − e^(−2ηh)), any η > 0.
-
-    There is no corrector, and no other direction: ε is not smooth along a path that receives
-    noise. Weak order: points, 2 at most. Raises as Multistep does.
+    points: 2 or more; with one the step is `DDIM`'s, whose eta and variance ("posterior" or "sde")
+    these are. There is no corrector, and no other direction: ε is not smooth along a path that
+    receives noise. Weak order 2. Raises as Multistep does.
     """
 
-    points: int = 1
+    points: int = 2
     eta: float = 1.0
     coordinate: str = "log_snr"
     rule: str = "exact"
     variance: str = "posterior"
+    order = 2
     stochastic = True
 
     def __post_init__(self) -> None:
+        need_count("points", self.points, 2)
         _check(self.points, self.coordinate, self.rule, False)
         if self.rule != "exact" and self.coordinate != "log_snr":
             raise InvalidArgument(f"the published rule {self.rule!r} is for log_snr")
-        if self.variance not in VARIANCES:
-            raise unknown("variance", self.variance, VARIANCES)
-        if not (math.isfinite(self.eta) and self.eta > 0):
-            raise InvalidArgument(f"eta is {self.eta!r}; give a number > 0, or use Multistep")
-        if self.eta > 1 and self.variance != "sde":
-            raise InvalidArgument(
-                f"eta is {self.eta!r}; give a number from 0 to 1, or variance='sde'"
-            )
-        if self.variance == "transition" and (self.eta != 1 or self.points > 1):
-            raise InvalidArgument("variance 'transition' is DDPM's: it needs eta=1 and points=1")
-        if self.points == 1:
-            _refuse_without_polynomial(self, "coordinate", "rule")
-
-    @property
-    def order(self) -> int:  # type: ignore[override]
-        return min(self.points, 2)
-
-    @property
-    def markov(self) -> bool:
-        return self.points == 1
+        check_noise(self.eta, self.variance, ("posterior", "sde"))
+        if not self.eta:
+            raise InvalidArgument("eta is 0; give a number > 0, or use Multistep")
 
     def plan(
         self, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
     ) -> Plan:
         return _compile(self, path, lens, times, dtype)
 
-    def moves(self, path: GaussianPath, levels: Levels) -> Iterator[Move]:
+    def moves(self, path: GaussianPath, at: Levels) -> Iterator[Move]:
         """Yield every step of a grid."""
-        for k in range(len(levels.alpha) - 1):
-            aim, noise, stretch = self._noise(levels, k)
+        for k, sigma in enumerate(at.sigma[1:]):
+            h, stretch = at.lam[k + 1] - at.lam[k], 1.0
+            aim, noise = noise_added(self.eta, sigma, h, self.variance)
+            if 0 < aim < math.inf and math.isfinite(h):
+                stretch = (math.log(at.alpha[k + 1] / aim) - at.lam[k]) / h
             known = list(range(k, max(k - self.points, -1), -1))
-            lam = [levels.lam[j] for j in known]
+            lam = [at.lam[j] for j in known]
             weights = step_weights(
-                path, self.coordinate, lam, levels.lam[k + 1], X0, self.rule, stretch
+                path, self.coordinate, lam, at.lam[k + 1], X0, self.rule, stretch
             )
-            yield Move(*levels.step(X0, k, known, weights, aim), noise)
-
-    def _noise(self, at: Levels, k: int) -> tuple[float, float, float]:
-        """Return (the deviation step k aims at, that of its noise, the stretch of its measure)."""
-        sigma, h = at.sigma[k + 1], at.lam[k + 1] - at.lam[k]
-        aim, added = posterior_noise(self.eta, sigma, at.lam[k], at.lam[k + 1])
-        if self.variance == "sde":
-            aim = sigma * math.exp(-self.eta * h)
-            added = sigma * math.sqrt(-math.expm1(-2 * self.eta * h))
-        stretch = 1.0
-        if 0 < aim < math.inf and math.isfinite(h):
-            stretch = (math.log(at.alpha[k + 1] / aim) - at.lam[k]) / h
-        if self.variance == "transition" and sigma > 0:
-            kept = at.alpha[k] / at.alpha[k + 1]
-            added = math.sqrt(at.sigma[k] ** 2 - (kept * sigma) ** 2)
-        return aim, added, stretch
+            yield Move(*at.step(X0, k, known, weights, aim), noise)
 
     def steps(self, path: GaussianPath, x: Tensor, grid: TimeGrid, noise: Noise | None) -> Steps:
         _warn_of_few(self.points, grid.steps, self.points)
@@ -266,16 +238,6 @@ def _check(points: int, coordinate: str, rule: str, corrector: bool) -> None:
         raise InvalidArgument(
             "the published rule 'even' is iPNDM's: it needs points ≤ 4 and corrector=False"
         )
-
-
-def _refuse_without_polynomial(solver: Solver, *names: str) -> None:
-    for name in names:
-        value = getattr(solver, name)
-        if value != getattr(type(solver), name):
-            raise InvalidArgument(
-                f"{name}={value!r} changes nothing with one point and no corrector; leave it out, "
-                "or give points ≥ 2 or corrector=True"
-            )
 
 
 def _warn_of_few(points: int, steps: int, need: int, corrector: bool = False) -> None:

@@ -50,10 +50,6 @@ class RungeKutta(LinearSolver):
             )
         return None
 
-    @property
-    def markov(self) -> bool:
-        return self.tableau == "euler"
-
     def plan(
         self, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
     ) -> Plan:

@@ -72,10 +72,6 @@ class SaSolver(LinearSolver):
         reached = min(self.points + 1, self.corrector) if self.corrector else self.points
         return min(reached, 2) if self.tau else reached
 
-    @property
-    def markov(self) -> bool:
-        return self.points == 1 and not self.corrector
-
     def plan(
         self, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
     ) -> Plan:

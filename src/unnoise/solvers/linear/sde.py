@@ -1,55 +1,19 @@
-"""One-step stochastic solvers: discretisations of the reverse-time SDE, each with its kernel."""
+"""Discretisations of the reverse-time SDE, each with its kernel."""
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import pairwise
-
-import torch
+from dataclasses import dataclass
 
 from ...errors import InvalidArgument
 from ...fields.lenses import conversion
 from ...paths import GaussianPath
 from ..registry import preset
 from ..solver import Solver
-from .direction import factor
-from .executor import Combination, LinearSolver, Plan, StepCoefficients
-from .multistep import StochasticMultistep
+from .one_step import OneStep, Transition
 
 
-class OneStep(LinearSolver):
-    """x₁ = a·x + b·value + ς·ξ."""
-
-    markov = True
-
-    @abstractmethod
-    def step(
-        self, path: GaussianPath, lens: str, start: float, end: float
-    ) -> tuple[float, float, float]:
-        """Return (a, b, ς) of the step between two times, for values in `lens`."""
-
-    def plan(
-        self, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
-    ) -> Plan:
-        return _compile(self, path, lens, times, dtype)
-
-
-@lru_cache(maxsize=128)
-def _compile(
-    solver: OneStep, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
-) -> Plan:
-    plan = []
-    for k, (start, end) in enumerate(pairwise(times)):
-        on_x, on_value, noise = solver.step(path, lens, start, end)
-        only = Combination(0, factor(on_x, dtype), ((1, on_value),), noise=noise)
-        plan.append(StepCoefficients(k, (only,)))
-    return tuple(plan)
-
-
-def _conversions(path: GaussianPath, lens: str, name: str, t: float) -> tuple[float, float]:
+def _conversion(path: GaussianPath, lens: str, name: str, t: float) -> tuple[float, float]:
     on_x, on_value = conversion(path, lens, name, t)
     return float(on_x), float(on_value)
 
@@ -63,7 +27,6 @@ class EulerMaruyama(OneStep):
     """
 
     eta: float = 1.0
-    order = 1
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.eta) and self.eta >= 0):
@@ -83,14 +46,12 @@ class EulerMaruyama(OneStep):
             )
         return None
 
-    def step(
-        self, path: GaussianPath, lens: str, start: float, end: float
-    ) -> tuple[float, float, float]:
-        f, g = float(path.drift(start)), float(path.diffusion(start))
-        score_x, score_value = _conversions(path, lens, "score", start)
-        gain = 0.5 * (1 + self.eta**2) * g**2 * (start - end)
-        on_x = 1 - f * (start - end) + gain * score_x
-        return on_x, gain * score_value, self.eta * g * math.sqrt(start - end)
+    def transition(self, path: GaussianPath, lens: str, t: float, s: float) -> Transition:
+        f, g = float(path.drift(t)), float(path.diffusion(t))
+        score_x, score_value = _conversion(path, lens, "score", t)
+        gain = 0.5 * (1 + self.eta**2) * g**2 * (t - s)
+        on_x = 1 - f * (t - s) + gain * score_x
+        return Transition(on_x, gain * score_value, self.eta * g * math.sqrt(t - s))
 
 
 @dataclass(frozen=True)
@@ -103,17 +64,15 @@ class ReverseDiffusion(OneStep):
     order 1.
     """
 
-    order = 1
     stochastic = True
 
-    def step(
-        self, path: GaussianPath, lens: str, start: float, end: float
-    ) -> tuple[float, float, float]:
-        kept = float(path.alpha(start)) / float(path.alpha(end))
-        sigma = float(path.sigma(end))
-        gone = float(path.sigma(start)) ** 2 - (kept * sigma) ** 2
-        score_x, score_value = _conversions(path, lens, "score", start)
-        return 2 - kept + gone * score_x, gone * score_value, math.sqrt(gone) if sigma else 0.0
+    def transition(self, path: GaussianPath, lens: str, t: float, s: float) -> Transition:
+        kept = float(path.alpha(t)) / float(path.alpha(s))
+        sigma = float(path.sigma(s))
+        gone = float(path.sigma(t)) ** 2 - (kept * sigma) ** 2
+        score_x, score_value = _conversion(path, lens, "score", t)
+        std = math.sqrt(gone) if sigma else 0.0
+        return Transition(2 - kept + gone * score_x, gone * score_value, std)
 
 
 @dataclass(frozen=True)
@@ -134,18 +93,17 @@ class ConsistentAnnealing(OneStep):
     def __post_init__(self) -> None:
         check_rate(self.rate)
 
-    def step(
-        self, path: GaussianPath, lens: str, start: float, end: float
-    ) -> tuple[float, float, float]:
-        lam0, lam1 = float(path.log_snr(start)), float(path.log_snr(end))
-        alpha, sigma = float(path.alpha(end)), float(path.sigma(end))
+    def transition(self, path: GaussianPath, lens: str, t: float, s: float) -> Transition:
+        lam0, lam1 = float(path.log_snr(t)), float(path.log_snr(s))
+        alpha, sigma = float(path.alpha(s)), float(path.sigma(s))
         # what is left of ε, in units of σ₁: (1 − η)·(σ₀/α₀)/(σ₁/α₁)
         fall = math.exp(lam1 - lam0) if math.isfinite(lam1 - lam0) else math.inf
         left = min((1 - self.rate) * fall, 1.0) if fall < math.inf else 1.0
-        x_x0, v_x0 = _conversions(path, lens, "x0", start)
-        x_eps, v_eps = _conversions(path, lens, "eps", start)
+        x_x0, v_x0 = _conversion(path, lens, "x0", t)
+        x_eps, v_eps = _conversion(path, lens, "eps", t)
         on_x = alpha * x_x0 + left * sigma * x_eps
-        return on_x, alpha * v_x0 + left * sigma * v_eps, sigma * math.sqrt(1 - left**2)
+        std = sigma * math.sqrt(1 - left**2)
+        return Transition(on_x, alpha * v_x0 + left * sigma * v_eps, std)
 
 
 def check_rate(rate: float) -> None:
@@ -155,44 +113,6 @@ def check_rate(rate: float) -> None:
             f"rate is {rate!r}; give a number in (0, 1]: a Langevin step in units of σ², such as "
             "0.1"
         )
-
-
-_LOW, _HIGH = StochasticMultistep(), StochasticMultistep(variance="transition")
-
-
-@dataclass(frozen=True)
-class LearnedAncestral(LinearSolver):
-    """DDPM's step with variance exp(v·log β + (1−v)·log β̃), v the field's own fraction.
-
-    β and β̃ are those of the grid's steps, also where these skip steps of the chain that was
-    trained (Nichol & Dhariwal 2021, sec. 4). The step into σ = 0 adds no noise. With the fraction
-    that is right for the data the marginals are exact at any number of steps where the data are
-    Gaussian; weak order 1 in general. Raises Unsupported where the field has no fraction.
-    """
-
-    order = 1
-    stochastic = True
-    markov = True
-    needs_learned_variance = True
-
-    def plan(
-        self, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
-    ) -> Plan:
-        return _compile_learned(path, lens, times, dtype)
-
-
-@lru_cache(maxsize=128)
-def _compile_learned(
-    path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
-) -> Plan:
-    plan = []
-    for steps in zip(*(kind.plan(path, lens, times, dtype) for kind in (_LOW, _HIGH)), strict=True):
-        (low,), (high,) = (step.combinations for step in steps)
-        assert low is not None
-        assert high is not None
-        ratio = math.log(high.noise / low.noise) if low.noise else 0.0
-        plan.append(replace(steps[0], combinations=(replace(low, learned=ratio),)))
-    return tuple(plan)
 
 
 @preset

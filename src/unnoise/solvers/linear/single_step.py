@@ -12,8 +12,9 @@ import torch
 
 from ...errors import InvalidArgument, need_count, unknown
 from ...paths import GaussianPath
-from .direction import Direction, check_direction, no_start, posterior_noise
+from .direction import Direction, check_direction, no_start
 from .executor import LinearSolver, Plan
+from .one_step import noise_added
 from .stages import Row, stage_coefficients
 from .weights import COORDINATES, LOG_SNRS, RULES, step_weights
 
@@ -108,10 +109,6 @@ class SingleStep(LinearSolver):
     def why_unsupported(self, path: GaussianPath, start: float, end: float) -> str | None:
         return no_start(self.direction, path, start)
 
-    @property
-    def markov(self) -> bool:
-        return len(self.stages) == 1 and not self.ending
-
     def plan(
         self, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
     ) -> Plan:
@@ -192,7 +189,7 @@ def _lay_out(solver: SingleStep, path: GaussianPath, times: tuple[float, ...]) -
     """Yield every step of a solve, whatever the network predicts."""
     for spec, first, last in _groups(solver, path, times):
         begin, end = _place(path, times[first]), _place(path, times[last])
-        aim, added = posterior_noise(solver.eta, end.sigma, begin.lam, end.lam)
+        aim, added = noise_added(solver.eta, end.sigma, end.lam - begin.lam)
         lam, stages = end.lam, spec.stages
         if added and not solver.noisy_stages:
             lam = math.log(end.alpha / aim) if aim else math.inf
@@ -220,10 +217,10 @@ def _noisy(
     targets, noise = [], []
     near, known = begin, 0.0
     for place in places:
-        aim, added = posterior_noise(eta, place.sigma, begin.lam, place.lam)
+        aim, added = noise_added(eta, place.sigma, place.lam - begin.lam)
         spared, fresh = 0.0, added
         if near is not begin:
-            spared = posterior_noise(eta, place.sigma, near.lam, place.lam)[0] / near.sigma
+            spared = noise_added(eta, place.sigma, place.lam - near.lam)[0] / near.sigma
             fresh = math.sqrt(max(added**2 - (spared * known) ** 2, 0.0))
         near, known, h, stretch = place, added, place.lam - begin.lam, 1.0
         if aim and math.isfinite(h):

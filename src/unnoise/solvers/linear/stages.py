@@ -7,8 +7,9 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
-from .direction import Direction, factor
+from .direction import Direction
 from .executor import DRAW, Combination, StepCoefficients
+from .one_step import factor
 from .registers import Registers
 
 Row = tuple[float, Sequence[float]]  # base, and the share of the g of each stage so far
