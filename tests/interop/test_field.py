@@ -25,7 +25,7 @@ class Says(nn.Module):
         self.channels = channels
 
     def forward(self, sample, timestep, return_dict=True, **conditions):
-        self.conditioned = (sample, timestep, conditions)
+        self.given = (sample, timestep, conditions)
         return (torch.cat([(0.7 * sample).sin() + 0.1] * self.channels, dim=1),)
 
 

@@ -55,7 +55,7 @@ class Convention:
             raise InvalidArgument(
                 f"clip is {self.clip!r} and threshold {self.threshold!r}; give one of them"
             )
-        self.rule  # raises for impossible limits
+        _ = self.rule  # raises for impossible limits
         if self.clock not in CLOCKS:
             raise unknown("clock", self.clock, CLOCKS)
         if self.sigma_data is None:

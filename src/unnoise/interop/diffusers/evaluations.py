@@ -1,8 +1,7 @@
-"""What a pipeline's loop must have before it begins: the times of every evaluation, and its noise."""
+"""The times of a solver's evaluations, before a pipeline's loop begins, and the loop's noise."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -75,39 +74,28 @@ def steps_to_data(
 def visits(solver: Solver, convention: Convention, times: tuple[float, ...]) -> tuple[Visit, ...]:
     """Return every evaluation of a solve down `times`.
 
-    Raises Unsupported where the solver cannot take the path, or where its times depend on the
-    network: two networks of one number are evaluated at different times.
+    The times come from advancing the solver's generator, its evaluations all zero. Raises
+    Unsupported where the solver cannot take the path, or is evaluated at times of each sample's
+    own (adaptive) or at several at once (parallel).
     """
     reason = solver.why_refused(convention.path, times[0], times[-1])
     if reason:
         raise Unsupported(f"{solver} on {convention.path}: {reason}")
-    found, other = (list(_times(solver, convention, times, size)) for size in (0.0, 10.0))
-    if found != other:
-        raise Unsupported(
-            f"{solver} asks the network at times that depend on its answers; a pipeline's list of "
-            "timesteps cannot hold them: use a solver of fixed steps"
-        )
-    begins = [k == 0 or step != found[k - 1][1] for k, (_, step) in enumerate(found)]
-    return tuple(Visit(*place, first) for place, first in zip(found, begins, strict=True))
-
-
-def _times(
-    solver: Solver, convention: Convention, times: tuple[float, ...], size: float
-) -> Iterator[tuple[float, int]]:
-    """Yield (time, step) of every evaluation of a network that is size·sin(40·t) everywhere."""
     grid, x = TimeGrid.of(times), torch.ones(1, 1, dtype=torch.float64)
     steps = steps_to_data(solver, convention, x, grid, _NoNoise())
+    found: list[Visit] = []
     prediction: Prediction | None = None
     while True:
         try:
             x, t, *stage = steps.send(prediction)  # type: ignore[arg-type]  # None starts it
         except StopIteration:
-            return
+            return tuple(found)
         if t.ndim or len(x) != 1:
             raise Unsupported(
-                f"{solver} asks at several times in one pass; a pipeline asks at one: use a solver "
-                "that is not parallel"
+                f"{solver} evaluates the network at times that each sample chooses, or at several "
+                "at once; a pipeline's list of timesteps cannot hold them: use a solver of fixed "
+                "steps that is not parallel"
             )
-        yield float(t), stage[0] if stage else grid.step_at(float(t))
-        output = torch.full_like(x, size) * (40 * t).sin()
-        prediction = convention.read(output, x, t)
+        step = stage[0] if stage else grid.step_at(float(t))
+        found.append(Visit(float(t), step, not found or step != found[-1].step))
+        prediction = convention.read(torch.zeros_like(x), x, t)
