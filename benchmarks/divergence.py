@@ -38,7 +38,7 @@ RESULT = Path(__file__).parent / "results" / "divergence.json"
 
 
 def one_at_a_time(function: Callable[[Tensor], Tensor], x: Tensor, create_graph: bool) -> Tensor:
-    """tr ∂function/∂x, one backward pass a dimension."""
+    """Return tr ∂function/∂x, by one backward pass a dimension."""
     x = x.detach().requires_grad_()
     value = function(x).flatten(1)
     total = torch.zeros(len(x))
@@ -51,8 +51,9 @@ def one_at_a_time(function: Callable[[Tensor], Tensor], x: Tensor, create_graph:
 
 
 def contestants(network: torch.nn.Module, x: Tensor) -> dict[str, Callable[[], Tensor]]:
+    """Return the ways to compute the trace of a network's Jacobian, by name."""
     generator = torch.Generator().manual_seed(0)
-    for p in network.parameters():  # what starts at zero would hide the network
+    for p in network.parameters():  # weights of zero would hide the network
         if not bool(p.any()):
             p.data.normal_(0, 0.05, generator=generator)
     denoiser = Denoiser(network.eval().requires_grad_(False), Cosine(), "v")
@@ -70,6 +71,7 @@ def contestants(network: torch.nn.Module, x: Tensor) -> dict[str, Callable[[], T
 
 
 def main() -> None:
+    """Measure all networks, print the table, write the result."""
     torch.set_num_threads(1)
     rows = []
     print(f"{'':10}{'batch':>6}{'trace ms':>10}{'forward':>9}{'loop':>9}{'ratio':>7}{'graph':>7}")

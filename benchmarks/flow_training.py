@@ -36,7 +36,7 @@ CONTESTANTS: dict[str, Objective] = {
 
 
 class Velocity(nn.Module):
-    """Three tanh layers on x and t."""
+    """A network of three tanh layers on x and t."""
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
@@ -73,6 +73,7 @@ class Drawn:
 
 
 def data() -> Mixture:
+    """Return the three-part mixture in the plane."""
     return Mixture(
         torch.tensor([0.2, 0.5, 0.3]),
         torch.tensor([[-1.0, 0.5], [1.2, 1.0], [0.3, -1.4]]),
@@ -84,6 +85,7 @@ def data() -> Mixture:
 
 
 def sliced_w2(x: Tensor, y: Tensor) -> float:
+    """Return the sliced W₂ of two sets of points."""
     angle = torch.arange(32) * torch.pi / 32
     directions = torch.stack([angle.cos(), angle.sin()])
     gaps = (x @ directions).sort(0).values - (y @ directions).sort(0).values
@@ -91,7 +93,10 @@ def sliced_w2(x: Tensor, y: Tensor) -> float:
 
 
 def train(objective: Objective, seconds: float) -> tuple[Denoiser, int]:
-    """A model after `seconds` of CPU time, the drawing of data not counted, and its updates."""
+    """Return a model after `seconds` of CPU time and its number of updates.
+
+    The drawing of data does not count.
+    """
     model, field = Denoiser(Velocity(), Coupled(Flow()), "velocity"), data()
     pool = field.sample(Streams(1, range(POOL)))
     noise = Drawn()
@@ -111,6 +116,7 @@ def train(objective: Objective, seconds: float) -> tuple[Denoiser, int]:
 
 
 def measure(model: Denoiser) -> dict[str, float]:
+    """Return a model's negative log-likelihood above the entropy, and its samples' distances."""
     field = data()
     held = field.sample(Streams(3, range(HELD)))
     nats = MaximumLikelihood(64)(model, Batch(held), Streams(0, range(HELD))).per_sample
@@ -125,6 +131,7 @@ def measure(model: Denoiser) -> dict[str, float]:
 
 
 def main() -> None:
+    """Train all contestants, print the table, write the result."""
     torch.set_num_threads(1)
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 20.0
     field = data()

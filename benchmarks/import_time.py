@@ -35,6 +35,7 @@ CODE = (
 
 
 def once(statement: str) -> tuple[float, float]:
+    """Return CPU and wall time of a statement in a fresh interpreter."""
     out = subprocess.run(
         [sys.executable, "-c", CODE.format(statement)], capture_output=True, text=True, check=True
     )
@@ -43,9 +44,10 @@ def once(statement: str) -> tuple[float, float]:
 
 
 def main() -> None:
+    """Measure all imports, print the table, write the result."""
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in CASES}
-    asked = arguments(__doc__)
-    count = 1 if asked.quick else ROUNDS
+    args = arguments(__doc__)
+    count = 1 if args.quick else ROUNDS
     for turn in range(count + 1):
         for name in CASES if turn % 2 else reversed(CASES):
             spent = once(CASES[name])
@@ -63,7 +65,7 @@ def main() -> None:
         table[name] = {"wall": wall, "cpu": cpu, "ratio": ratios[0], "cpu_ratio": ratios[1]}
         print(f"{name:14}{wall:8.3f}{cpu:8.3f}{ratios[0]:8.3f}{ratios[1]:8.3f}")
     print(f"wanted for unnoise: ratio ≤ {WANTED}")
-    write("import_time", {"rounds": count, "wanted": WANTED, "imports": table}, asked.out)
+    write("import_time", {"rounds": count, "wanted": WANTED, "imports": table}, args.out)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """While it is on, `peak` is the most that tensors made since then held at any one time.
+    """A mode in which `peak` is the most bytes that tensors made since its start held at one time.
 
-    Memory is counted once, however many tensors look into it, and that of `known` is not.
+    Memory is counted once, however many tensors share it, and that of `known` is not counted.
     """
 
     def __init__(self, *known: Tensor) -> None:
@@ -37,7 +37,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 def peak(run: Callable[[], Any], *known: Tensor) -> int:
-    """The most bytes that tensors made by run() held at one time, with no gradients kept."""
+    """Return the most bytes that tensors made by run() held at one time, without gradients."""
     with torch.no_grad(), LiveBytes(*known) as counted:
         run()
     return counted.peak

@@ -1,12 +1,12 @@
-"""What each choice of a recipe gives at equal CPU time.
+"""Each choice of a recipe, measured at equal CPU time.
 
     python benchmarks/recipe_search.py [--jobs 2] [--data digits] [--only NAME] [--keep]
 
 Every row is the shipped recipe with one thing changed, trained from scratch on one thread for the
 same CPU time, and measured as in time_to_quality.py: Fréchet distance over its floor and C2ST by
-one fixed classifier, in 50 evaluations without guidance ("equal") and as the recipe samples
+one fixed classifier, in 50 evaluations without guidance ("equal") and with the recipe's sampling
 ("own"). Digits at about 0.7 M parameters for 120 s, MNIST-5k for 300 s. One seed a row, and the
-base with others: what differs by less than its seeds do is a tie. Finished runs are kept in
+base with others: a difference smaller than that of its seeds is a tie. Finished runs are stored in
 runs/recipe_search by a hash of their settings.
 """
 
@@ -52,7 +52,7 @@ VARIANTS: dict[str, dict[str, list[str]]] = {
         "weight decay 0.1": ["train.optimizer.weight_decay=0.1"],
         "weight decay 0.3": ["train.optimizer.weight_decay=0.3"],
         "weight decay 0.3, seed 1": ["train.optimizer.weight_decay=0.3", "train.seed=1"],
-        "condition left out 2 %": ["objective.drop=0.02"],
+        "condition left out 2 %": ["objective.condition_dropout=0.02"],
         "average γ = 16": ["train.ema.gamma=16"],
         "guided by 1.25, as many evaluations": ["sample.guidance=1.25", "sample.steps=8"],
     },
@@ -71,6 +71,7 @@ VARIANTS: dict[str, dict[str, list[str]]] = {
 
 
 def options(parser: argparse.ArgumentParser) -> None:
+    """Add this script's options to the parser."""
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--data", choices=tuple(VARIANTS), help="one of the data sets")
     parser.add_argument("--only", action="append", help="rows whose name has this in it")
@@ -80,6 +81,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def runs_of(data: str, seconds: float) -> list[Run]:
+    """Return the runs of a data set: the base with several seeds, then one run a choice."""
     runs = []
     for name, changed in VARIANTS[data].items():
         fixed = [f"train.budget={seconds}s", *SPLITS[data]]
@@ -90,6 +92,7 @@ def runs_of(data: str, seconds: float) -> list[Run]:
 
 
 def row_of(found: dict[str, Any], floor: dict[str, float]) -> dict[str, Any]:
+    """Return a run's row of the table."""
     equal, own = found["samplers"]["equal"], found["samplers"]["own"]
     return {
         "choice": found["name"],
@@ -103,30 +106,31 @@ def row_of(found: dict[str, Any], floor: dict[str, float]) -> dict[str, Any]:
 
 
 def main() -> None:
-    asked = side_by_side.arguments(__doc__, options)
+    """Measure all runs, print the table, write the result."""
+    args = side_by_side.arguments(__doc__, options)
     torch.set_num_threads(1)
-    if asked.worker:
-        told = json.loads(asked.worker)
-        run, folder = Run(**told["run"]), Path(told["folder"])
-        task = time_to_quality.open_task(run.task, asked, folder)
+    if args.worker:
+        tree = json.loads(args.worker)
+        run, folder = Run(**tree["run"]), Path(tree["folder"])
+        task = time_to_quality.open_task(run.task, args, folder)
         return execute(run, task, folder, side_by_side.library())
-    path = asked.out / f"{NAME}.json"
-    kept = Kept(asked.out / "kept") if asked.quick else Kept(ROOT / "runs" / NAME, path)
+    path = args.out / f"{NAME}.json"
+    kept = Kept(args.out / "kept") if args.quick else Kept(ROOT / "runs" / NAME, path)
     data: dict[str, Any] = {}
-    for name in [asked.data] if asked.data else ["digits"] if asked.quick else list(VARIANTS):
-        task = time_to_quality.open_task(name, asked, kept.folder)
+    for name in [args.data] if args.data else ["digits"] if args.quick else list(VARIANTS):
+        task = time_to_quality.open_task(name, args, kept.folder)
         bounds = task.bounds()
-        planned = runs_of(name, 2.0 if asked.quick else SECONDS[name])
-        planned = planned[:2] if asked.quick else planned
-        time_to_quality.measure(planned, asked, kept, __file__)
+        planned = runs_of(name, 2.0 if args.quick else SECONDS[name])
+        planned = planned[:2] if args.quick else planned
+        time_to_quality.measure(planned, args, kept, __file__)
         found = [result for run in planned if (result := kept(run))]
         rows = [row_of(result, bounds["floor"]) for result in found]
         print(f"\n{name}, {SECONDS[name]:g} CPU seconds; floor {bounds['floor']['fd']:.3f}")
         print(side_by_side.table(rows))
         data[name] = {"bounds": bounds, "table": rows, "runs": found, "tries": []}
-    if path.exists() and not asked.quick:  # the data sets that were not asked for stay
+    if path.exists() and not args.quick:  # other data sets stay
         data = {**json.loads(path.read_text("utf-8"))["data"], **data}
-    side_by_side.write(NAME, {"seconds": SECONDS, "data": data}, asked.out)
+    side_by_side.write(NAME, {"seconds": SECONDS, "data": data}, args.out)
 
 
 if __name__ == "__main__":

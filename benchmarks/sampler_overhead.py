@@ -1,16 +1,16 @@
-"""What a sampler's step costs beside the network, in time and in memory, ours and the peers'.
+"""The cost of a sampler's step beside the network, in time and in memory, ours and the peers'.
 
     python benchmarks/sampler_overhead.py [--quick] [--out FOLDER]
 
-The network says one constant tensor, in the lens that each code takes (ε for diffusers and for
+The network returns one constant tensor, in the lens that each code takes (ε for diffusers and for
 ours, x0 for k-diffusion and azula, so that no peer pays for a conversion). The unit is two
 in-place operations on the state, x·a + b·v: one DDIM step written by hand. Peers are driven by the
-loop of their own documentation; what prepares diffusers' schedulers is timed apart and taken off,
-while ours is timed with all that a call of `solve` does. One thread, the CPU time of this process,
-turns taken; a ratio is the median of each round's own.
+loop of their own documentation; the preparation of diffusers' schedulers is timed apart and
+subtracted, while ours is timed with all that a call of `solve` does. One thread, the CPU time of
+this process, turns taken; a ratio is the median of each round's own.
 
-Memory is the peak of what tensors hold beyond the state given, in such states: once where every
-answer of the network is a tensor of its own ("with answer"), once where it is the constant.
+Memory is the peak of the bytes that tensors hold beyond the given state, in units of the state:
+once with a new tensor for every network output ("with answer"), once with the constant.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ OURS = (
     "ddim", "euler", "dpmpp_2m", "dpm_2m", "heun", "unipc:order=1", "unipc", "dpmpp_3m", "lms",
     "ddpm", "dpmpp_2m_sde",
 )  # fmt: skip
-WANTED = {"ddim": 1.8, "euler": 1.8, "dpmpp_2m": 2.6}  # the issue's, on the small state
+WANTED = {"ddim": 1.8, "euler": 1.8, "dpmpp_2m": 2.6}  # wanted ratios on the small state
 DIFFUSERS = {
     "DDIMScheduler": {},
     "EulerDiscreteScheduler": {},
     "DPMSolverMultistepScheduler": {},
     "UniPCMultistepScheduler": {},
 }
-Answer = Callable[[], Tensor]  # what the network says
+Answer = Callable[[], Tensor]  # returns the network's output
 
 
 class Runner(NamedTuple):
-    """run(x, answer, steps), and what of it is preparation."""
+    """run(x, answer, steps), and the part of it that is preparation."""
 
     run: Callable[[Tensor, Answer, int], object]
     prepare: Callable[[int], object] | None = None
 
 
-class Said(Field):
-    """Says what it is told to, in the eps lens."""
+class Constant(Field):
+    """A field that returns the tensor it is given, in the eps lens."""
 
     def __init__(self, answer: Answer) -> None:
         self.path, self.answer = VPLinear(), answer
@@ -69,6 +69,7 @@ class Said(Field):
 
 
 def by_hand(x: Tensor, answer: Answer, steps: int) -> Tensor:
+    """Return the state after DDIM steps written by hand: two in-place operations each."""
     y, value = x.clone(), answer()
     for _ in range(steps):
         y.mul_(0.99).add_(value, alpha=0.01)
@@ -76,6 +77,7 @@ def by_hand(x: Tensor, answer: Answer, steps: int) -> Tensor:
 
 
 def ours(name: str) -> Runner:
+    """Return the runner of one of our solvers."""
     solver = get(name)
     spans: dict[int, Tensor] = {}
 
@@ -83,12 +85,13 @@ def ours(name: str) -> Runner:
         if steps not in spans:
             spans[steps] = grids.log_snr(VPLinear(), steps, 1.0, 0.01)
         noise = Streams(0, range(len(x))) if solver.stochastic else None
-        return solver.solve(Said(answer), x, spans[steps], noise)
+        return solver.solve(Constant(answer), x, spans[steps], noise)
 
     return Runner(run)
 
 
 def of_diffusers(name: str) -> Runner:
+    """Return the runner of a scheduler of diffusers."""
     import diffusers
 
     diffusers.logging.set_verbosity_error()
@@ -104,6 +107,7 @@ def of_diffusers(name: str) -> Runner:
 
 
 def of_k_diffusion(name: str) -> Runner:
+    """Return the runner of a sampler of k-diffusion."""
     module = sampling()
 
     def run(x: Tensor, answer: Answer, steps: int) -> Tensor:
@@ -114,6 +118,7 @@ def of_k_diffusion(name: str) -> Runner:
 
 
 def of_azula(name: str, **options: int) -> Runner:
+    """Return the runner of a sampler of azula."""
     from azula import denoise, noise, sample
 
     class Denoiser(denoise.Denoiser):
@@ -138,6 +143,7 @@ def of_azula(name: str, **options: int) -> Runner:
 
 
 def runners() -> dict[str, Runner]:
+    """Return every runner by name."""
     found = {UNIT: Runner(by_hand), **{name: ours(name) for name in OURS}}
     found |= {f"diffusers {name.removesuffix('Scheduler')}": of_diffusers(name)
               for name in DIFFUSERS}  # fmt: skip
@@ -149,7 +155,7 @@ def runners() -> dict[str, Runner]:
 
 
 def spent(every: dict[str, Runner], shape: tuple[int, ...], rounds: int) -> dict[str, list[float]]:
-    """Seconds a step, of each in each round, its preparation taken off."""
+    """Return seconds a step, of each runner in each round, without its preparation."""
     torch.manual_seed(0)  # azula and diffusers draw from it
     x, value = Streams(0, [0]).normal(2, *shape).unbind(1)
     x, value = x[0].contiguous(), value[0].contiguous()
@@ -172,10 +178,10 @@ def spent(every: dict[str, Runner], shape: tuple[int, ...], rounds: int) -> dict
 
 
 def memory(one: Runner, steps: int = 8) -> tuple[float, float]:
-    """Peak states' worth, with the network's answer and without."""
+    """Return the peak memory in units of the state, with a tensor a network output and without."""
     x, value = Streams(0, [0]).normal(2, *STATES["8×3×64×64"]).unbind(1)
     x, value = x[0].contiguous(), value[0].contiguous()
-    one.run(x, lambda: value, steps)  # plans and tables are made
+    one.run(x, lambda: value, steps)  # makes plans and tables
     return tuple(
         round(peak(lambda answer=answer: one.run(x, answer, steps), x, value) / x.nbytes, 2)
         for answer in (value.clone, lambda: value)
@@ -183,13 +189,14 @@ def memory(one: Runner, steps: int = 8) -> tuple[float, float]:
 
 
 def main() -> None:
-    asked = bench.arguments(__doc__)
+    """Measure all runners, print the tables, write the result."""
+    args = bench.arguments(__doc__)
     torch.set_num_threads(1)
     every = runners()
     held = {name: memory(one) for name, one in every.items()}
     result: dict[str, object] = {"steps": STEPS, "unit": UNIT, "wanted": WANTED, "states": {}}
     for label, shape in STATES.items():
-        rounds = 2 if asked.quick else 60 if shape[0] == 1 else 15
+        rounds = 2 if args.quick else 60 if shape[0] == 1 else 15
         times = spent(every, shape, rounds)
         ratios = bench.ratio(times, UNIT)
         rows = [
@@ -208,7 +215,7 @@ def main() -> None:
         kept = [{**row, "ratio": row["ratio"].rounded()} for row in rows]  # type: ignore[attr-defined]
         result["states"] |= {label: {"rounds": rounds, "rows": kept}}  # type: ignore[operator]
     print("\nheun looks twice a step; ddpm and dpmpp_2m_sde draw a state of normal numbers a step")
-    bench.write("sampler_overhead", result, asked.out)
+    bench.write("sampler_overhead", result, args.out)
 
 
 if __name__ == "__main__":

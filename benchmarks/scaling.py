@@ -1,13 +1,13 @@
-"""How the cost of an update and of a sample grows: batch, image side, parameters, processes.
+"""The growth of the cost of an update and of a sample: batch, image side, parameters, processes.
 
     python benchmarks/scaling.py [--quick] [--only batch] [--out FOLDER]
 
-Along each axis everything else stays: our U-Net in bfloat16 (float32 where the processor has none)
-beside diffusers' UNet2DModel as its documentation runs it, of equal parameters and arithmetic at
-the middle of each axis. CPU time on one thread, contestants in turns, medians; a power law
+Along each axis everything else is constant: our U-Net in bfloat16 (float32 if the processor has
+none) beside diffusers' UNet2DModel as its documentation runs it, of equal parameters and arithmetic
+at the middle of each axis. CPU time on one thread, contestants in turns, medians; a power law
 cost ≈ c·sizeᵖ is fitted on the logarithms, its standard error beside it. Then the shipped digits
 recipe, in float32, is trained by one and by two processes (gloo) at the same batch of 64, and
-sampled by one and by two: what an update costs, and by how much losses and samples differ.
+sampled by one and by two: the cost of an update, and the difference of losses and samples.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from speed.fits import exponent
 from speed.networks import Contestant, Event, cost, diffusers_unet, our_unet
 from speed.steps import inference, training
 
-SECONDS, LEAST, MOST = 1.5, 2, 9  # of a point after its warm round; rounds
+SECONDS, LEAST, MOST = 1.5, 2, 9  # seconds of a point after its warm round; rounds
 WORKER = Path(__file__).parent / "speed" / "worker.py"
-DIFFERENCE = 1e-6  # wanted of losses and samples
+DIFFERENCE = 1e-6  # largest allowed difference of losses and samples
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Point:
 
 
 def pair(event: Event, width: int) -> tuple[Contestant, Contestant]:
-    """(diffusers', ours): at width 32 that of throughput.py at 28×28."""
+    """Return (diffusers', ours): at width 32 that of throughput.py at 28×28."""
     peer = diffusers_unet(event, (width, 2 * width, 2 * width), min(32, width & -width))
     mine = our_unet(
         event,
@@ -66,7 +66,7 @@ def pair(event: Event, width: int) -> tuple[Contestant, Contestant]:
 
 
 def points(quick: bool) -> Iterator[Point]:
-    """All points, axis by axis."""
+    """Yield all points, axis by axis."""
     small = (1, 28, 28)
     for batch in (1, 2) if quick else (1, 2, 4, 8, 16, 32, 64, 128):
         yield Point("batch", batch, small, batch, *pair(small, 32))
@@ -80,7 +80,7 @@ def points(quick: bool) -> Iterator[Point]:
 
 
 def measure(point: Point, precision: str, quick: bool) -> list[dict[str, Any]]:
-    """Both kinds of work at a point: milliseconds of a call, and ours against the peer."""
+    """Return both kinds of work at a point: milliseconds of a call, and ours over the peer's."""
     rows = []
     ours = f"ours {precision}"
     for kind, make in (("training", training), ("inference", inference)):
@@ -109,7 +109,7 @@ def measure(point: Point, precision: str, quick: bool) -> list[dict[str, Any]]:
 
 
 def fits(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The exponents of every axis and kind of work, the peer's and ours."""
+    """Return the exponents of every axis and kind of work, the peer's and ours."""
     found = []
     for axis, kind in dict.fromkeys((row["axis"], row["work"]) for row in rows):
         mine = [row for row in rows if (row["axis"], row["work"]) == (axis, kind)]
@@ -123,7 +123,7 @@ def fits(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def processes(quick: bool) -> dict[str, Any]:
-    """Training and sampling by two processes beside one."""
+    """Measure training and sampling by two processes beside one."""
     updates = 5 if quick else 30
     settings = ["train.precision=fp32"]
     settings += ["network.widths=[8, 16]", "train.batch=16"] if quick else []
@@ -168,32 +168,34 @@ def _run(command: list[str]) -> None:
 
 
 def prepare(parser: argparse.ArgumentParser) -> None:
+    """Add this script's options to the parser."""
     parser.add_argument("--only", default="", help="one of batch, side, parameters, processes")
 
 
 def main() -> None:
-    from unnoise.artifacts.precision import resolve
+    """Measure all points, print the tables, write the result."""
+    from unnoise.sampling import resolve
 
-    asked = arguments(__doc__, prepare)
-    if asked.only and asked.out == RESULTS:
+    args = arguments(__doc__, prepare)
+    if args.only and args.out == RESULTS:
         raise SystemExit("one axis would replace all of them; give --out FOLDER")
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     begun, precision = time.process_time(), resolve("auto", torch.device("cpu")).name
     rows: list[dict[str, Any]] = []
-    for point in points(asked.quick):
-        if asked.only in ("", point.axis):
-            found = measure(point, precision, asked.quick)
+    for point in points(args.quick):
+        if args.only in ("", point.axis):
+            found = measure(point, precision, args.quick)
             rows += found
             print(table(found), flush=True)
     exponents = fits(rows)
     print("\ncost ≈ c·sizeᵖ\n" + table(exponents), flush=True)
     result: dict[str, Any] = {"precision": precision, "rows": rows, "exponents": exponents}
-    if asked.only in ("", "processes"):
-        result["processes"] = processes(asked.quick)
+    if args.only in ("", "processes"):
+        result["processes"] = processes(args.quick)
         print("\none and two processes\n" + table([result["processes"]]))
     result["seconds"] = round(time.process_time() - begun)
-    write("scaling", result, asked.out)
+    write("scaling", result, args.out)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""What the comparisons share: taking turns, ratios, the machine, tables and JSON.
+"""The common part of the comparisons: taking turns, ratios, the machine, tables and JSON.
 
 Contestants take turns on one thread, each timed by the CPU time of this process, so that a busy
-neighbour slows all of them alike; what is reported is the median of each round's own ratio.
+neighbour slows all of them alike; the reported number is the median of each round's own ratio.
 
-    asked = arguments(__doc__)                     # --quick, --out FOLDER
+    options = arguments(__doc__)                   # --quick, --out FOLDER
     times = rounds({"ours": f, "theirs": g}, 9)    # seconds of every call
-    ratio(times, "theirs")["ours"].median          # below 1 where ours is cheaper
-    write("name", {"rows": rows}, asked.out)
+    ratio(times, "theirs")["ours"].median          # below 1 if ours is cheaper
+    write("name", {"rows": rows}, options.out)
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
@@ -35,6 +37,7 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
+        """Return median and quartiles of some values."""
         values = sorted(values)
         if len(values) < 2:
             return cls(values[0], values[0], values[0])
@@ -42,7 +45,7 @@ class Spread(NamedTuple):
         return cls(statistics.median(values), low, high)
 
     def rounded(self, digits: int = 4) -> list[float]:
-        """[median, lower quartile, upper quartile], to so many significant digits."""
+        """Return [median, lower quartile, upper quartile], to this many significant digits."""
         return [float(f"{value:.{digits}g}") for value in self]
 
     def __str__(self) -> str:
@@ -56,10 +59,10 @@ def rounds(
     calls: int = 1,
     clock: Callable[[], float] = time.process_time,
 ) -> dict[str, list[float]]:
-    """Seconds a call, of each contestant in each round; who begins changes from round to round.
+    """Return seconds a call, of each contestant in each round; the first one changes every round.
 
-    warm: rounds before, not timed. calls: in a row, timed together; more of them where one call
-    takes less than about a millisecond.
+    warm: rounds before, not timed. calls: in a row, timed together; more of them if one call takes
+    less than about a millisecond.
     """
     names = list(contestants)
     times: dict[str, list[float]] = {name: [] for name in names}
@@ -77,7 +80,7 @@ def rounds(
 
 
 def ratio(times: Mapping[str, Sequence[float]], base: str) -> dict[str, Spread]:
-    """Of each contestant, the median over the rounds of its time / the base's in the same round."""
+    """Return, for each contestant, the median over the rounds of its time over the base's."""
     unit = times[base]
     return {
         name: Spread.of(mine / one for mine, one in zip(spent, unit, strict=True))
@@ -86,7 +89,7 @@ def ratio(times: Mapping[str, Sequence[float]], base: str) -> dict[str, Spread]:
 
 
 def speed(times: Mapping[str, Sequence[float]], base: str) -> dict[str, Spread]:
-    """How many times faster than the base each contestant is: `ratio` the other way round."""
+    """Return how many times faster than the base each contestant is: the inverse of `ratio`."""
     unit = times[base]
     return {
         name: Spread.of(one / mine for mine, one in zip(spent, unit, strict=True))
@@ -95,7 +98,7 @@ def speed(times: Mapping[str, Sequence[float]], base: str) -> dict[str, Spread]:
 
 
 def machine() -> dict[str, Any]:
-    """What a reader must know of where the numbers come from."""
+    """Return the facts about the machine that a reader of the numbers needs."""
     import torch
 
     info = Path("/proc/cpuinfo")
@@ -116,8 +119,10 @@ def machine() -> dict[str, Any]:
 
 
 def library() -> str:
-    """A hash of the library's source, as the claims take it."""
-    from unnoise.claims.registry import library
+    """Return a hash of the library's source, the one that the claims note."""
+    if str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))
+    from claims.registry import library
 
     return library()
 
@@ -125,7 +130,7 @@ def library() -> str:
 def arguments(
     about: str | None, prepare: Callable[[argparse.ArgumentParser], object] | None = None
 ) -> argparse.Namespace:
-    """--quick and --out, and what `prepare` adds; a quick run leaves the kept results alone."""
+    """Parse --quick, --out and the options of `prepare`; a quick run has another default folder."""
     parser = argparse.ArgumentParser(
         description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -133,14 +138,14 @@ def arguments(
     parser.add_argument("--out", type=Path, help="folder of the JSON (default: results/)")
     if prepare:
         prepare(parser)
-    asked = parser.parse_args()
-    if asked.out is None:
-        asked.out = Path(tempfile.mkdtemp(prefix="unnoise-quick-")) if asked.quick else RESULTS
-    return asked
+    args = parser.parse_args()
+    if args.out is None:
+        args.out = Path(tempfile.mkdtemp(prefix="unnoise-quick-")) if args.quick else RESULTS
+    return args
 
 
 def write(name: str, result: Mapping[str, Any], folder: Path = RESULTS) -> Path:
-    """`folder`/NAME.json: the result beside the machine, torch and the library's hash."""
+    """Write `folder`/NAME.json: the result beside the machine, torch and the library's hash."""
     import torch
 
     whole = {"machine": machine(), "torch": torch.__version__, "library": library(), **result}
@@ -153,7 +158,7 @@ def write(name: str, result: Mapping[str, Any], folder: Path = RESULTS) -> Path:
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
-    """Rows as aligned text: names to the left, numbers to the right."""
+    """Return rows as aligned text: names to the left, numbers to the right."""
     columns = list(columns or dict.fromkeys(name for row in rows for name in row))
     cells = [[_cell(row.get(name)) for name in columns] for row in rows]
     wide = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]

@@ -35,34 +35,36 @@ REFUSALS = (
 
 
 def contestants(which: str) -> list[Contestant]:
+    """Return the contestants: all, or "ours" or "peers" only."""
     peers = [diffusers_peers, k_diffusion_peers, azula_peers]
     rooms = {"peers": peers, "ours": [ours], "all": [*peers, ours]}[which]
     return [c for room in rooms for c in room.contestants()]
 
 
 def main() -> None:
+    """Run the contest, write the result and the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--problems", default="")
     parser.add_argument("--budgets", default=",".join(map(str, BUDGETS)))
     parser.add_argument("--count", type=int, default=256)
     parser.add_argument("--only", choices=("peers", "ours", "all"), default="all")
     parser.add_argument("--out", type=Path, default=RESULT)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
-    result = json.loads(asked.out.read_text("utf-8")) if asked.out.exists() else {}
-    every = contestants(asked.only)
+    result = json.loads(args.out.read_text("utf-8")) if args.out.exists() else {}
+    every = contestants(args.only)
     for problem in problems():
-        if asked.problems and problem.name not in asked.problems.split(","):
+        if args.problems and problem.name not in args.problems.split(","):
             continue
-        arena, begun = Arena(problem, asked.count), time.time()
+        arena, begun = Arena(problem, args.count), time.time()
         check = Exact(problem, ours.PATHS["edm"][0]).check(arena.start(1.0)[:32], 0.5)
         assert check < 1e-10, f"the fast field differs from fields.Mixture by {check}"
         kept = result.setdefault(
             problem.name, {"about": problem.about, "rms": round(problem.rms, 6), "rows": {}}
         )
         for contestant in every:
-            for budget in map(int, asked.budgets.split(",")):
+            for budget in map(int, args.budgets.split(",")):
                 try:
                     with torch.no_grad():
                         found = contestant.run(arena, budget)
@@ -72,14 +74,14 @@ def main() -> None:
         print(
             f"{problem.name}: {len(every)} contestants in {time.time() - begun:.0f} s", flush=True
         )
-        asked.out.parent.mkdir(exist_ok=True)
-        asked.out.write_text(
+        args.out.parent.mkdir(exist_ok=True)
+        args.out.write_text(
             json.dumps(result, separators=(",", ":"), ensure_ascii=False).replace("},", "},\n")
             + "\n",
             encoding="utf-8",
         )
     print(table(result))
-    if asked.out == RESULT:
+    if args.out == RESULT:
         DOCUMENT.write_text(document(result, ours.PILOTS), encoding="utf-8")
 
 

@@ -8,8 +8,8 @@ Pairs of a peer's network and ours with the same parameters and the same arithme
 ratio is the median, with quartiles, of each round's own, against the peer as its documentation runs
 it: float32, eager. GFLOP/s count a forward pass once and an update three times; a share is of the
 best convolution (U-Net) or matrix product (transformer) measured in the same run and precision.
-One thread and CPU time of this process; with --threads wall time, which wants a quiet machine. With
---compiled ours is run compiled too, at batch 8, and what the compiler took is said.
+One thread and CPU time of this process; with --threads wall time, which needs a quiet machine. With
+--compiled ours is run compiled too, at batch 8, and the time of compilation is printed.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from speed.peaks import peaks
 from speed.steps import Run, inference, training
 
 BATCHES = (1, 8, 64)
-SECONDS, LEAST, MOST = 4.0, 3, 15  # of a row after its warm round; rounds
-MEMORY = 8  # the batch at which memory is counted
+SECONDS, LEAST, MOST = 4.0, 3, 15  # seconds of a row after its warm round; rounds
+MEMORY = 8  # batch of the memory measurement
 BASE, COMPILED = "peer fp32", "ours bf16 compiled"
 KINDS: dict[str, Callable[..., Run]] = {"training": training, "inference": inference}
 PASSES = {"training": 3, "inference": 1}
@@ -47,7 +47,7 @@ SHOWN = ("who", "images a second", "GFLOP/s", "share", "speed", "MB", "compiling
 
 
 def contestants(pair: Pair, kind: str, batch: int, both: bool, compiled: bool) -> dict[str, Run]:
-    """The runs of a row: a large batch of a large network leaves out what is not compared."""
+    """Return the runs of a row; a large batch of a large network leaves out runs not compared."""
     make, event = KINDS[kind], pair.event
     runs = {BASE: make(pair.peer, event, batch, "fp32")}
     if both:
@@ -64,14 +64,14 @@ def contestants(pair: Pair, kind: str, batch: int, both: bool, compiled: bool) -
 
 
 def measure(
-    pair: Pair, kind: str, batch: int, top: dict[str, dict[str, float]], asked: argparse.Namespace
+    pair: Pair, kind: str, batch: int, top: dict[str, dict[str, float]], args: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """The rows of one pair, kind of work and batch."""
+    """Return the rows of one pair, kind of work and batch."""
     both = batch < max(BATCHES) or pair.event == SMALL
-    runs = contestants(pair, kind, batch, both, asked.compiled)
-    clock = time.perf_counter if asked.threads > 1 else time.process_time
+    runs = contestants(pair, kind, batch, both, args.compiled)
+    clock = time.perf_counter if args.threads > 1 else time.process_time
     compiling = None
-    if asked.compiled:
+    if args.compiled:
         begun = clock()
         runs[COMPILED]()
         compiling = round(clock() - begun, 1)
@@ -79,12 +79,12 @@ def measure(
     count, begun = LEAST, clock()  # a median of three leaves out a first round that is slower
     if batch == MEMORY:
         memory = {name: peak_bytes(run) for name, run in runs.items()}
-    elif asked.quick or batch < max(BATCHES):
+    elif args.quick or batch < max(BATCHES):
         for run in runs.values():
             run()
     if memory or batch < max(BATCHES):
         count = max(LEAST, min(MOST, int(SECONDS / (clock() - begun))))
-    count = 1 if asked.quick else count
+    count = 1 if args.quick else count
     times = rounds(runs, count, warm=0, clock=clock)
     ratios, rows = speed(times, BASE), []
     ceiling = top["matmul" if pair.name.startswith("DiT") else "convolution"]
@@ -102,7 +102,7 @@ def measure(
                 "milliseconds": round(middle * 1e3, 3),
                 "images a second": round(batch / middle, 2),
                 "GFLOP/s": round(rate, 1),
-                "share": round(rate / ceiling[precision] / asked.threads, 3),
+                "share": round(rate / ceiling[precision] / args.threads, 3),
                 "speed": ratios[name].rounded(),
                 "MB": round(memory[name] / 1e6, 1) if name in memory else None,
                 "compiling s": compiling if name == COMPILED else None,
@@ -113,9 +113,9 @@ def measure(
 
 
 def targets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each pair and kind of work at batch 8: ours in fp32 and in bf16 beside what is wanted.
+    """Return, for each pair and kind of work at batch 8, ours in fp32 and bf16 beside the targets.
 
-    bound: the ratio if all of our arithmetic ran at the peak that its share is a share of.
+    bound: the ratio if all of our arithmetic ran at the peak to which its share refers.
     """
     found = []
     for row in rows:
@@ -135,7 +135,7 @@ def targets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def sizes() -> list[dict[str, Any]]:
-    """Parameters and arithmetic of every pair; stops where they are not equal."""
+    """Return parameters and arithmetic of every pair; stop unless they are equal."""
     found = []
     for pair in PAIRS:
         (peer, peer_flops), (mine, my_flops) = (
@@ -161,6 +161,7 @@ def sizes() -> list[dict[str, Any]]:
 
 
 def prepare(parser: argparse.ArgumentParser) -> None:
+    """Add this script's options to the parser."""
     parser.add_argument("--threads", type=int, default=1, help="more than 1: wall time")
     parser.add_argument("--compiled", action="store_true", help="ours compiled too, at batch 8")
     parser.add_argument("--only", default="", help="pairs whose name has this")
@@ -168,44 +169,45 @@ def prepare(parser: argparse.ArgumentParser) -> None:
 
 
 def main() -> None:
-    asked = arguments(__doc__, prepare)
-    if (asked.only or asked.batches) and asked.out == RESULTS:
+    """Measure all rows, print the tables, write the result."""
+    args = arguments(__doc__, prepare)
+    if (args.only or args.batches) and args.out == RESULTS:
         raise SystemExit("a part of the rows would replace all of them; give --out FOLDER")
-    batches = BATCHES[:1] if asked.quick else (MEMORY,) if asked.compiled else BATCHES
-    if asked.batches:
-        batches = tuple(int(batch) for batch in asked.batches.split(","))
-    torch.set_num_threads(asked.threads)
+    batches = BATCHES[:1] if args.quick else (MEMORY,) if args.compiled else BATCHES
+    if args.batches:
+        batches = tuple(int(batch) for batch in args.batches.split(","))
+    torch.set_num_threads(args.threads)
     warnings.filterwarnings("ignore")
     begun = time.process_time()
-    top, pairs = peaks(asked.quick), sizes()
+    top, pairs = peaks(args.quick), sizes()
     print(f"peaks of one thread, GFLOP/s: {top}")
     print(table(pairs))
     rows: list[dict[str, Any]] = []
     for pair in PAIRS:
-        if asked.only not in pair.name or (asked.quick and pair.event != SMALL):
+        if args.only not in pair.name or (args.quick and pair.event != SMALL):
             continue
         for batch in batches:
             for kind in KINDS:
-                found = measure(pair, kind, batch, top, asked)
+                found = measure(pair, kind, batch, top, args)
                 rows += found
                 print(f"\n{pair.name}, {kind}, batch {batch}")
                 print(table(found, SHOWN), flush=True)
     goals = targets(rows)
     if goals:
         print("\nat batch 8, times the peer's default\n" + table(goals))
-    name = "throughput" + "_compiled" * asked.compiled
-    name += f"_{asked.threads}_threads" * (asked.threads > 1)
+    name = "throughput" + "_compiled" * args.compiled
+    name += f"_{args.threads}_threads" * (args.threads > 1)
     write(
         name,
         {
             "seconds": round(time.process_time() - begun),
-            "clock": "CPU time" if asked.threads == 1 else "wall time",
+            "clock": "CPU time" if args.threads == 1 else "wall time",
             "peaks": top,
             "pairs": pairs,
             "rows": rows,
             "targets": goals,
         },
-        asked.out,
+        args.out,
     )
 
 

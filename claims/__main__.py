@@ -32,7 +32,7 @@ def main(
         "runs/claims"
     ),
 ) -> None:
-    """Measure again what introductions to diffusion claim, and say what holds."""
+    """Measure again what introductions to diffusion claim, and list which claims hold."""
     some = chosen(names or [])
     if list_:
         chapter = ""

@@ -1,4 +1,4 @@
-"""Claims about likelihoods of trained networks, on digits that they never saw."""
+"""Claims about likelihoods of trained networks, on digits outside their training data."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .claim import FAILS, HOLDS, Finding, Interval
 from .models import TRAINED, folder, judge, model, quality
 from .registry import claim
 
-HELD = 100  # of the test part
+HELD = 100  # digits of the test part
 
 
 @lru_cache
 def bits(name: str, **asked: Any) -> Interval:
-    """Bits/dim of the test digits (17 levels) under a model, given their class."""
+    """Return bits/dim of the test digits (17 levels) under a model, given their class."""
     model(name)
     report = measure_likelihood(folder(name), n=HELD, part="test", batch=HELD, **asked)
     mean, low, high = report.interval()

@@ -1,4 +1,4 @@
-"""Claims on what chance does that determinism does not."""
+"""Claims about chance: effects of stochastic sampling that deterministic sampling lacks."""
 
 from __future__ import annotations
 
@@ -20,9 +20,13 @@ PATH = VPLinear()
 ETAS = (0.0, 0.5, 1.0)
 
 
-def shift_left(eta: float, first: float, last: float, by: float = 0.2, steps: int = 400) -> float:
-    """Shift of the mean of N(0, ½²) data, in deviations, where ε is off by 0.2 while first ≤ t <
-    last; exact moments, 400 steps."""
+def remaining_shift(
+    eta: float, first: float, last: float, by: float = 0.2, steps: int = 400
+) -> float:
+    """Return the shift of the mean of N(0, ½²) data, in deviations, that an error of ε leaves.
+
+    ε is off by 0.2 (`by`) while first ≤ t < last. Exact moments, 400 steps.
+    """
     field = Gaussian(torch.zeros(1, dtype=F64), 0.25, PATH)
     grid = grids.log_snr(PATH, steps, 1.0, 0.0, sigma_min=0.002)
     zero, one = torch.zeros(1, dtype=F64), torch.ones(1, dtype=F64)
@@ -44,7 +48,7 @@ def stochastic_corrects_errors() -> Finding:
         ("early, 0.5 ≤ t < 0.7", 0.5, 0.7), ("middle, 0.2 ≤ t < 0.3", 0.2, 0.3),
         ("late, t < 0.05", 0.0, 0.05), ("always", 0.0, 1.1),
     ):  # fmt: skip
-        left[label[:4]] = [shift_left(eta, first, last) for eta in ETAS]
+        left[label[:4]] = [remaining_shift(eta, first, last) for eta in ETAS]
         found[f"ε off by 0.2 {label}: shift of the data's mean, deviations, η = 0, ½, 1"] = (
             ", ".join(f"{s:.4f}" for s in left[label[:4]])
         )
@@ -117,7 +121,7 @@ def nearby_noises_nearby_images() -> Finding:
     "Every η has the same marginals.",
 )
 def every_eta_same_marginals() -> Finding:
-    """Variance of unit-rms data after n steps, η by η; exact moments."""
+    """Measure the variance of unit-rms data after n steps, for several η, by exact moments."""
     field = Gaussian(torch.zeros(1, dtype=F64), 0.25, PATH)
     zero, one = torch.zeros(1, dtype=F64), torch.ones(1, dtype=F64)
     found: dict[str, Value] = {}

@@ -1,4 +1,4 @@
-"""A claim of the literature, what we measured, and whether it holds."""
+"""A claim of the literature, its measurement, and the verdict."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Value = float | int | str | Interval
 
 @dataclass(frozen=True)
 class Finding:
-    """What a measurement found.
+    """The result of a measurement.
 
     measured: label → number, Interval or words; numbers without an interval are exact up to
     rounding or quadrature. verdict: "holds", "does not hold" or "holds when", the last with `when`
@@ -71,7 +71,8 @@ class Finding:
 class Claim:
     """A statement with its source, and the function that measures it.
 
-    trained: what it must train first, for the reader of the list; "" where everything is exact.
+    trained: the models that must be trained first, for the reader of the list; "" if everything is
+    exact.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Claims on likelihood and on encoding."""
+"""Claims about likelihood and encoding."""
 
 from __future__ import annotations
 

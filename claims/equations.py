@@ -1,4 +1,4 @@
-"""Claims on how densities move."""
+"""Claims about the motion of densities."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ TIMES = torch.tensor([0.0437, 0.2113, 0.5057, 0.7831, 0.9713], dtype=F64)
 
 
 def worst(equation) -> dict[str, float]:
-    """The largest relative residual of an equation on every path: a mixture and a Gaussian."""
+    """Return the largest relative residual of an equation on every path.
+
+    The data are a mixture and a Gaussian.
+    """
     found = {"mixture": 0.0, "Gaussian": 0.0}
     for path in PATHS:
         fields: dict[str, Field] = {

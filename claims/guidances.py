@@ -1,4 +1,4 @@
-"""Claims on guidance, on a field that is known in closed form with and without its class."""
+"""Claims about guidance, on a field that is known in closed form with and without its class."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ class Classes(Field):
             return Prediction(x_t, t, self.path, "x0", answers[0])
         given = Condition.of(condition, len(x_t))
         answers += [part(x_t, t).value for part in self.parts]
-        which = torch.where(given.keep, given.values["class"] + 1, 0)  # type: ignore[operator]
+        which = torch.where(given.keep["class"], given.values["class"] + 1, 0)  # type: ignore[operator]
         x0 = torch.stack(answers)[which, torch.arange(len(x_t))]
         return Prediction(x_t, t, self.path, "x0", x0)
 
     def log_class(self, x: Tensor, t: Tensor | float, c: int) -> Tensor:
-        """log p(c | x_t), classes equally likely."""
+        """Return log p(c | x_t), classes equally likely."""
         each = torch.stack([part.log_density(x, t) for part in self.parts])
         return each.log_softmax(0)[c]
 
 
 def guided(scale: float, n: int = 2000) -> Tensor:
-    """Samples of class 0 at a guidance scale."""
+    """Return samples of class 0 at a guidance scale."""
     grid = grids.log_snr(PATH, 60, 1.0, 0.0, sigma_min=0.01)
     field = classifier_free(Classes(PATH), scale).conditioned({"class": 0})
     return get("dpmpp_2m").solve(field, Streams(0, range(n)).normal(2).double(), grid).x
@@ -126,7 +126,10 @@ def guidance_trades_diversity() -> Finding:
     "Guidance at scale s samples the sharpened law p(x)·p(c|x)^s.",
 )
 def guidance_samples_a_sharpened_law() -> Finding:
-    """On the line: data N(0, 1), class N(0, ½); the tilted law of scale s is Gaussian."""
+    """Compare guided samples with the tilted law, on the line.
+
+    Data N(0, 1), class N(0, ½): the tilted law of scale s is Gaussian.
+    """
     from unnoise.fields import Gaussian
 
     class Two(Field):
@@ -136,8 +139,9 @@ def guidance_samples_a_sharpened_law() -> Finding:
 
         def __call__(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Prediction:
             both = self.given_(x_t, t).value, self.null_(x_t, t).value
-            keep = Condition.of(condition or {}, len(x_t)).keep
-            keep = keep if condition is not None else ~keep
+            keep = torch.zeros(len(x_t), dtype=torch.bool)
+            if condition is not None:
+                keep = Condition.of(condition, len(x_t)).keep["class"]
             return Prediction(x_t, t, PATH, "x0", torch.where(keep[:, None], *both))
 
     grid = grids.log_snr(PATH, 400, 1.0, 0.0, sigma_min=0.002)

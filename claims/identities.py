@@ -22,8 +22,8 @@ from .worlds import F64, exactly, mean, pair, ring
 TIMES = torch.tensor([0.05, 0.2, 0.4, 0.6, 0.8, 0.95], dtype=F64)
 
 
-class Says(Field):
-    """A network that always predicts one noise."""
+class ConstantNoise(Field):
+    """A field that always predicts one noise."""
 
     def __init__(self, path: GaussianPath, eps: float) -> None:
         self.path, self.eps = path, eps
@@ -42,7 +42,7 @@ def one_pixel() -> Finding:
     path = Chain((0.2, 0.375)).as_path()  # ᾱ = 0.8 at t = ½ and 0.5 at t = 1
     one = torch.ones(1, 1, dtype=F64)
     x = path.diffuse(one, 0.3 * one, 1.0)
-    field = Says(path, 0.25)
+    field = ConstantNoise(path, 0.25)
     found = {
         "x_t": float(x),
         "loss": (0.3 - 0.25) ** 2,
@@ -76,7 +76,7 @@ def eps_is_the_score() -> Finding:
     "Regressing on the conditional score −ε/√(1−ᾱ) recovers the marginal score.",
 )
 def denoising_recovers_the_score() -> Finding:
-    """The regression's minimiser is E[−ε/σ | x_t], here by quadrature over x0."""
+    """Compare the regression's minimiser E[−ε/σ | x_t], by quadrature over x0, with the score."""
     path, gap = VPLinear(), 0.0
     field = pair(path)
     x = torch.linspace(-2.5, 2.5, 11, dtype=F64)
@@ -250,7 +250,7 @@ def the_two_variances() -> Finding:
     "Where a step adds only little noise, its reverse is close to a Gaussian.",
 )
 def small_steps_reverse_to_gaussians() -> Finding:
-    """KL(q(x_s|x_t) ‖ the Gaussian of its moments), at the x_t halfway between the modes."""
+    """Measure KL(q(x_s|x_t) ‖ the Gaussian of its moments), at x_t halfway between the modes."""
     path, measured, kls = VPLinear(), {}, []
     field, t = pair(path), 0.3
     x_t = torch.tensor(0.25 * float(path.alpha(t)), dtype=F64)

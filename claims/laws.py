@@ -1,4 +1,4 @@
-"""Claims on distances between laws."""
+"""Claims about distances between distributions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .registry import claim
 
 
 def bimodal(x: Tensor) -> Tensor:
-    """log ½·N(−3, ½²) + ½·N(3, ½²)."""
+    """Return log ½·N(−3, ½²) + ½·N(3, ½²)."""
     sides = [Normal(centre, 0.25)(x) for centre in (-3.0, 3.0)]
     return torch.logaddexp(*sides) - math.log(2)
 

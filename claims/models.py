@@ -31,7 +31,7 @@ COMMON = (
 )  # fmt: skip
 CHAIN = ("path.kind=chain", "sample.grid.kind=trailing", "sample.solver=ddim")
 EPS = ("model.predicts=eps", "objective.weight=simple", "objective.times.kind=chain")
-# the cosine chain ends at ᾱ = 2e-9, where ε, not clipped, says nothing of x0: these predict v
+# the cosine chain ends at ᾱ = 2e-9, where ε does not determine x0: these models predict v
 V = ("model.predicts=v", "objective.weight=v", "objective.times.kind=chain")
 COSINE = (*CHAIN, "path.betas=cosine", "model.predicts=v")
 ONE_PATH = ("path.kind=cosine", "path.last=0.99", "objective.weight=v")
@@ -59,7 +59,7 @@ PART = 400  # samples a Fréchet distance is computed from: as many as are held 
 
 
 def folder(name: str) -> Path:
-    """Where the model `name` is kept; another recipe or release has another folder."""
+    """Return the folder of the model `name`; another recipe or release has another folder."""
     if name not in MODELS:
         raise unknown("model of a claim", name, MODELS)
     key = hashlib.sha256(json.dumps([__version__, *COMMON, *MODELS[name]]).encode()).hexdigest()
@@ -68,7 +68,7 @@ def folder(name: str) -> Path:
 
 @lru_cache
 def model(name: str) -> Model:
-    """A trained model by name: trained now, unless it is kept."""
+    """Return a trained model by name, trained now unless it is stored."""
     from unnoise.training import train
 
     place = folder(name)
@@ -80,7 +80,7 @@ def model(name: str) -> Model:
 
 
 class Judge(NamedTuple):
-    """What the samples of these models are measured by: features, and digits never trained on."""
+    """The measure of these models' samples: features, and held-out digits."""
 
     features: FeatureNet
     held: Tensor
@@ -89,13 +89,16 @@ class Judge(NamedTuple):
     floor: float
 
     def frechet(self, values: Tensor) -> float:
-        """Fréchet distance to the held-out digits, over that of as many real training digits."""
+        """Return the Fréchet distance to the held-out digits, over its floor.
+
+        The floor is the distance of as many real training digits.
+        """
         return frechet_distance(self.known, self.features.features(values)) / self.floor
 
 
 @lru_cache
 def judge() -> Judge:
-    """The judge: a classifier of the training digits (99 % on the others)."""
+    """Return the judge: a classifier of the training digits (99 % on the others)."""
     parts = open_parts(load_recipe("digits", list(COMMON)))[1]
     train, others = parts["train"], [parts["test"], parts["validation"]]
     values = torch.as_tensor(train.values)
@@ -114,7 +117,7 @@ def _part(data: Any) -> Part:
 
 
 class Quality(NamedTuple):
-    """Fréchet distance over its floor, accuracy of the class asked for, recall; passes a sample."""
+    """Fréchet distance over its floor, accuracy of the requested class, recall; nfe per sample."""
 
     frechet: Interval
     accuracy: Interval
@@ -124,7 +127,7 @@ class Quality(NamedTuple):
 
 @lru_cache
 def quality(name: str, solver: str, steps: int, parts: int = 4, guidance: float = 1.0) -> Quality:
-    """The quality of `parts` × 400 samples, with 95 % intervals over the parts."""
+    """Return the quality of `parts` × 400 samples, with 95 % intervals over the parts."""
     made = model(name).sample(
         parts * PART, solver=solver, steps=steps, guidance=guidance, seed=1, batch=PART
     )
@@ -140,7 +143,7 @@ def quality(name: str, solver: str, steps: int, parts: int = 4, guidance: float 
 
 
 def mean_of(values: list[float] | np.ndarray) -> Interval:
-    """The mean with Student's 95 % interval."""
+    """Return the mean with Student's 95 % interval."""
     from scipy.stats import t
 
     values = np.asarray(values, np.float64)

@@ -1,4 +1,4 @@
-"""Reflow on a trained network: a student learns the pairs that the flow model joins."""
+"""Reflow on a trained network: a student is trained on the pairs that the flow model joins."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _given(n: int) -> Condition:
 
 @lru_cache
 def student() -> Denoiser:
-    """The flow model trained further, on pairs of noise and what it makes of it in 20 steps."""
+    """Return the flow model trained further, on pairs of noise and its own samples (20 steps)."""
     teacher = model("flow")
     path, shape = teacher.denoiser.path, teacher.spec.shape
     pairs = reflow(

@@ -28,7 +28,7 @@ Measure = Callable[[], Finding]
 def claim(
     chapter: str, source: str, statement: str, trained: str = ""
 ) -> Callable[[Measure], Measure]:
-    """Register the function below as the measurement of a claim; its name is the function's."""
+    """Register the decorated function as the measurement of a claim, under its own name."""
 
     def register(measure: Measure) -> Measure:
         name = measure.__name__
@@ -41,7 +41,7 @@ def claim(
 
 
 def known() -> dict[str, Claim]:
-    """Every claim, chapter by chapter."""
+    """Return every claim, chapter by chapter."""
     for name in FILES:
         import_module(f".{name}", __package__)
     order = list(CHAPTERS)
@@ -49,7 +49,7 @@ def known() -> dict[str, Claim]:
 
 
 def chosen(names: Iterable[str]) -> list[Claim]:
-    """Claims by name or by chapter, in the registry's order; all of them where none is named.
+    """Return claims by name or by chapter, in the registry's order; all if none is named.
 
     Raises InvalidArgument for an unknown name, with the nearest known one.
     """
@@ -61,7 +61,7 @@ def chosen(names: Iterable[str]) -> list[Claim]:
 
 
 def fingerprint(measure: Measure) -> str:
-    """A hash of a measurement's source and that of everything of this room which it uses."""
+    """Return a hash of a measurement's source and of all the code of claims/ that it uses."""
     found: dict[str, str] = {}
     _gather(measure, found)
     return hashlib.sha256("\n".join(found[k] for k in sorted(found)).encode()).hexdigest()[:16]

@@ -26,7 +26,7 @@ def write(results: Sequence[Result], folder: Path) -> None:
 
 
 def versions() -> dict[str, str]:
-    """What the results depend on."""
+    """Return the versions of the packages that the results depend on."""
     import torch
 
     from unnoise import __version__
@@ -40,7 +40,7 @@ def versions() -> dict[str, str]:
 
 
 def json_of(results: Sequence[Result]) -> dict[str, Any]:
-    """Strict JSON: versions, dates, seed, and every result."""
+    """Return strict JSON: versions, dates, seed, and every result."""
     return {
         "format": 1,
         "versions": versions(),
@@ -51,19 +51,19 @@ def json_of(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """A page: the count of verdicts, what fails first of all, then a table a chapter."""
+    """Return a page: the count of verdicts, the claims that fail, then a table a chapter."""
     counts = {v: sum(r.finding.verdict == v for r in results) for v in MARKS}
     made = versions()
     lines = [
         "# The claims, re-measured",
         "",
-        "What introductions to diffusion say, measured again by `make claims`. "
+        "Claims of introductions to diffusion, measured again by `make claims`. "
         f"Of {len(results)} claims {counts[HOLDS]} hold, {counts[WHEN]} hold under a condition, "
         f"{counts[FAILS]} do not hold.",
         "",
         "Intervals in [brackets] hold the truth in 95 % of repetitions; numbers without one are "
-        "exact up to rounding or quadrature. Unless a line says otherwise the field is known in "
-        "closed form, so that what is measured is the claim and not a network.",
+        "exact up to rounding or quadrature. Unless a line states otherwise the field is known "
+        "in closed form, so that the claim is measured and not a network.",
         "",
         f"unnoise {made['unnoise']}, torch {made['torch']}, python {made['python']}, seed {SEED}, "
         f"measured {_days(results)}, {sum(r.seconds for r in results):.0f} s in all. "
@@ -103,7 +103,7 @@ def _cell(text: str) -> str:
 
 
 def show(value: Value) -> str:
-    """A number to three or four digits, with its interval where it has one."""
+    """Format a number to three or four digits, with its interval if it has one."""
     if isinstance(value, Interval):
         return f"{_number(value.value)} [{_number(value.low)}, {_number(value.high)}]"
     return _number(value) if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""Measure claims, keep every finished one, go on where an interrupted run stopped."""
+"""The runner of measurements: every finished one is stored, and an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def run(
 ) -> list[Result]:
     """Measure `claims` in turn; each result is on disk before the next one starts.
 
-    A result in `cache` (one JSON file a claim) is used again where the claim, its code and the
-    library are what they were; with `keep` also where other parts of the library changed; with
-    `fresh` never. `say` gets a line a claim. Raises the error of the first measurement that fails,
-    naming the claim: what was finished before stays.
+    A result in `cache` (one JSON file a claim) is used again if the claim, its code and the library
+    are unchanged; with `keep` also if other parts of the library changed; with `fresh` never. `say`
+    is called with one line a claim. Raises the error of the first measurement that fails, naming
+    the claim; results finished before it stay.
     """
     cache.mkdir(parents=True, exist_ok=True)
     results = []
     width = max((len(c.name) for c in claims), default=0)
     for count, claim in enumerate(claims, 1):
         place = f"[{count:{len(str(len(claims)))}}/{len(claims)}] {claim.name:{width}}"
-        result = None if fresh else recall(claim, cache, keep)
+        result = None if fresh else cached_result(claim, cache, keep)
         if result is None:
             result = _measure(claim)
             write_json(cache / f"{claim.name}.json", as_tree(result))
@@ -61,14 +61,14 @@ def _measure(claim: Claim) -> Result:
 
 
 def key_of(claim: Claim) -> str:
-    """What a cached result must match: the claim's code, its words, and the versions."""
+    """Return the key that a cached result must match: claim's code, its words, versions."""
     from unnoise import __version__
 
     return f"{fingerprint(claim.measure)} unnoise {__version__}"
 
 
-def recall(claim: Claim, cache: Path, keep: bool) -> Result | None:
-    """The cached result of a claim, or None where there is none that still counts."""
+def cached_result(claim: Claim, cache: Path, keep: bool) -> Result | None:
+    """Return the cached result of a claim, or None if there is none that is still valid."""
     file = cache / f"{claim.name}.json"
     if not file.is_file():
         return None
@@ -82,7 +82,7 @@ def recall(claim: Claim, cache: Path, keep: bool) -> Result | None:
 
 
 def as_tree(result: Result) -> dict[str, Any]:
-    """A result as strict JSON: intervals as objects, infinities as words."""
+    """Return a result as strict JSON: intervals as objects, infinities as words."""
     claim, finding = result.claim, result.finding
     return {
         "name": claim.name,
@@ -101,7 +101,7 @@ def as_tree(result: Result) -> dict[str, Any]:
 
 
 def from_tree(claim: Claim, tree: dict[str, Any]) -> Result:
-    """The inverse of `as_tree`."""
+    """Return the result that `as_tree` wrote."""
     measured = {label: _value(value) for label, value in tree["measured"].items()}
     finding = Finding(measured, tree["verdict"], tree["when"], tree["remark"])
     return Result(

@@ -1,4 +1,4 @@
-"""Claims on how many steps a sampler needs."""
+"""Claims about the number of steps that a sampler needs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PATH = Chain.linear().as_path()
 
 
 def exact_error(solver: str, steps: int) -> float:
-    """`spectrum_error` on the DDPM chain, walked as DDPM and DDIM walk it: T, T − T/N, …, 0."""
+    """Return `spectrum_error` on the DDPM chain with the steps T, T − T/N, …, 0 of DDIM."""
     return spectrum_error(solver, grid_for(PATH, "trailing", steps), PATH)
 
 
 @cache
-def seen_error(solver: str, steps: int, n: int = 4000, grid: str = "trailing") -> Interval:
-    """Sliced W₂ on the ring, of n samples."""
+def sampled_error(solver: str, steps: int, n: int = 4000, grid: str = "trailing") -> Interval:
+    """Return the sliced W₂ of n samples on the ring."""
     field = ring(PATH)
     return quality(walk(solver, field, grid_for(PATH, grid, steps), n, (2,)))
 
@@ -37,7 +37,7 @@ def seen_error(solver: str, steps: int, n: int = 4000, grid: str = "trailing") -
     "DDIM with 50 steps gives the same quality as 1000-step DDPM: about 20 times faster.",
 )
 def ddim_50_as_ddpm_1000() -> Finding:
-    made = {name: seen_error(name, n) for name, n in (("ddim", 50), ("ddpm", 1000))}
+    made = {name: sampled_error(name, n) for name, n in (("ddim", 50), ("ddpm", 1000))}
     exact = {name: exact_error(name, n) for name, n in (("ddim", 50), ("ddpm", 1000))}
     same = not below(made["ddpm"], made["ddim"])
     return Finding(
@@ -63,8 +63,8 @@ def ddim_50_as_ddpm_1000() -> Finding:
 def ddim_speedup_50() -> Finding:
     target = exact_error("ddpm", 1000)
     needed = next(n for n in (20, 50, 100, 200, 250, 500, 1000) if exact_error("ddim", n) <= target)
-    made = {n: seen_error("ddim", n) for n in (10, 20)}
-    slow = seen_error("ddpm", 1000)
+    made = {n: sampled_error("ddim", n) for n in (10, 20)}
+    slow = sampled_error("ddpm", 1000)
     same = not below(slow, made[20])
     return Finding(
         {
@@ -95,7 +95,7 @@ def ddim_few_ddpm_many() -> Finding:
             f"{ddim:.4f}, {half:.4f}, {ddpm:.4f}"
         )
         better[n] = ddim < ddpm
-    few = seen_error("ddim", 10), seen_error("ddpm", 10)
+    few = sampled_error("ddim", 10), sampled_error("ddpm", 10)
     found["ring, 10 steps, sliced W₂ of 4 × 1000 samples: DDIM"] = few[0]
     found["the same, DDPM"] = few[1]
     return Finding(
@@ -114,9 +114,9 @@ def ddim_few_ddpm_many() -> Finding:
     "DPM-Solver, DEIS and UniPC reach comparable quality in 10 to 20 steps.",
 )
 def high_order_in_10_to_20() -> Finding:
-    """On a log-SNR grid down to σ/α = 0.01, the samplers' home ground."""
+    """Measure on a log-SNR grid down to σ/α = 0.01, which suits these samplers."""
     path, field = PATH, ring(PATH)
-    reference = seen_error("ddim", 250)
+    reference = sampled_error("ddim", 250)
     found: dict[str, Value] = {"ring, sliced W₂ of 4 × 1000 samples: DDIM 250": reference}
     right = True
     for name in ("dpmpp_2m", "deis", "unipc"):
@@ -124,7 +124,7 @@ def high_order_in_10_to_20() -> Finding:
             grid = grid_for(path, "log_snr", n, sigma_min=0.01)
             found[f"{name} {n}"] = made = quality(walk(name, field, grid, 4000, (2,)))
             right &= n == 10 or not below(reference, made)
-    found["DDIM 20"] = seen_error("ddim", 20)
+    found["DDIM 20"] = sampled_error("ddim", 20)
     return Finding(
         found,
         HOLDS if right else FAILS,

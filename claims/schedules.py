@@ -1,4 +1,4 @@
-"""Claims on noise schedules and on the forward process."""
+"""Claims about noise schedules and the forward process."""
 
 from __future__ import annotations
 
@@ -131,7 +131,10 @@ def chain_tends_to_the_sde() -> Finding:
 
 
 def _entropy_and_kl(scale: float) -> tuple[Tensor, Tensor]:
-    """Of the mixture times `scale` on the VP path at 101 times: entropy, KL to N(0, 1), nats."""
+    """Return entropy and KL to N(0, 1), in nats, at 101 times of the VP path.
+
+    The data are the mixture times `scale`.
+    """
     path = VPLinear()
     field = pair(path)
     for part in field.parts:

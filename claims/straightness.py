@@ -1,4 +1,4 @@
-"""Claims on straight paths."""
+"""Claims about straight paths."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def flows_need_fewer_steps() -> Finding:
             found[f"{label}, Euler in the path's time, {n} steps, W₂/rms: {', '.join(own)}"] = (
                 ", ".join(f"{e:.3f}" for e in own.values())
             )
-    level = grids.uniform(10, 0.99, 1e-5)  # of σ/(σ + α), the same on every path
+    level = grids.uniform(10, 0.99, 1e-5)  # levels of σ/(σ + α), the same on every path
     shared = [
         spectrum_error("ddim", path.time(torch.log1p(-level) - level.log()), path)
         for path in NAMED.values()

@@ -1,4 +1,4 @@
-"""Claims on Langevin dynamics."""
+"""Claims about Langevin dynamics."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from .worlds import F64, Blobs, share
     "it does not.",
 )
 def raw_langevin_fails_annealed_does_not() -> Finding:
-    """Song & Ermon's own example: 0.2·N((−5, −5), I) + 0.8·N((5, 5), I), from a wide start."""
+    """Measure Song & Ermon's own example from a wide start.
+
+    The data are 0.2·N((−5, −5), I) + 0.8·N((5, 5), I).
+    """
     path = VE(0.05, 20.0)
     weights, means = torch.tensor([0.2, 0.8], dtype=F64), torch.tensor([[-5.0], [5.0]]).double()
     field = Blobs(weights, means.expand(2, 2).contiguous(), 1.0, path)
@@ -54,7 +57,7 @@ def raw_langevin_fails_annealed_does_not() -> Finding:
     "x + δ·score + √(2δ)·ξ converges to samples of p.",
 )
 def langevin_converges() -> Finding:
-    """On N(0, 1) the walk is linear: its exact variance from impulses."""
+    """Measure the variance on N(0, 1), where the chain is linear, exactly from impulses."""
     found: dict[str, Value] = {}
     last = 0.0
     for size in (1.0, 0.1, 0.01):

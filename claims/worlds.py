@@ -1,4 +1,4 @@
-"""What the claims are measured on, and how: exact fields, distances, intervals."""
+"""The worlds that claims are measured in: exact fields, distances, intervals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T_QUANTILE = {3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 8: 2.365, 10: 2.262}  # 97
 
 
 class Blobs(Mixture):
-    """A mixture of round Gaussians of one size, in a few operations: for long walks."""
+    """A mixture of round Gaussians of one size, in a few operations: for long trajectories."""
 
     def __init__(self, weights: Tensor, means: Tensor, size: float, path: GaussianPath) -> None:
         super().__init__(weights, means, torch.full_like(means, size**2), path)
@@ -51,14 +51,17 @@ class Blobs(Mixture):
 
 
 def ring(path: GaussianPath) -> Blobs:
-    """Eight narrow modes of unequal weight on a circle: 2-D, deviation about 0.7 a coordinate."""
+    """Return eight narrow modes of unequal weight on a circle, in the plane.
+
+    The deviation is about 0.7 a coordinate.
+    """
     angle = torch.arange(8, dtype=F64) * (math.pi / 4)
     weights = torch.tensor([4, 1, 2, 1, 3, 1, 2, 2], dtype=F64)
     return Blobs(weights, torch.stack([angle.cos(), angle.sin()], 1), 0.08, path)
 
 
 def pair(path: GaussianPath) -> Mixture:
-    """0.4·N(−1, 0.3²) + 0.6·N(1.5, 0.2²) on the line."""
+    """Return 0.4·N(−1, 0.3²) + 0.6·N(1.5, 0.2²) on the line."""
     return Mixture(
         torch.tensor([0.4, 0.6], dtype=F64),
         torch.tensor([[-1.0], [1.5]], dtype=F64),
@@ -68,20 +71,23 @@ def pair(path: GaussianPath) -> Mixture:
 
 
 def spectrum(path: GaussianPath, scale: float = 1.0) -> Gaussian:
-    """Nine independent Gaussians of deviation 1 … 0.01 times `scale`, as a picture's falls off."""
+    """Return nine independent Gaussians of deviation 1 … 0.01 times `scale`.
+
+    The spectrum of a picture falls off alike.
+    """
     deviations = scale * torch.logspace(0, -2, 9, dtype=F64)
     return Gaussian(torch.zeros(9, dtype=F64), deviations**2, path)
 
 
 def spectrum_error(solver: Solver | str, grid: Tensor, path: GaussianPath) -> float:
-    """W₂ between what a solver makes of `spectrum` and the data, relative to their rms; exact."""
+    """Return the exact W₂ between a solver's result on `spectrum` and the data, over their rms."""
     return field_error(spectrum(path), solver, grid)
 
 
 def field_error(field: Gaussian, solver: Solver | str, grid: Tensor) -> float:
-    """W₂ of a solver's result and an elementwise Gaussian, relative to the data's rms; exact.
+    """Return the exact W₂ of a solver's result and an elementwise Gaussian, over the data's rms.
 
-    The walk starts from the true marginal, so that only the solver's own error is seen.
+    Sampling starts from the true marginal, so that only the solver's own error counts.
     """
     start, path = float(grid[0]), field.path
     scale = float(path.alpha(start)) ** 2
@@ -94,14 +100,17 @@ def field_error(field: Gaussian, solver: Solver | str, grid: Tensor) -> float:
 def walk(
     solver: Solver | str, field: Field, grid: Tensor, n: int, event: tuple[int, ...], seed: int = 0
 ) -> Tensor:
-    """n samples, float64: noise of `seed` walked down the grid."""
+    """Return n samples, float64: noise of `seed`, solved along the grid."""
     noise = Streams(seed, range(n))
     x = field.path.prior(noise, event, float(grid[0]), 0.7).double()
     return get(solver).solve(field, x, grid, noise).x
 
 
 def quality(made: Tensor, batches: int = 4) -> Interval:
-    """Sliced W₂ of samples of the ring against 20,000 exact ones: mean of batches, t interval."""
+    """Return the sliced W₂ of samples of the ring against 20,000 exact ones.
+
+    The mean of batches, with Student's interval.
+    """
     values = [
         sliced(part, _reference(), Streams(7, range(48), "directions")).value
         for part in made.chunk(batches)
@@ -115,12 +124,12 @@ def _reference() -> Tensor:
 
 
 def floor(n: int, batches: int = 4) -> Interval:
-    """`quality` of n exact samples: what sampling noise alone costs."""
+    """Return `quality` of n exact samples: the cost of sampling noise alone."""
     return quality(ring(Flow()).sample(Streams(2_000_003, range(n))), batches)
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """The mean of independent repetitions and its 95 % interval (Student's t)."""
+    """Return the mean of independent repetitions and its 95 % interval (Student's t)."""
     x = torch.tensor(values, dtype=F64)
     half = T_QUANTILE[len(values)] * float(x.std()) / math.sqrt(len(values))
     centre = float(x.mean())
@@ -128,13 +137,13 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def mean(values: Tensor) -> Interval:
-    """The mean of many draws and its 95 % interval (normal)."""
+    """Return the mean of many draws and its 95 % interval (normal)."""
     centre, half = float(values.mean()), 1.96 * float(values.std()) / math.sqrt(len(values))
     return Interval(centre, centre - half, centre + half)
 
 
 def share(hits: Tensor) -> Interval:
-    """A share and its 95 % interval (Wilson)."""
+    """Return a share and its 95 % interval (Wilson)."""
     n, p, z = len(hits), float(hits.double().mean()), 1.96
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
@@ -142,12 +151,12 @@ def share(hits: Tensor) -> Interval:
 
 
 def below(a: Interval, b: Interval) -> bool:
-    """Whether a is smaller than b beyond both intervals."""
+    """Return whether a is smaller than b beyond both intervals."""
     return a.high < b.low
 
 
 def exactly(measured: Mapping[str, Value], gap: float, wrong: str, limit: float = 1e-9) -> Finding:
-    """A finding on an identity: holds where the difference is rounding."""
+    """Return a finding on an identity: it holds if the difference is rounding."""
     return Finding(measured, HOLDS if gap < limit else FAILS, remark="" if gap < limit else wrong)
 
 

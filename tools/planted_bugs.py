@@ -148,7 +148,7 @@ BUGS = [
         "tests/guidance/test_classifier_free.py",
     ),
     bug(
-        "along: log-SNR matched, x not rescaled", "fields/along.py",
+        "along: log-SNR matched, x not rescaled", "fields/field.py",
         "self.field(expand(scale, x_t) * x_t,", "self.field(x_t,", "tests/fields/test_along.py",
     ),
     bug(

@@ -3,9 +3,8 @@
 MANY, STATE = "pipelines/sample_many.py", "pipelines/sample_state.py"
 FILES, BLOCKS = "pipelines/sample_files.py", "pipelines/sample_blocks.py"
 DRAWN, REFUSED = "tests/pipelines/test_sample_many.py", "tests/pipelines/test_sample_refusals.py"
-COPY, KEPT = "artifacts/kept_copy.py", "tests/artifacts/test_kept_copy.py"
 LAYOUT = "safe_files/atomic_folder.py"
-SAMPLE, VERB = "tests/artifacts/test_sample.py", "tests/cli/test_sample.py"
+SAMPLE, VERB = "tests/sampling/test_sample.py", "tests/cli/test_sample.py"
 
 STREAMED = [
     (
@@ -31,18 +30,18 @@ STREAMED = [
         f"{DRAWN}::test_a_block_whose_holder_dies_meanwhile_is_had_in_the_end",
     ),
     (
-        "streamed: blocks are counted from the first sample", "artifacts/stream.py",
+        "streamed: blocks are counted from the first sample", "sampling/stream.py",
         "min(self.first + self.n, (block + 1) * self.batch)",
         "min(self.first + self.n, start + self.batch)",
         f"{SAMPLE}::test_blocks_are_cut_at_multiples_of_the_batch",
     ),
     (
-        "streamed: the noise of a block begins at 0", "artifacts/stream.py",
+        "streamed: the noise of a block begins at 0", "sampling/stream.py",
         'Streams(self.seed, rows, "sample")', 'Streams(self.seed, range(len(rows)), "sample")',
         f"{DRAWN}::test_blocks_lie_where_they_lie_whatever_the_first_is",
     ),
     (
-        "streamed: labels one a sample are counted from sample 0", "artifacts/labels.py",
+        "streamed: labels one a sample are counted from sample 0", "sampling/classes.py",
         "start = (rows.start - self.offset)", "start = rows.start",
         f"{SAMPLE}::test_labels_whatever_the_first_is",
     ),
@@ -127,18 +126,6 @@ STREAMED = [
         "streamed: threads are not given back", MANY,
         "        torch.set_num_threads(before)\n", "        pass\n",
         f"{DRAWN}::test_threads_are_given_back",
-    ),
-    (
-        "streamed: a copy of weights that are no more is walked", COPY,
-        "torch.equal(now, then)", "True", KEPT,
-    ),
-    (
-        "streamed: a copy of a network whose parts are others is walked", COPY,
-        "all(map(is_, parts, made.parts))", "True", KEPT,
-    ),
-    (
-        "streamed: the weights to compare with are the weights themselves", COPY,
-        "[weight.clone() for weight in weights]", "weights", KEPT,
     ),
     (
         "streamed: a start that fails leaves the folders around its own", LAYOUT,

@@ -1,4 +1,4 @@
-"""What every contestant walks: one start noise, exact reference ends, counted evaluations."""
+"""The arena of the contest: one start noise, exact reference ends, counted evaluations."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ VE_START = 80.0
 
 
 class OverBudget(Exception):
-    """A contestant asked for one evaluation too many."""
+    """A contestant's request for one evaluation too many."""
 
 
 class Evaluations:
-    """The exact denoiser, counting how often it is asked."""
+    """The exact denoiser, with a count of its evaluations."""
 
     def __init__(self, problem: Problem, most: int) -> None:
         self.problem, self.most, self.count = problem, most, 0
 
     def __call__(self, z: Tensor, ratio: float) -> Tensor:
-        """E[x0 | z] for z = x/α at σ/α = ratio."""
+        """Return E[x0 | z] for z = x/α at σ/α = ratio."""
         self.count += 1
         if self.count > self.most:
             raise OverBudget
@@ -45,12 +45,12 @@ class Arena:
     ends: dict[tuple[float, float], Tensor] = field(default_factory=dict)
 
     def start(self, ratio: float) -> Tensor:
-        """z at σ/α = ratio: the same standard noise, as large as the marginal."""
+        """Return z at σ/α = ratio: the same standard noise, as large as the marginal."""
         noise = Streams(11, range(self.count), "contest").normal(self.problem.dim).double()
         return noise * math.hypot(ratio, self.problem.rms)
 
     def on_the_way(self, start: float, ratio: float) -> Tensor:
-        """The exact trajectory from σ/α = start, at σ/α = ratio."""
+        """Return the state at σ/α = ratio of the exact trajectory from σ/α = start."""
         if (start, ratio) not in self.ends:
             (self.ends[start, ratio],) = self.problem.solve(
                 self.start(start), start, [ratio], self.tolerance
@@ -58,7 +58,10 @@ class Arena:
         return self.ends[start, ratio]
 
     def figures(self, z: Tensor, start: float, end: float) -> dict[str, float]:
-        """Errors ‖z − exact‖/(√d·rms): median, 90th percentile, rms, share in another mode."""
+        """Return the errors ‖z − exact‖/(√d·rms) and the share of ends in another mode.
+
+        The errors are given by median, 90th percentile and rms.
+        """
         exact = self.on_the_way(start, end)
         error = (z - exact).norm(dim=1) / (math.sqrt(self.problem.dim) * self.problem.rms)
         if not bool(torch.isfinite(error).all()):
@@ -75,15 +78,15 @@ class Arena:
 
 @dataclass(frozen=True)
 class Contestant:
-    """walk(evaluations, arena, budget) → (z reached, σ/α it started at, σ/α it ended at)."""
+    """A sampler: walk(evaluations, arena, budget) → (z, first σ/α, last σ/α)."""
 
     name: str
     walk: Callable[[Evaluations, Arena, int], tuple[Tensor, float, float]]
     default: bool = False  # a peer's documented default
 
     def run(self, arena: Arena, budget: int) -> dict[str, float]:
-        """Its figures at this budget, with the evaluations it used; {} where it cannot."""
-        asked = Evaluations(arena.problem, budget)
-        z, start, end = self.walk(asked, arena, budget)
+        """Return its figures at this budget, with the evaluations used; {} if it cannot run."""
+        evaluations = Evaluations(arena.problem, budget)
+        z, start, end = self.walk(evaluations, arena, budget)
         figures = arena.figures(z, start, end)
-        return {**figures, "evaluations": asked.count} if figures else {}
+        return {**figures, "evaluations": evaluations.count} if figures else {}

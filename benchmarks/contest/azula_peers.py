@@ -1,4 +1,4 @@
-"""Samplers of azula, on schedules that walk the grids in use from t = 1 to t = 0."""
+"""Samplers of azula, on schedules that follow the grids in use from t = 1 to t = 0."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOWEST = 0.002
 
 
 def schedule(grid: str, lowest: float):
-    """t → (α, σ): σ/α from its start at t = 1 down to `lowest` at t = 0."""
+    """Return t → (α, σ): σ/α from its start at t = 1 down to `lowest` at t = 0."""
     kind, *rest = grid.split()
 
     def ve(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,10 +48,11 @@ SAMPLERS = {
         for order in (2, 3)
     },
 }
-INTO_ZERO = ("DDIM", "zAB", "vAB")  # the others take the logarithm of the last σ, or look there
+INTO_ZERO = ("DDIM", "zAB", "vAB")  # the others take the logarithm of the last σ, or evaluate there
 
 
-def walk(name: str, grid: str, lowest: float, ask: Evaluations, arena: Arena, budget: int):
+def walk(name: str, grid: str, lowest: float, evaluate: Evaluations, arena: Arena, budget: int):
+    """Return (state, start, end) of one sampler on one grid."""
     from azula import sample
     from azula.denoise import Denoiser, DiracPosterior
 
@@ -65,7 +66,7 @@ def walk(name: str, grid: str, lowest: float, ask: Evaluations, arena: Arena, bu
 
         def forward(self, x_t: Tensor, t: Tensor, **_) -> DiracPosterior:
             alpha, sigma = self.schedule(t)
-            return DiracPosterior(ask(x_t / alpha, float(sigma / alpha)))
+            return DiracPosterior(evaluate(x_t / alpha, float(sigma / alpha)))
 
     sampler = getattr(sample, name.split()[0])(
         Exactly(), steps=budget // stages, silent=True, dtype=torch.float64, **options
@@ -77,6 +78,7 @@ def walk(name: str, grid: str, lowest: float, ask: Evaluations, arena: Arena, bu
 
 
 def contestants() -> list[Contestant]:
+    """Return all of azula's contestants."""
     every = []
     for name in SAMPLERS:
         ends = (0.0, 0.002, 0.01) if name.startswith(INTO_ZERO) else (0.002, 0.01)

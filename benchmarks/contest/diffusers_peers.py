@@ -1,7 +1,7 @@
 """Schedulers of diffusers on the linear chain of 1000 steps, driven as its pipelines do.
 
-The model is told the noise level that the scheduler itself assumes at that step (its pipelines
-round it to a whole timestep), in float64; the start lies on the exact trajectory.
+The model is evaluated at the noise level that the scheduler itself assumes at that step (its
+pipelines round it to a whole timestep), in float64; the start lies on the exact trajectory.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _quiet() -> None:
 
 
 def _made(name: str, options: dict, budget: int):
-    """The scheduler with as many steps as the budget allows."""
+    """Return the scheduler with as many steps as the budget allows."""
     import diffusers
 
     for steps in range(budget, 0, -1):
@@ -44,7 +44,7 @@ def _made(name: str, options: dict, budget: int):
 
 
 def _level(scheduler, t: Tensor) -> float:
-    """σ/α at which the scheduler expects the model's answer now."""
+    """Return the σ/α at which the scheduler expects the model's output now."""
     if not hasattr(scheduler, "sigmas"):
         kept = float(scheduler.alphas_cumprod[int(t)])
         return math.sqrt((1 - kept) / kept)
@@ -63,8 +63,8 @@ def _end(scheduler) -> float:
     return math.sqrt((1 - kept) / kept)
 
 
-def walk(name: str, options: dict, scaled: bool, ask: Evaluations, arena: Arena, budget: int):
-    """One walk; `scaled` says that the scheduler's state is x with α² + σ² = 1."""
+def walk(name: str, options: dict, scaled: bool, evaluate: Evaluations, arena: Arena, budget: int):
+    """Return (state, start, end) of one scheduler; `scaled`: its state is x with α² + σ² = 1."""
     scheduler = _made(name, options, budget)
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(0)
@@ -75,20 +75,21 @@ def walk(name: str, options: dict, scaled: bool, ask: Evaluations, arena: Arena,
     for t in scheduler.timesteps:
         ratio = _level(scheduler, t)
         z = x * math.hypot(1, ratio) if scaled else x
-        eps = (z - ask(z, ratio)) / ratio
+        eps = (z - evaluate(z, ratio)) / ratio
         x = scheduler.step(eps, t, x).prev_sample
     end = _end(scheduler)
     return (x * math.hypot(1, end) if scaled else x), start, end
 
 
 def _contestant(name: str, options: dict, scaled: bool = True, default: bool = False):
-    said = ", ".join(f"{v}" if isinstance(v, str) else f"{k}={v}" for k, v in options.items())
+    arguments = ", ".join(f"{v}" if isinstance(v, str) else f"{k}={v}" for k, v in options.items())
     short = name.removesuffix("Scheduler").removesuffix("Discrete")
-    label = f"diffusers {short}({said})" + (" [default]" if default else "")
+    label = f"diffusers {short}({arguments})" + (" [default]" if default else "")
     return Contestant(label, partial(walk, name, options, scaled), default)
 
 
 def contestants() -> list[Contestant]:
+    """Return all of diffusers' contestants."""
     every = []
     _quiet()
     plain = {"clip_sample": False}

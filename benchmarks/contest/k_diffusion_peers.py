@@ -14,7 +14,7 @@ from .arena import VE_START, Arena, Contestant, Evaluations
 
 @lru_cache(maxsize=1)
 def sampling():
-    """k_diffusion.sampling alone: the package itself would import torchvision."""
+    """Return k_diffusion.sampling alone: the package itself would import torchvision."""
     spec = importlib.util.find_spec("k_diffusion")
     assert spec is not None
     assert spec.submodule_search_locations is not None
@@ -61,29 +61,31 @@ def _sigmas(grid: str, steps: int, lowest: float):
     return k.get_sigmas_polyexponential(steps, lowest, VE_START, float(kind[1])).double()
 
 
-def walk(name: str, grid: str, lowest: float, ask: Evaluations, arena: Arena, budget: int):
+def walk(name: str, grid: str, lowest: float, evaluate: Evaluations, arena: Arena, budget: int):
+    """Return (state, start, end) of one sampler on one grid."""
     stages, options = SAMPLERS[name]
-    steps = (budget + stages - 1) // stages  # the last step, into 0, looks once
+    steps = (budget + stages - 1) // stages  # the last step, into 0, takes one evaluation
     sigmas = _sigmas(grid, steps, lowest)
     sigmas[0] = VE_START  # their tables are float32
     run = getattr(sampling(), f"sample_{name.split()[0]}")
-    z = run(_model(ask), arena.start(VE_START), sigmas, disable=True, **options)
+    z = run(_model(evaluate), arena.start(VE_START), sigmas, disable=True, **options)
     return z, VE_START, 0.0
 
 
-def fast(lowest: float, ask: Evaluations, arena: Arena, budget: int):
-    """DPM-Solver-fast: its own grid, even in log σ, down to `lowest`."""
+def fast(lowest: float, evaluate: Evaluations, arena: Arena, budget: int):
+    """Return the result of DPM-Solver-fast on its own grid, even in log σ, down to `lowest`."""
     z = sampling().sample_dpm_fast(
-        _model(ask), arena.start(VE_START), lowest, VE_START, budget, disable=True
+        _model(evaluate), arena.start(VE_START), lowest, VE_START, budget, disable=True
     )
     return z, VE_START, lowest
 
 
-def _model(ask: Evaluations):
-    return lambda x, sigma, **_: ask(x, float(sigma.flatten()[0]))
+def _model(evaluate: Evaluations):
+    return lambda x, sigma, **_: evaluate(x, float(sigma.flatten()[0]))
 
 
 def contestants() -> list[Contestant]:
+    """Return all of k-diffusion's contestants."""
     every = []
     for name in SAMPLERS:
         for grid in ("karras 7", "karras 4", "exponential", "polyexponential 2"):

@@ -18,8 +18,10 @@ F64 = torch.float64
 
 @dataclass(frozen=True)
 class Problem:
-    """A mixture Σ wₖ·N(mₖ, Q·diag(vₖ)·Qᵀ) with one basis Q; weights (k,), means and variances
-    (k, d), the means in that basis."""
+    """A mixture Σ wₖ·N(mₖ, Q·diag(vₖ)·Qᵀ) with one basis Q.
+
+    Weights (k,), means and variances (k, d), the means in that basis.
+    """
 
     name: str
     about: str
@@ -30,16 +32,17 @@ class Problem:
 
     @property
     def dim(self) -> int:
+        """The dimension d."""
         return self.means.shape[1]
 
     @property
     def rms(self) -> float:
-        """√(E‖x‖²/d): what a user knows of the data's scale."""
+        """√(E‖x‖²/d), the scale of the data."""
         square = (self.means**2 + self.variances).sum(1)
         return math.sqrt(float(self.weights @ square) / self.dim)
 
     def shares(self, z: Tensor, ratio: float) -> Tensor:
-        """Posterior share of each component at z = x0 + ratio·ε, (batch, k)."""
+        """Return the posterior share of each component at z = x0 + ratio·ε, (batch, k)."""
         turned = z @ self.basis
         inverse = 1 / (self.variances + ratio**2)
         square = (
@@ -50,14 +53,14 @@ class Problem:
         return (self.weights.log() + 0.5 * (inverse.log().sum(1) - square)).softmax(1)
 
     def denoise(self, z: Tensor, ratio: float) -> Tensor:
-        """E[x0 | z], z = x0 + ratio·ε, (batch, d)."""
+        """Return E[x0 | z], z = x0 + ratio·ε, (batch, d)."""
         shares = self.shares(z, ratio)
         gain = self.variances / (self.variances + ratio**2)
         turned = (z @ self.basis) * (shares @ gain) + shares @ (self.means * (1 - gain))
         return turned @ self.basis.T
 
     def solve(self, z: Tensor, start: float, ends: list[float], tolerance: float) -> list[Tensor]:
-        """dz/dr = (z − E[x0|z])/r from `start` to each of `ends` by DOP853, in asinh(r/c)."""
+        """Solve dz/dr = (z − E[x0|z])/r from `start` to each of `ends` by DOP853, in asinh(r/c)."""
         c = 0.05 * self.rms
 
         def rate(u: float, flat: np.ndarray) -> np.ndarray:
@@ -85,7 +88,7 @@ class Problem:
 
 
 class Exact(Field):
-    """A Problem as a field on any path; `fields.Mixture` says the same, slower."""
+    """A Problem as a field on any path: the same as `fields.Mixture`, but faster."""
 
     def __init__(self, problem: Problem, path: GaussianPath) -> None:
         self.problem, self.path = problem, path
@@ -103,7 +106,7 @@ class Exact(Field):
         return (self.problem.weights @ self.problem.means) @ self.problem.basis.T
 
     def check(self, states: Tensor, ratio: float) -> float:
-        """The largest difference from `fields.Mixture` at these states."""
+        """Return the largest difference from `fields.Mixture` at these states."""
         p = self.problem
         basis = p.basis
         slow = Mixture(
@@ -126,7 +129,7 @@ def _problem(name: str, about: str, weights, means, variances, basis: Tensor) ->
 
 
 def problems() -> list[Problem]:
-    """Four mixtures; none of their parameters served to choose a default of ours."""
+    """Return four mixtures; none of their parameters served to choose a default of ours."""
     rng = np.random.default_rng(2025)
     angle = np.arange(8) * math.pi / 4 + 0.1
     ring = _problem(

@@ -13,14 +13,14 @@ Row = dict[str, float]
 
 
 def pack(found: dict[str, Any]) -> list[float] | str:
-    """A contestant's figures as four digits each, or why there are none."""
+    """Return a contestant's figures to four digits each, or the reason why there are none."""
     if "median" not in found:
         return str(found.get("refused", "not finite"))
     return [float(f"{found[name]:.4g}") for name in FIGURES]
 
 
 def rows_of(problem: dict[str, Any], budget: int) -> dict[str, Row]:
-    """name → figures, of those that finished."""
+    """Return name → figures, of those that finished."""
     packed = {name: row.get(str(budget)) for name, row in problem["rows"].items()}
     return {
         name: dict(zip(FIGURES, row, strict=True))
@@ -30,23 +30,27 @@ def rows_of(problem: dict[str, Any], budget: int) -> dict[str, Row]:
 
 
 def is_default(name: str) -> bool:
+    """Return whether a contestant is a peer's documented default."""
     return name.endswith("[default]")
 
 
 def best(rows: dict[str, Row], figure: str) -> str | None:
-    """The peer with the lowest figure, None where none was run."""
+    """Return the peer with the lowest figure, or None if none was run."""
     peers = [n for n in rows if not n.startswith("unnoise") and not is_default(n)]
     return min(peers, key=lambda name: rows[name][figure], default=None)
 
 
 def ours(rows: dict[str, Row], who: str, figure: str) -> float | None:
-    """The worst of ours over the paths it was walked on."""
+    """Return the worst figure of ours over the paths on which it was run."""
     found = [row[figure] for name, row in rows.items() if name.startswith(f"unnoise {who}")]
     return max(found) if found else None
 
 
 def cells(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """One entry a mixture, budget and figure: best peer, defaults, ours, ratios, target met."""
+    """Return one entry a mixture, budget and figure.
+
+    An entry holds best peer, defaults, ours, ratios, and whether the target is met.
+    """
     out = []
     for name, problem in result.items():
         budgets = sorted({int(b) for row in problem["rows"].values() for b in row})
@@ -73,7 +77,7 @@ def cells(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Markdown, one table a mixture."""
+    """Return Markdown, one table a mixture."""
     lines = []
     for name, problem in result.items():
         lines += [f"### {name}", "", f"{problem['about']}; rms {problem['rms']:.3f}.", ""]
@@ -98,7 +102,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def defaults(result: dict[str, Any]) -> str:
-    """How far each peer's documented defaults are above `auto`, by the median error."""
+    """Return by how much each peer's documented defaults exceed `auto`, in the median error."""
     names = sorted({n for p in result.values() for n in p["rows"] if is_default(n)})
     budgets = sorted({int(b) for p in result.values() for row in p["rows"].values() for b in row})
     lines = [
@@ -143,7 +147,7 @@ paths; `tuned` was calibrated on {pilots} other starts. ✗ marks a ratio below 
 
 
 def document(result: dict[str, Any], pilots: int) -> str:
-    """docs/solvers.md."""
+    """Return the text of docs/solvers.md."""
     first = next(iter(result.values()))["rows"]
     count = sum(not n.startswith("unnoise") and not is_default(n) for n in first)
     found = cells(result)

@@ -28,7 +28,7 @@ class Backbone(nn.Module):
 
 
 class Azula:
-    """As the `docs/tutorials/mnist.ipynb` trains: KarrasDenoiser, VPSchedule, uniform times.
+    """azula's training by `docs/tutorials/mnist.ipynb`: KarrasDenoiser, VPSchedule, uniform times.
 
     options: `widths`, `blocks`, `width` of the embedding, `schedule`. Sampled by DDIM or by the
     third-order Adams-Bashforth sampler in z.

@@ -1,4 +1,4 @@
-"""Who takes part, with which settings, and what was tried to tune them."""
+"""The contestants, their settings, and the settings that were tried to tune them."""
 
 from __future__ import annotations
 
@@ -20,22 +20,26 @@ KINDS: dict[str, Callable[..., Peer]] = {
 
 @dataclass(frozen=True)
 class Contestant:
-    """A peer with settings; `samplers`: which of its samplers are measured, the first counts
-    (`best`: the better one by Fréchet distance counts, chosen with hindsight)."""
+    """A peer with settings.
+
+    samplers: the samplers that are measured, of which the first counts (`best`: the better one by
+    Fréchet distance counts, chosen with hindsight).
+    """
 
     peer: str
     about: str
     settings: Settings
     samplers: tuple[str, ...]
     best: bool = False
-    samples: int | None = None  # fewer than there are held-out values: for the tries
+    samples: int | None = None  # fewer than the held-out values, for the tries
 
     def with_options(self, **options: Any) -> Contestant:
+        """Return the contestant with other options of its adapter."""
         both = {**self.settings.options, **options}
         return replace(self, settings=replace(self.settings, options=both))
 
     def plain(self) -> dict[str, Any]:
-        """All that decides a run; `from_plain` reads it back."""
+        """Return all settings that decide a run, as plain values."""
         return {
             "peer": self.peer,
             "samplers": list(self.samplers),
@@ -46,6 +50,7 @@ class Contestant:
 
     @staticmethod
     def from_plain(tree: Mapping[str, Any]) -> Contestant:
+        """Return the contestant that `plain` describes."""
         rest = dict(tree)
         mine = {key: rest.pop(key) for key in ("peer", "samplers", "best", "samples")}
         settings = Settings(**{**rest, "betas": tuple(rest["betas"])})
@@ -88,7 +93,7 @@ DOCUMENTED = {
     ),
 }  # fmt: skip
 
-# ── tuned by hand: short runs of TRY seconds of the settings below; the best of each peer stands ──
+# ── tuned by hand: short runs of TRY seconds of the settings below; the best of each peer counts ──
 TRY, TRIED = 30.0, 400  # seconds, samples
 _COMMON: dict[str, Any] = {
     "optimizer": "adamw", "betas": (0.9, 0.99), "warmup": 0.05, "cosine": True, "clip": 1.0,
@@ -97,8 +102,8 @@ _COMMON: dict[str, Any] = {
 
 
 def _try(peer: str, sampler: str, rate: float, batch: int, **changed: Any) -> Contestant:
-    said = ", ".join(f"{k}={v}" for k, v in changed.items())
-    about = f"AdamW {rate:g}, batch {batch}" + (f", {said}" if said else "")
+    settings = ", ".join(f"{k}={v}" for k, v in changed.items())
+    about = f"AdamW {rate:g}, batch {batch}" + (f", {settings}" if settings else "")
     return Contestant(
         peer, about, Settings(rate, batch, **{**_COMMON, **changed}), (sampler,), samples=TRIED
     )
@@ -143,5 +148,5 @@ SAMPLERS = {
 
 
 def tuned(peer: str, best: int) -> Contestant:
-    """The try of that number, measured with all samples and the better one of its samplers."""
+    """Return the try of that number, with all samples and the better one of its samplers."""
     return replace(TRIES[peer][best], samples=None, samplers=SAMPLERS[peer], best=True)

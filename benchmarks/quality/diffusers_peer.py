@@ -12,7 +12,7 @@ CHAIN = 1000
 
 
 class Diffusers:
-    """As `examples/unconditional_image_generation/train_unconditional.py` trains.
+    """diffusers' training by `examples/unconditional_image_generation/train_unconditional.py`.
 
     options: `widths`, `layers`; `conditional` gives the network its own class embedding; `betas`
     the chain's schedule, `predicts` the scheduler's prediction_type: "epsilon" or "v_prediction".

@@ -1,6 +1,7 @@
-"""How a peer's network is trained: its documented settings and tuned ones are points of one space.
+"""The training of a peer's network: its documented settings and tuned ones are points of one space.
 
-One loop serves all peers, so that they differ in what their code computes and in these settings.
+One loop serves all peers, so that they differ in the computations of their code and in these
+settings.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from unnoise.training import Ema
 
 @dataclass(frozen=True)
 class Settings:
-    """rate: learning rate after the warm-up; warmup: updates (a whole number) or share of the run;
+    """The settings of a training.
+
+    rate: learning rate after the warm-up; warmup: updates (a whole number) or share of the run;
     cosine: to zero at the end of the run; ema: None, {"decay": d}, {"gamma": γ} (an average over a
     constant share of the run) or {"power": p, "decay": d} (diffusers' EMAModel). loader: batches
     come from a DataLoader, as in the peers' examples; else rows are taken from one tensor.
-    options: of the peer's adapter."""
+    options: of the peer's adapter.
+    """
 
     rate: float
     batch: int
@@ -41,6 +45,7 @@ class Settings:
     options: dict[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
+        """Return the settings as plain values."""
         return asdict(self) | {"betas": list(self.betas)}
 
 
@@ -56,13 +61,13 @@ class Peer(Protocol):
 
 
 def spent() -> float:
-    """CPU seconds of this process and of the processes it has waited for (compilers)."""
+    """Return the CPU seconds of this process and of its finished children (compilers)."""
     children = os.times()
     return time.process_time() + children.children_user + children.children_system
 
 
 class Averages:
-    """Any of the averages of `Settings.ema`."""
+    """An average of the weights, by `Settings.ema`."""
 
     def __init__(self, module: nn.Module, ema: dict[str, float] | None) -> None:
         self.parameters = [p for p in module.parameters() if p.requires_grad]
@@ -76,6 +81,7 @@ class Averages:
             self.average = Ema(self.parameters, **ema, **constant)
 
     def update(self) -> None:
+        """Take the present weights in."""
         if isinstance(self.average, Ema):
             self.average.update()
         elif self.average is not None:
@@ -83,6 +89,7 @@ class Averages:
 
     @torch.no_grad()
     def apply(self) -> None:
+        """Copy the average into the network."""
         if isinstance(self.average, Ema):
             for p, kept in zip(self.parameters, self.average.averages, strict=True):
                 p.copy_(kept)
@@ -91,7 +98,7 @@ class Averages:
 
 
 def batches(x: Tensor, labels: Tensor, settings: Settings):
-    """Endless epochs, in a new order each, whole batches only."""
+    """Yield endless epochs, in a new order each, whole batches only."""
     if settings.loader:
         data = torch.utils.data.TensorDataset(x, labels)
         loader = torch.utils.data.DataLoader(data, settings.batch, shuffle=True, drop_last=True)
@@ -105,6 +112,7 @@ def batches(x: Tensor, labels: Tensor, settings: Settings):
 
 
 def optimizer_of(module: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """Return the optimizer of the settings."""
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
     return kind(
         module.parameters(),
@@ -118,9 +126,9 @@ def optimizer_of(module: nn.Module, settings: Settings) -> torch.optim.Optimizer
 def train(
     peer: Peer, x: Tensor, labels: Tensor, settings: Settings, seconds: float
 ) -> dict[str, float]:
-    """Train for so many CPU seconds, drawing and loading included; the averages are applied.
+    """Train for this many CPU seconds, drawing and loading included; the average is applied.
 
-    The cosine and a warm-up given as a share go by the share of the time that is spent.
+    The cosine and a warm-up given as a share follow the share of the time that is spent.
     """
     if settings.channels_last:
         peer.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

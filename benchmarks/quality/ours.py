@@ -17,13 +17,16 @@ from .task import EVALUATIONS, SPLITS, Task
 
 
 def parameters_of(recipe: Recipe, task: Task) -> int:
+    """Return the number of parameters of a recipe's network."""
     denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, task.train.spec)
     return sum(p.numel() for p in denoiser.network.parameters())
 
 
 def recipe_for(task: Task, seconds: float, seed: int, most: int | None) -> Recipe:
-    """The shipped recipe; where it has more than `most` parameters, all widths × one factor, in
-    multiples of 8, so that it has at most so many."""
+    """Return the shipped recipe, made smaller if it has more than `most` parameters.
+
+    All widths are multiplied by one factor and rounded to multiples of 8.
+    """
     changed = [f"train.budget={seconds}s", f"train.seed={seed}", *SPLITS[task.name]]
     recipe = load_recipe(task.name, changed)
     if most is None or parameters_of(recipe, task) <= most:
@@ -42,33 +45,35 @@ def recipe_for(task: Task, seconds: float, seed: int, most: int | None) -> Recip
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings that decide a run, as plain values."""
     return resolved(recipe)
 
 
 def run(task: Task, recipe: Recipe, draws: int) -> tuple[dict[str, Any], dict[str, list[Tensor]]]:
-    """(what it took, sets of raw samples by what drew them): 50 evaluations without guidance, and
-    the recipe's own sampling."""
+    """Train, and return (the costs, sets of raw samples by their sampling).
+
+    Samplings: 50 evaluations without guidance, and the recipe's own.
+    """
     spec = task.train.spec
     denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec, recipe.train.seed)
-    model = Model(denoiser, recipe, spec)
     objective = build_objective(recipe.objective, denoiser.data_std, levels_of(spec))
     training = Training(denoiser, objective, task.train, recipe.train, recipe.model.conditional)
-    model.precision = training.precision.name
+    model = Model({"denoiser": denoiser}, recipe, spec, precision=training.precision.name)
     began = spent()
     for _ in training.updates():
-        training.elapsed = spent() - began  # its clock is the wall's; here CPU time counts
+        training.elapsed = spent() - began  # in place of wall time: here CPU time counts
     training.ema.catch_up()
     took = training.elapsed
     with torch.no_grad():
         for parameter, average in zip(training.ema.parameters, training.ema.averages, strict=True):
             parameter.copy_(average)
     denoiser.eval().requires_grad_(False)
-    asked = {"condition": {"class": task.labels.tolist()}} if model.classes else {}
-    asked["n"] = len(task.labels)
+    request = {"condition": {"class": task.labels.tolist()}} if model.classes else {}
+    request["n"] = len(task.labels)
     same, own = [], []
     for seed in range(1, draws + 1):
-        same.append(model.sample(**asked, steps=EVALUATIONS, guidance=1.0, seed=seed))
-        own.append(model.sample(**asked, seed=seed))
+        same.append(model.sample(**request, steps=EVALUATIONS, guidance=1.0, seed=seed))
+        own.append(model.sample(**request, seed=seed))
     assert same[0].nfe == EVALUATIONS, f"{same[0].nfe} evaluations"
     about = {
         "parameters": sum(p.numel() for p in denoiser.network.parameters()),

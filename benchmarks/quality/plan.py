@@ -1,4 +1,4 @@
-"""Which runs make the tables.
+"""The runs that make the tables.
 
 Every length is a run of its own, whose schedule ends there: nothing is measured in the middle of a
 longer run.
@@ -29,7 +29,7 @@ WIDER = {  # the peers on mnist5k: about a million parameters
 
 
 def tries(task: Task) -> dict[str, list[Run]]:
-    """The short runs by which each peer is tuned."""
+    """Return the short runs by which each peer is tuned."""
     return {
         peer: [
             run_of_peer(f"{peer} try {k + 1}", who, task.name, TRY, 0)
@@ -48,7 +48,7 @@ class Peers:
 
     @staticmethod
     def known(digits: Task, kept: Kept) -> Peers:
-        """From the runs kept so far."""
+        """Return the tuned peers, from the runs stored so far."""
         found = Peers()
         for peer, runs in tries(digits).items():
             scores = {k: got["fd"] for k, run in enumerate(runs) if (got := kept(run))}
@@ -66,7 +66,7 @@ class Peers:
 
 
 def digits(task: Task, peers: Peers) -> Iterator[Run]:
-    """120 CPU seconds of everybody, one seed; ours at 60 too."""
+    """Yield the runs of 120 CPU seconds of every contestant, one seed; ours for 60 too."""
     for seconds in (MAIN, HALF):
         yield run_of_ours(OURS, task, seconds, 0, MOST)
     shipped = run_of_ours(SHIPPED, task, MAIN, 0, None)
@@ -77,7 +77,7 @@ def digits(task: Task, peers: Peers) -> Iterator[Run]:
 
 
 def seeds(task: Task, peers: Peers) -> Iterator[Run]:
-    """The other seeds of ours and of the best tuned peer."""
+    """Yield the other seeds of ours and of the best tuned peer."""
     for seed in SEEDS[1:]:
         for seconds in (MAIN, HALF):
             yield run_of_ours(OURS, task, seconds, seed, MOST)
@@ -86,7 +86,7 @@ def seeds(task: Task, peers: Peers) -> Iterator[Run]:
 
 
 def curves(task: Task, peers: Peers) -> Iterator[Run]:
-    """Shorter and longer runs of ours and of the best tuned peer."""
+    """Yield shorter and longer runs of ours and of the best tuned peer."""
     yield run_of_ours(OURS, task, LONG, 0, MOST)
     if peers.best:
         for seconds in (HALF, LONG):
@@ -94,7 +94,10 @@ def curves(task: Task, peers: Peers) -> Iterator[Run]:
 
 
 def mnist5k(task: Task, peers: Peers) -> Iterator[Run]:
-    """300 CPU seconds, one seed: ours as shipped, the best tuned peer and a documented one."""
+    """Yield runs of 300 CPU seconds, one seed.
+
+    They are ours as shipped, the best tuned peer, and a documented one.
+    """
     yield run_of_ours(SHIPPED, task, ON_MNIST, 0, None)
     everyone: dict[str, Any] = {**peers.tuned, **DOCUMENTED}
     for name in filter(None, (peers.best, "torchcfm documented")):
@@ -104,7 +107,7 @@ def mnist5k(task: Task, peers: Peers) -> Iterator[Run]:
 
 
 def quick(task: Task) -> Iterator[Run]:
-    """A second each: only to see that everything runs."""
+    """Yield runs of a second each, only to test that everything runs."""
     yield run_of_ours(OURS, task, 1.0, 0, MOST)
     for name, who in DOCUMENTED.items():
         if "cifar10" not in name:

@@ -1,4 +1,4 @@
-"""The table, what it says about the targets, and the picture."""
+"""The table, its verdict on the targets, and the picture."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from .plan import HALF, MAIN, OURS
 
 FIGURES = ("fd", "c2st", "sliced_w2")
-TARGETS = {"fd": 1.31, "c2st": 0.64}  # × the floor; share told right
+TARGETS = {"fd": 1.31, "c2st": 0.64}  # × the floor; accuracy of the two-sample test
 
 
 def grouped(results: Iterable[Mapping[str, Any]]) -> dict[tuple[str, float], list[dict[str, Any]]]:
-    """(contestant, seconds) → its runs, one a seed."""
+    """Return (contestant, seconds) → its runs, one a seed."""
     out: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for result in results:
         out.setdefault((result["name"], result["seconds"]), []).append(dict(result))
@@ -24,7 +24,7 @@ def grouped(results: Iterable[Mapping[str, Any]]) -> dict[tuple[str, float], lis
 
 
 def rows(results: Iterable[Mapping[str, Any]], bounds: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One a contestant and length, the best first, between the floor and noise."""
+    """Return one row a contestant and length, the best first, between the floor and noise."""
     floor, noise = bounds["floor"], bounds["noise"]
     out = []
     for (name, seconds), runs in grouped(results).items():
@@ -56,11 +56,11 @@ def rows(results: Iterable[Mapping[str, Any]], bounds: Mapping[str, Any]) -> lis
     out.sort(key=lambda row: (row["CPU s"], row["FD"]))
     ends = [
         {
-            "contestant": said, "FD": found["fd"], "× floor": found["fd"] / floor["fd"],
+            "contestant": label, "FD": found["fd"], "× floor": found["fd"] / floor["fd"],
             "C2ST": found["c2st"], "sliced W2": found["sliced_w2"],
             "named right": found.get("accuracy"),
         }
-        for said, found in (("training values (floor)", floor), ("noise", noise))
+        for label, found in (("training values (floor)", floor), ("noise", noise))
     ]  # fmt: skip
     return [ends[0], *out, ends[1]]
 
@@ -69,7 +69,7 @@ OWN = "own sampling × floor"
 
 
 def verdict(results: Iterable[Mapping[str, Any]], bounds: Mapping[str, Any]) -> dict[str, Any]:
-    """The three targets, as far as the runs for them are there."""
+    """Return the three targets, as far as there are runs for them."""
     runs = grouped(results)
     floor, out = bounds["floor"]["fd"], {}
     if found := runs.get((OURS, MAIN)):
@@ -88,13 +88,13 @@ def verdict(results: Iterable[Mapping[str, Any]], bounds: Mapping[str, Any]) -> 
             "target": peers[best] / floor,
             "peer": best,
         }
-    for said in out.values():
-        said["met"] = said["value"] <= said["target"]
+    for entry in out.values():
+        entry["met"] = entry["value"] <= entry["target"]
     return out
 
 
 def picture(shown: Mapping[str, np.ndarray], top: float, path: Path, scale: int) -> None:
-    """One row of samples (n, 1, H, W), two of each class, a name; its label to the left."""
+    """Draw one row of samples (n, 1, H, W), two of each class, a name; its label to the left."""
     from PIL import Image, ImageDraw, ImageFont
 
     first = next(iter(shown.values()))

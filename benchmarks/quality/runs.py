@@ -1,4 +1,4 @@
-"""One run of one contestant: its key, its result, and where finished runs are kept."""
+"""One run of one contestant: its key, its result, and the store of finished runs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from .learning import train
 from .task import DRAWS, EVALUATIONS, Task
 
 FORMAT = 1
-SHOWN = 2  # samples of each class that are kept for the picture
+SHOWN = 2  # samples of each class stored for the picture
 
 
 @dataclass(frozen=True)
 class Run:
-    """One contestant for so many CPU seconds with one seed. settings: all that decides it."""
+    """One contestant, a number of CPU seconds, and a seed. settings: all that decides the run."""
 
     name: str
     task: str
@@ -37,14 +37,15 @@ class Run:
 
     @property
     def draws(self) -> int:
-        """Sets of samples: one of few samples for a try, else DRAWS."""
+        """The number of sets of samples: one of few samples for a try, else DRAWS."""
         return 1 if self.settings.get("samples") else DRAWS
 
     @property
     def key(self) -> str:
+        """A hash of all that decides the run."""
         decides = {**asdict(self), "format": FORMAT, "evaluations": EVALUATIONS}
-        said = json.dumps(decides | ({"draws": self.draws} if self.draws > 1 else {}))
-        return hashlib.sha256(said.encode()).hexdigest()[:16]
+        text = json.dumps(decides | ({"draws": self.draws} if self.draws > 1 else {}))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Kept:
@@ -65,25 +66,29 @@ class Kept:
         return self.committed.get(run.key)
 
     def forget(self, run: Run) -> None:
+        """Remove a run's result."""
         self.committed.pop(run.key, None)
         (self.folder / f"{run.key}.json").unlink(missing_ok=True)
 
     def shown(self, run: Run) -> np.ndarray | None:
+        """Return a run's samples for the picture, or None."""
         path = self.folder / f"{run.key}.npy"
         return np.load(path) if path.exists() else None
 
 
 def run_of_peer(name: str, who: Contestant, task: str, seconds: float, seed: int) -> Run:
+    """Return the run of a peer."""
     return Run(name, task, seconds, seed, who.plain())
 
 
 def run_of_ours(name: str, task: Task, seconds: float, seed: int, most: int | None) -> Run:
+    """Return a run of ours."""
     recipe = ours.recipe_for(task, seconds, seed, most)
     return Run(name, task.name, seconds, seed, {"peer": "unnoise", "recipe": ours.settings(recipe)})
 
 
 def execute(run: Run, task: Task, cache: Path, library: str) -> None:
-    """Train, sample, measure, and keep what came out under the run's key."""
+    """Train, sample, measure, and store the result under the run's key."""
     torch.manual_seed(run.seed)
     wall, who = time.perf_counter(), None
     if run.settings["peer"] == "unnoise":
@@ -133,7 +138,7 @@ def _peer(run: Run, who: Contestant, task: Task) -> tuple[dict[str, Any], dict[s
 
 
 def _shown(values: Tensor, labels: Tensor) -> np.ndarray:
-    """The first SHOWN of each class asked for, by class."""
+    """Return the first SHOWN samples of each requested class, by class."""
     rows = [torch.nonzero(labels == c).flatten()[:SHOWN] for c in labels.unique()]
     return values[torch.cat(rows)].numpy()
 

@@ -1,4 +1,4 @@
-"""The data, the one classifier that judges everybody, and the figures of some samples."""
+"""The data, the one classifier that judges every contestant, and the figures of some samples."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from unnoise.recipes import open_parts
 HALVES = ["data.split.train=898", "data.split.validation=899", "data.split.test=0"]
 SPLITS = {"digits": HALVES, "mnist5k": []}  # overrides of the shipped recipes
 EVALUATIONS = 50
-DRAWS = 3  # sets of samples a run is judged by: one set's Fréchet distance varies by a tenth
+DRAWS = 3  # sets of samples a run: one set's Fréchet distance varies by a tenth
 
 
 @dataclass
 class Task:
-    """A data set in two parts. Everything a contestant may see is `train`."""
+    """A data set in two parts. A contestant has access to `train` only."""
 
     name: str
     train: Dataset
     held: Part  # raw values, labels
     cache: Path
-    quick: bool = False  # a classifier of a second
+    quick: bool = False  # whether the classifier trains for a second only
 
     @staticmethod
     def open(name: str, cache: Path, most: int | None = None) -> Task:
-        """most: held-out values at most, in a quick run."""
+        """Return the task of a name; most: held-out values at most, in a quick run."""
         parts = open_parts(unnoise.load_recipe(name, SPLITS[name]))[1]
         unseen = parts["test"] if len(parts.get("test", ())) else parts["validation"]
         values, labels = torch.as_tensor(unseen.values), torch.as_tensor(unseen.labels).long()
@@ -54,27 +54,31 @@ class Task:
 
     @property
     def labels(self) -> Tensor:
-        """What every conditional contestant is asked for: the classes of the held-out values."""
+        """The classes requested from every conditional contestant: those of the held-out values."""
         return torch.as_tensor(self.held.labels)
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of one value."""
         return tuple(self.train.spec.shape)
 
     def scaled(self) -> tuple[Tensor, Tensor]:
-        """The training values in [−1, 1], as the peers' recipes want them, and their labels."""
+        """Return the training values in [−1, 1], as the peers' recipes need them, and labels."""
         top = self.train.spec.value_range[1]
         values = torch.as_tensor(self.train.values).float() / (top / 2) - 1
         return values, torch.as_tensor(self.train.labels).long()
 
     def raw(self, x: Tensor) -> Tensor:
-        """Samples in [−1, 1] as whole raw values."""
+        """Return samples in [−1, 1] as whole raw values."""
         top = self.train.spec.value_range[1]
         return ((x.float() + 1) * (top / 2)).nan_to_num(0.0).clamp(0, top).round().to(torch.uint8)
 
     @cached_property
     def classifier(self) -> FeatureClassifier:
-        """Learned on the training part alone; ships with the project where it is that part."""
+        """The classifier of the training part alone; the shipped one if it fits.
+
+        The shipped one fits if it was trained on that part.
+        """
         options = {"seen": 4000} if self.quick else {}
         found = features_for(self.train, self.held, cache=self.cache, **options)
         assert isinstance(found, FeatureClassifier)
@@ -90,7 +94,10 @@ class Task:
         return slices, slices(self.held.values)
 
     def figures(self, values: Tensor, labels: Tensor | None) -> dict[str, float]:
-        """Of as many raw values as there are held-out ones, with the classes asked for, if any."""
+        """Return the figures of as many raw values as held-out ones.
+
+        labels: the requested classes, or None.
+        """
         features = self.classifier.features(values)
         strata = None if labels is None else np.asarray(labels)
         real = None if labels is None else self.labels.numpy()
@@ -107,14 +114,20 @@ class Task:
         return row
 
     def mean_figures(self, draws: Sequence[Tensor], labels: Tensor | None) -> dict[str, Any]:
-        """The mean of each figure over sets of samples, and `fds`, every set's Fréchet distance."""
+        """Return the mean of each figure over sets of samples, and `fds`.
+
+        `fds` is every set's Fréchet distance.
+        """
         each = [self.figures(values, labels) for values in draws]
         row = {name: mean(one[name] for one in each) for name in each[0]}
         return {**row, "fds": [one["fd"] for one in each]}
 
     def nearer_training(self, values: Tensor) -> float:
-        """The share of samples nearer to a training value than to a held-out one, of as many each:
-        0.5 where nothing is remembered, towards 1 where training values come back."""
+        """Return the share of samples nearer to a training value than to a held-out one.
+
+        There are as many of each. 0.5 without memorisation, towards 1 if training values are
+        repeated.
+        """
         flat = [part.flatten(1).float() for part in (values, self._matched()[0], self._reference())]
         one, other = (torch.cdist(flat[0], part).amin(1) for part in flat[1:])
         return float(((one < other).float() + 0.5 * (one == other)).mean())
@@ -124,7 +137,7 @@ class Task:
         return values[: len(self._matched()[0])]
 
     def _matched(self) -> tuple[Tensor, Tensor]:
-        """As many training values as there are held-out ones, of each class alike."""
+        """Return as many training values as held-out ones, with the same number of each class."""
         values = torch.as_tensor(self.train.values)
         labels = torch.as_tensor(self.train.labels).long()
         if len(values) <= len(self.held.values):
@@ -136,12 +149,12 @@ class Task:
         return values[torch.cat(rows)], labels[torch.cat(rows)]
 
     def noise(self, seed: int = 1) -> Tensor:
-        """The standard noise that every contestant starts from, one a held-out value."""
+        """Return the standard noise from which every contestant starts, one a held-out value."""
         streams = Streams(seed, range(len(self.held.values)), "sample")
         return streams.normal(*self.shape)
 
     def bounds(self) -> dict[str, object]:
-        """What there is to be had: real training values, and noise, in the samples' place."""
+        """Return the figures of real training values, and of noise, in the samples' place."""
         floor = self.figures(*self._matched())
         del floor["nearer_training"]  # they are the training values
         return {

@@ -1,4 +1,4 @@
-"""torchcfm: its U-Net and conditional flow matching, walked from noise (t = 0) to data (t = 1)."""
+"""torchcfm: its U-Net and conditional flow matching, sampled from noise (t = 0) to data (t = 1)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .task import EVALUATIONS
 
 
 class Torchcfm:
-    """As `examples/images/conditional_mnist.ipynb` (conditional) or `cifar10/train_cifar10.py`.
+    """The training of torchcfm's `images/conditional_mnist.ipynb` or `train_cifar10.py`.
 
     options: `width`, `mult`, `blocks`, `head` (channels of an attention head), `attention` (its
     attention_resolutions; by default the lowest level), `dropout`, `conditional`, `matcher`

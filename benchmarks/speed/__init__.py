@@ -1,1 +1,1 @@
-"""What throughput.py and scaling.py share: the networks, a step of each, peaks and memory."""
+"""The common part of throughput.py and scaling.py: networks, their steps, peaks and memory."""

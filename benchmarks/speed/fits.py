@@ -1,4 +1,4 @@
-"""How a cost grows: the exponent of a power law, with its standard error."""
+"""The growth of a cost: the exponent of a power law, with its standard error."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> tuple[float, float]:
-    """(p, its standard error) of cost ≈ c·sizeᵖ by least squares on the logarithms.
+    """Return (p, its standard error) of cost ≈ c·sizeᵖ by least squares on the logarithms.
 
-    The error is that of the scatter about the line, √(Σr²/(n − 2) / Σ(x − x̄)²); with two points the
-    line goes through both and the error is 0. Raises ValueError for fewer than two different sizes.
+    The error is that of the scatter about the line, √(Σr²/(n − 2) / Σ(x − x̄)²); with two points
+    the line goes through both and the error is 0. Raises ValueError for fewer than two different
+    sizes.
     """
     x, y = [math.log(size) for size in sizes], [math.log(cost) for cost in costs]
     if len(set(x)) < 2:

@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def peak_bytes(run: Callable[[], object]) -> int:
-    """The most that was allocated during `run()` above what was there before it."""
+    """Return the most bytes allocated during `run()` above those allocated before it."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         answer = run()
         del answer

@@ -17,15 +17,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 EQUAL = 0.05  # parameters and arithmetic of a pair agree to this share
-CLASSES = 10  # of the transformers, whose peer knows no other kind of network
+CLASSES = 10  # classes of the transformers, whose peer always has classes
 Event = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A network: who made it, how to make it, and how it is called on (x, t), t a time in [0, 1].
+    """A network: its library, its constructor, and its call on (x, t), t a time in [0, 1].
 
-    `about` says the settings in its own library's words.
+    `about` names the settings in the words of its own library.
     """
 
     maker: str
@@ -50,9 +50,9 @@ class Pair:
 
 @cache
 def cost(contestant: Contestant, event: Event) -> tuple[int, int]:
-    """(parameters, floating-point operations of one sample's forward pass).
+    """Return (parameters, floating-point operations of one sample's forward pass).
 
-    The counter knows nothing of the fused attention on a CPU, so attention is written out for it.
+    The counter does not count the fused attention of a CPU, so attention is written out for it.
     """
     network = contestant.make()
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
@@ -61,20 +61,20 @@ def cost(contestant: Contestant, event: Event) -> tuple[int, int]:
 
 
 def equal(pair: Pair) -> tuple[float, float]:
-    """Ours / the peer's: (parameters, arithmetic of a forward pass)."""
+    """Return ours over the peer's: (parameters, arithmetic of a forward pass)."""
     mine, other = cost(pair.ours, pair.event), cost(pair.peer, pair.event)
     return mine[0] / other[0], mine[1] / other[1]
 
 
 def labels(x: Tensor) -> Tensor:
-    """Class 0, 1, …, 9, 0, … for the networks that want classes."""
+    """Return class 0, 1, …, 9, 0, … for the networks that take classes."""
     return torch.arange(len(x), device=x.device) % CLASSES
 
 
 def diffusers_unet(event: Event, widths: tuple[int, ...], groups: int = 32) -> Contestant:
-    """UNet2DModel with its defaults: two layers a block, attention below the first level.
+    """Return UNet2DModel with its defaults: two layers a block, attention below the first level.
 
-    groups: of its norms, 32 by default, which widths that 32 does not divide cannot have.
+    groups: of its norms, 32 by default, which must divide the widths.
     """
 
     def make() -> nn.Module:
@@ -101,24 +101,24 @@ def diffusers_unet(event: Event, widths: tuple[int, ...], groups: int = 32) -> C
 
 
 def torchcfm_unet(event: Event, channels: int, blocks: int, **more: object) -> Contestant:
-    """The U-Net of torchcfm's examples (Dhariwal & Nichol's), without dropout."""
+    """Return the U-Net of torchcfm's examples (Dhariwal & Nichol's), without dropout."""
 
     def make() -> nn.Module:
         from torchcfm.models.unet import UNetModel
 
         return UNetModel(event, channels, blocks, **more)
 
-    said = "".join(f", {key}={value!r}" for key, value in more.items())
+    settings = "".join(f", {key}={value!r}" for key, value in more.items())
     return Contestant(
         "torchcfm",
-        f"UNetModel(num_channels={channels}, num_res_blocks={blocks}{said})",
+        f"UNetModel(num_channels={channels}, num_res_blocks={blocks}{settings})",
         make,
         lambda network, x, t: network(t, x),
     )
 
 
 def diffusers_dit(event: Event, heads: int, head: int, layers: int, patch: int = 2) -> Contestant:
-    """DiTTransformer2DModel with its defaults; it always has classes."""
+    """Return DiTTransformer2DModel with its defaults; it always has classes."""
 
     def make() -> nn.Module:
         from diffusers import DiTTransformer2DModel
@@ -142,21 +142,24 @@ def diffusers_dit(event: Event, heads: int, head: int, layers: int, patch: int =
 
 
 def our_unet(event: Event, widths: tuple[int, ...], **more: object) -> Contestant:
-    """unnoise's U-Net."""
+    """Return unnoise's U-Net."""
 
     def make() -> nn.Module:
         from unnoise.networks import UNet
 
         return UNet(event[0], 2, widths, **more)  # type: ignore[arg-type]
 
-    said = "".join(f", {key}={value}" for key, value in more.items())
+    settings = "".join(f", {key}={value}" for key, value in more.items())
     return Contestant(
-        "unnoise", f"UNet(widths={widths}{said})", make, lambda network, x, t: network(x, t, None)
+        "unnoise",
+        f"UNet(widths={widths}{settings})",
+        make,
+        lambda network, x, t: network(x, t, None),
     )
 
 
 def our_dit(event: Event, **more: object) -> Contestant:
-    """unnoise's transformer, with as many classes as the peer's."""
+    """Return unnoise's transformer, with as many classes as the peer's."""
 
     def make() -> nn.Module:
         from unnoise.networks import DiT
@@ -168,8 +171,8 @@ def our_dit(event: Event, **more: object) -> Contestant:
 
         return network(x, t, condition_from_labels(labels(x)))
 
-    said = ", ".join(f"{key}={value}" for key, value in more.items())
-    return Contestant("unnoise", f"DiT({said})", make, call)
+    settings = ", ".join(f"{key}={value}" for key, value in more.items())
+    return Contestant("unnoise", f"DiT({settings})", make, call)
 
 
 LARGE, SMALL = (3, 32, 32), (1, 28, 28)
@@ -220,7 +223,7 @@ PAIRS = (
 
 
 def fill(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Give what starts at zero some weights, so that no shortcut of zeros is taken."""
+    """Draw weights for parameters that start at zero, so that no shortcut of zeros is taken."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in network.parameters():

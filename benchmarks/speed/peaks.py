@@ -1,7 +1,7 @@
-"""What the machine can do: its best matrix product and its best 3×3 convolution.
+"""The peak of the machine: its best matrix product and its best 3×3 convolution.
 
-The best of several sizes and layouts, in GFLOP/s of CPU time, in float32 and bfloat16: what a share
-of the peak is a share of.
+The best of several sizes and layouts, in GFLOP/s of CPU time, in float32 and bfloat16: the unit of
+the shares.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 
 def best(run: Callable[[], object], flops: float, tries: int, least: float) -> float:
-    """GFLOP/s of the fastest of `tries`, each of at least `least` seconds."""
+    """Return GFLOP/s of the fastest of `tries`, each of at least `least` seconds."""
     run()
     fastest = 0.0
     for _ in range(tries):
@@ -31,7 +31,7 @@ def best(run: Callable[[], object], flops: float, tries: int, least: float) -> f
 
 
 def peaks(quick: bool = False) -> dict[str, dict[str, float]]:
-    """{"matmul": {"fp32": …, "bf16": …}, "convolution": {…}} in GFLOP/s."""
+    """Return {"matmul": {"fp32": …, "bf16": …}, "convolution": {…}} in GFLOP/s."""
     tries, least = (1, 0.01) if quick else (3, 0.1)
     found: dict[str, dict[str, float]] = {"matmul": {}, "convolution": {}}
     with torch.inference_mode():

@@ -22,23 +22,27 @@ from .networks import Contestant, Event, fill
 Run = Callable[[], object]
 
 
-def autocast(precision: str) -> AbstractContextManager[object]:
-    """What a network trains in: nothing for fp32."""
-    return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
+CPU = torch.device("cpu")
 
 
-def inputs(event: Event, batch: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(x, t, target), the same for all."""
+def autocast(precision: str, device: torch.device = CPU) -> AbstractContextManager[object]:
+    """Return the context in which a network trains: autocast, or none for fp32."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def inputs(event: Event, batch: int, device: torch.device = CPU) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (x, t, target), the same for all."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(batch, *event, generator=generator)
-    return x, torch.rand(batch, generator=generator), torch.randn(x.shape, generator=generator)
+    t, target = torch.rand(batch, generator=generator), torch.randn(x.shape, generator=generator)
+    return x.to(device), t.to(device), target.to(device)
 
 
-def made(contestant: Contestant) -> nn.Module:
-    """Its network, with the same weights every time."""
+def made(contestant: Contestant, device: torch.device = CPU) -> nn.Module:
+    """Return a contestant's network, with the same weights every time."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        return fill(contestant.make())
+        return fill(contestant.make()).to(device)
 
 
 def training(
@@ -47,17 +51,21 @@ def training(
     batch: int,
     precision: str,
     prepare: Callable[[nn.Module], object] | None = None,
+    device: torch.device = CPU,
 ) -> Run:
-    """One update; its answer is the loss. `prepare` is called on the network first."""
-    network = made(contestant).train()
+    """Return one update as a function that returns the loss.
+
+    `prepare` is called on the network first.
+    """
+    network = made(contestant, device).train()
     if prepare is not None:
         prepare(network)
-    x, t, target = inputs(event, batch)
+    x, t, target = inputs(event, batch, device)
     parameters = list(network.parameters())
     finish = _FINISH[contestant.maker](network, parameters)
 
     def update() -> Tensor:
-        with autocast(precision):
+        with autocast(precision, device):
             answer = contestant.call(network, x, t)
         loss = nn.functional.mse_loss(answer.float(), target)
         loss.backward()
@@ -73,15 +81,16 @@ def inference(
     batch: int,
     precision: str,
     prepare: Callable[[nn.Module], object] | None = None,
+    device: torch.device = CPU,
 ) -> Run:
-    """One pass at one noise level for the whole batch, as a sampler asks for it.
+    """Return one evaluation at one noise level for the whole batch, as a sampler makes it.
 
-    Every call has a level that was not met before, so that nothing kept from a call helps the next.
-    Ours is the copy that `unnoise.load` samples with. In bf16 diffusers' has its weights in bf16,
-    as its documentation has it; torchcfm's cannot, and runs under autocast.
+    Every call has a new level, so that no cache of an earlier call helps. Ours is the copy with
+    which `unnoise.load` samples. In bf16 diffusers' network has its weights in bf16, as in its
+    documentation; torchcfm's cannot, and runs under autocast.
     """
-    network = made(contestant).eval().requires_grad_(False)
-    x = inputs(event, batch)[0]
+    network = made(contestant, device).eval().requires_grad_(False)
+    x = inputs(event, batch, device)[0]
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     if contestant.ours:
         from unnoise.networks.freezing import frozen
@@ -95,10 +104,11 @@ def inference(
     if prepare is not None:
         prepare(network)
     calls = itertools.count(1)
+    casting = precision if contestant.maker == "torchcfm" else "fp32"
 
     def look() -> Tensor:
-        t = torch.tensor(next(calls) * 0.618034 % 1).expand(batch)
-        with torch.no_grad(), autocast(precision if contestant.maker == "torchcfm" else "fp32"):
+        t = torch.full((1,), next(calls) * 0.618034 % 1, device=device).expand(batch)
+        with torch.no_grad(), autocast(casting, device):
             return contestant.call(network, x, t)
 
     return look

@@ -1,10 +1,10 @@
-"""One of the processes of a training run, as a launcher starts it: losses and what they cost.
+"""One of the processes of a training run, as a launcher starts it: losses and their cost.
 
     torchrun --nproc_per_node 2 benchmarks/speed/worker.py OUT UPDATES MODEL override…
 
 Trains the shipped digits recipe with the overrides. The first process writes OUT, a JSON file: the
-losses, seconds of CPU and of the clock an update (the first three not counted), summed over the
-processes where it is CPU time; and saves the model to the folder MODEL unless that is "-".
+losses, seconds of CPU and of the clock an update (the first three not counted), CPU time summed
+over the processes; and saves the model to the folder MODEL unless that is "-".
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ WARM = 3
 
 
 def main() -> None:
+    """Train, and write losses and times."""
     out, updates, folder, *overrides = sys.argv[1:]
     torch.set_num_threads(1)
     from unnoise.artifacts import Model
@@ -53,10 +54,8 @@ def main() -> None:
         }
         Path(out).write_text(json.dumps(result), encoding="utf-8")
         if folder != "-":
-            model = Model(
-                denoiser.eval().requires_grad_(False), recipe, data.spec, {"updates": count}
-            )
-            model.save(folder)
+            modules = {"denoiser": denoiser.eval().requires_grad_(False)}
+            Model(modules, recipe, data.spec, {"updates": count}).save(folder)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """unnoise: diffusion, score and flow models as one object.
 
-A trained network is a field; the field can be read through any lens, walked by any solver, bent by
+A trained network is a field; a field can be read through any lens, sampled by any solver, bent by
 any guidance. Names are loaded when first used: `import unnoise` costs little more than torch.
 """
 
@@ -28,7 +28,8 @@ _NAMES = {
 }
 _ROOMS = (
     "artifacts", "data", "divergences", "errors", "evaluation", "fields", "guidance",
-    "mcmc", "networks", "objectives", "paths", "pipelines", "randomness", "recipes", "solvers",
+    "mcmc", "networks", "objectives", "paths", "pipelines", "randomness", "recipes", "sampling",
+    "solvers",
     "support", "training",
 )  # fmt: skip
 __all__ = ["__version__", *_NAMES, *_ROOMS]

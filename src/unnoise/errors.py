@@ -1,11 +1,11 @@
-"""The exception family: every message names the value, what is allowed and the remedy."""
+"""The exception family: every message names the value, the allowed ones and the remedy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-LONGEST = 6000  # characters of a message: what is quoted may be of any length
+LONGEST = 6000  # characters of a message: quoted values may be of any length
 
 
 class UnnoiseError(Exception):
@@ -16,7 +16,7 @@ class UnnoiseError(Exception):
 
 
 def shorten(text: str, most: int = 120) -> str:
-    """A text of at most `most` characters, the middle left out where it is longer."""
+    """Return a text of at most `most` characters; the middle of a longer one is left out."""
     head = most * 2 // 3
     return text if len(text) <= most else f"{text[:head]} … {text[len(text) + 3 + head - most :]}"
 
@@ -46,11 +46,11 @@ class OutOfMemory(UnnoiseError, MemoryError):
 
 
 class NonFinite(UnnoiseError, ArithmeticError):
-    """A computation left the finite numbers; says at which step, time and sample."""
+    """A computation whose numbers are not finite; the message names step, time and sample."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str | None:
-    """The known name closest to `name`, or None where nothing comes near."""
+    """Return the known name closest to `name`, or None if none is similar."""
     if len(str(name)) > 200:
         return None
     close = get_close_matches(str(name), [str(a) for a in allowed], n=1, cutoff=0.5)
@@ -60,7 +60,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str | None:
 def unknown(
     kind: str, name: object, allowed: Iterable[str], error: type[UnnoiseError] = InvalidArgument
 ) -> UnnoiseError:
-    """Build the error for a name outside a closed set, with the nearest known name."""
+    """Return the error for a name outside a closed set, with the nearest known name."""
     allowed = sorted(str(a) for a in allowed)
     guess = nearest(str(name), allowed)
     hint = f"; did you mean {guess!r}?" if guess else ";"
@@ -68,7 +68,7 @@ def unknown(
 
 
 def need_count(name: str, value: object, least: int = 1) -> int:
-    """Return `value` as an int, or raise when it is not a whole number ≥ `least`."""
+    """Return `value` as an int; raise InvalidArgument unless it is a whole number ≥ `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InvalidArgument(f"{name} is {value!r}; give a whole number that is at least {least}")
     return value

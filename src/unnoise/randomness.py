@@ -22,9 +22,11 @@ _LIMIT = 2**64
 
 
 def moved(numbers: Tensor, device: torch.device) -> Tensor:
-    """The numbers on a device; a GPU gets them from pinned memory, and nothing waits for it. Only
-    on Apple's is it waited for, whose copies may read memory that is free again by then (pytorch
-    issue 189690)."""
+    """Return the numbers on a device, without waiting for a GPU's copy from pinned memory.
+
+    Copies to Apple's GPUs are waited for: they may read memory that has been freed by then (pytorch
+    issue 189690).
+    """
     if device.type == "cuda" and numbers.device.type == "cpu":
         numbers = numbers.pin_memory()
     waits = numbers.device.type != "cpu" or device.type == "mps"
@@ -61,41 +63,41 @@ class Streams:
         return len(self.indices)
 
     def __getitem__(self, rows: slice) -> Streams:
-        """The streams of some of the samples, from their beginning."""
+        """Return the streams of some of the samples, from their beginning."""
         return Streams(self.seed, self.indices[rows], self._purpose)
 
     def purpose(self, name: str) -> Streams:
-        """Independent streams of the same samples, for another use."""
+        """Return independent streams of the same samples, for another use."""
         return Streams(self.seed, self.indices, f"{self._purpose}/{name}")
 
     def mark(self) -> int:
-        """A point to which `rewound` can return."""
+        """Return the present position, to which `rewound` can return."""
         return len(self._draws)
 
     def rewound(self, mark: int = 0) -> Streams:
-        """New streams of the same samples, standing where these stood at `mark`."""
+        """Return new streams of the same samples, at the position `mark` of these."""
         fresh = Streams(self.seed, self.indices, self._purpose)
         for kind, event, high in self._draws[:mark]:
             fresh._draw(kind, event, high)
         return fresh
 
     def normal(self, *event: int) -> Tensor:
-        """Standard normal numbers, (n, *event), float32 on the CPU."""
+        """Draw standard normal numbers, (n, *event), float32 on the CPU."""
         return self._draw("normal", event)
 
     def uniform(self, *event: int) -> Tensor:
-        """Uniform numbers in [0, 1), (n, *event), float32 on the CPU."""
+        """Draw uniform numbers in [0, 1), (n, *event), float32 on the CPU."""
         return self._draw("uniform", event)
 
     def integers(self, high: int, *event: int) -> Tensor:
-        """Whole numbers in [0, high), (n, *event), int64 on the CPU."""
+        """Draw whole numbers in [0, high), (n, *event), int64 on the CPU."""
         if not 1 <= high <= 2**63:
             raise InvalidArgument(f"whole numbers below {high!r}; give 1 to 2**63")
         return self._draw("integers", event, high)
 
     def _draw(self, kind: str, event: tuple[int, ...], high: int = 0) -> Tensor:
         self._draws.append((kind, event, high))
-        if len(self._draws) == 1:  # most streams are drawn from once: one generator serves all rows
+        if len(self._draws) == 1:  # mostly the only draw: one generator for all rows
             return torch.from_numpy(self._filled(self._one_after_another(), *self._draws[0]))
         if self._generators is None:
             self._generators = [np.random.Generator(self._philox(i)) for i in self.indices]
@@ -110,7 +112,7 @@ class Streams:
         event: tuple[int, ...],
         high: int,
     ) -> np.ndarray:
-        """The next numbers of each generator, a row each."""
+        """Return the next numbers of each generator, a row each."""
         out = np.empty((len(self), *event), np.int64 if kind == "integers" else np.float32)
         if kind == "integers":
             for row, generator in enumerate(generators):
@@ -131,7 +133,7 @@ class Streams:
 
     @property
     def _word(self) -> int:
-        """Where in the counter space the purpose lies."""
+        """The position of the purpose in the counter space."""
         if not self._purpose:
             return 0
         return int.from_bytes(hashlib.sha256(self._purpose.encode()).digest()[:8], "little")
@@ -143,8 +145,10 @@ class Streams:
         )
 
     def _one_after_another(self) -> Iterator[np.random.Generator]:
-        """The generator of each row at its beginning, valid until the next is asked for: setting
-        the state of one costs a tenth of making another."""
+        """Yield the generator of each row at its beginning, valid until the next is requested.
+
+        Setting the state of one generator costs a tenth of making another.
+        """
         if not self.indices:
             return
         bits = self._philox(0)

@@ -1,7 +1,7 @@
-"""What works with what: path × lens × solver × weight, with the reason where it cannot.
+"""The table of path × lens × solver × weight: the combinations that work, and why others cannot.
 
-Nothing is stated twice: every reason is asked of the part that would refuse. A path runs from
-t = 1 to t = 0 unless said otherwise.
+Nothing is stated twice: every reason is the message of the part that refuses. Paths run from
+t = 1 to t = 0 unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ SOLVERS: dict[str, Solver] = {
 
 
 class Cell(NamedTuple):
-    """One combination by the names of PATHS, LENSES, SOLVERS and WEIGHTS; `reason` None: works."""
+    """One combination of a path, a lens, a solver and a weight; `reason` is None if it works."""
 
     path: str
     lens: str
@@ -85,7 +85,7 @@ class Cell(NamedTuple):
     reason: str | None
 
 
-def refusal(
+def why_unsupported(
     path: GaussianPath,
     lens: str,
     solver: Solver,
@@ -93,20 +93,22 @@ def refusal(
     start: float = 1.0,
     end: float = 0.0,
 ) -> str | None:
-    """Why a network that predicts `lens` on `path`, trained with this weight, cannot be walked by
-    `solver` from `start` to `end`; None where it can."""
+    """Return why `solver` cannot sample such a network from `start` to `end`, or None.
+
+    The network predicts `lens` on `path` and was trained with the weight `weight_name`.
+    """
     return (
         lens_refusal(path, lens)
         or solver.why_refused(path, start, end)
-        or objective_refusal(path, weight_name)
+        or why_untrainable(path, weight_name)
     )
 
 
 @lru_cache(maxsize=1024)
-def objective_refusal(
+def why_untrainable(
     path: GaussianPath, weight_name: str, times_name: str = "uniform"
 ) -> str | None:
-    """Why a weight cannot be trained with this distribution of times on `path`, or None."""
+    """Return why a weight cannot be trained with this distribution of times on `path`, or None."""
     try:
         times = TIMES[times_name]()
         Denoising(weight=weight(weight_name), times=times)
@@ -117,25 +119,30 @@ def objective_refusal(
 
 
 def cells() -> Iterator[Cell]:
-    """Every cell of the table, from t = 1 to t = 0."""
+    """Yield every cell of the table, from t = 1 to t = 0."""
     for path_name, path in PATHS.items():
+        untrainable = {name: why_untrainable(path, name) for name in WEIGHTS}
         for solver_name, solver in SOLVERS.items():
             for lens in LENSES:
+                reason = why_unsupported(
+                    path, lens, solver
+                )  # "simple", which every path can be trained by
                 for name in WEIGHTS:
-                    reason = refusal(path, lens, solver, name)
-                    yield Cell(path_name, lens, solver_name, name, reason)
+                    yield Cell(path_name, lens, solver_name, name, reason or untrainable[name])
 
 
 def training_cells() -> Iterator[tuple[str, str, str, str | None]]:
-    """(path, weight, times, reason or None) of every objective."""
+    """Yield (path, weight, times, reason or None) of every objective."""
     for path_name, path in PATHS.items():
         for name in WEIGHTS:
             for times in TIMES:
-                yield path_name, name, times, objective_refusal(path, name, times)
+                yield path_name, name, times, why_untrainable(path, name, times)
 
 
 def default_start(path: GaussianPath, solver: Solver | None = None, lens: str = "v") -> float:
-    """The latest of 1 and 0.999 from which everything works: 1 unless the path's last signal is
-    zero and the solver or the lens needs some."""
+    """Return the latest of 1 and 0.999 from which sampling works.
+
+    It is 1 unless the path's last signal is zero and the solver or the lens needs some.
+    """
     refused = lens_refusal(path, lens) or (solver and solver.why_unsupported(path, 1.0, 0.0))
     return 0.999 if refused else 1.0

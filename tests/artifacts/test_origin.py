@@ -2,6 +2,7 @@
 
 import json
 import platform
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -35,7 +36,8 @@ def test_a_model_says_with_what_and_when_it_was_made(tmp_path):
 def test_a_copy_keeps_where_the_model_was_made(saved, tmp_path):
     edit_time = "2020-02-02T02:02:02Z"
     first = Model.load(saved)
-    first.origin = type(first.origin)("0.0.9", "3.9.1", "2.1.0", "Plan9 mips", edit_time)
+    origin = type(first.origin)("0.0.9", "3.9.1", "2.1.0", "Plan9 mips", edit_time)
+    first = replace(first, origin=origin)
     second = Model.load(first.save(tmp_path / "a"))
     tree = json.loads((second.save(tmp_path / "b") / JSON).read_text())
     assert tree["unnoise"] == __version__  # who wrote this file

@@ -1,25 +1,24 @@
 """Tuned solvers beside the weights: there and back, used when asked for, refused when damaged."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
-from unnoise.artifacts import Model, calibrate, load
-from unnoise.artifacts.tuned import write_tuned
+from unnoise.artifacts import Model, load, write_tuned
 from unnoise.errors import ArtifactError, InvalidArgument
+from unnoise.sampling import calibrate
 from unnoise.solvers import Auto
 
 
 @pytest.fixture(scope="module")
 def tuned(model, tmp_path_factory):
     """A model tuned for 4 steps, saved."""
-    kept, found = calibrate(model, 4, starts=18, tries=2)
+    kept, found = calibrate(model.facts, 4, starts=18, tries=2)
     assert found.tries >= 2
     assert kept.guidance == 1.5
-    folder = model.save(tmp_path_factory.mktemp("tuned") / "m")
-    model.tuned.clear()
-    return folder
+    return replace(model, tuned={4: kept}).save(tmp_path_factory.mktemp("tuned") / "m")
 
 
 @pytest.fixture
@@ -57,6 +56,7 @@ def test_it_is_what_samples(tuned):
 
 def test_auto_brings_its_grid_unless_one_is_given(model, monkeypatch):
     monkeypatch.setattr(model.denoiser, "data_std", 0.4)
+    model = replace(model)  # a copy of this setting
 
     def times(**options):
         seen = []
@@ -102,7 +102,7 @@ def test_what_was_not_tuned_is_refused(tuned):
         with pytest.raises(InvalidArgument, match="walks no other grid"):
             loaded.sample(2, solver="tuned", steps=4, grid=grid)
     with pytest.raises(InvalidArgument, match="starts is 15"):
-        calibrate(loaded, 4, starts=15)
+        calibrate(loaded.facts, 4, starts=15)
 
 
 def change(file, **values):
@@ -156,7 +156,7 @@ def test_tuning_again_replaces(tuned, tmp_path):
 
     folder = shutil.copytree(tuned, tmp_path / "m")
     loaded = load(folder)
-    kept, _ = calibrate(loaded, 4, guidance=1.0, starts=18, tries=1)
+    kept, _ = calibrate(loaded.facts, 4, guidance=1.0, starts=18, tries=1)
     digest = json.loads((folder / "model.json").read_text())["weights_sha256"]
     write_tuned(folder, kept, digest)
     assert load(folder).tuned[4].guidance == 1.0

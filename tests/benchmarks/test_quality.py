@@ -18,6 +18,8 @@ from benchmarks.quality.runs import Kept, run_of_peer
 from benchmarks.quality.task import EVALUATIONS, Task
 
 SHAPE, CLASSES, POINT = (1, 8, 8), 10, 0.4
+# diffusers hands tensors to numpy
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 SMALL = {
     "diffusers": {"widths": (32, 32), "conditional": True},
     "torchcfm": {"mult": (1, 1)},

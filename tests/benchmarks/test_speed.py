@@ -179,7 +179,7 @@ def test_throughput_from_pairs_to_page(tmp_path, monkeypatch, capsys):
     assert [t["wanted"] for t in found["targets"]] == [1.1, 3.5, 1.1, 5.0]
     page = document.page(tmp_path)
     for row in found["rows"]:
-        assert document.said(row["speed"]) in page
+        assert document.cell(row["speed"]) in page
     assert "not been measured" not in page
     assert "## Import" not in page  # there is none in that folder
 

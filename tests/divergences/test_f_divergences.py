@@ -12,6 +12,7 @@ from unnoise.divergences import (
     between_normals,
     divergence,
     from_f,
+    generator,
     integrate,
     integrated,
     sampled,
@@ -166,6 +167,10 @@ def test_nearly_equal_laws_keep_their_digits():
     for name in ("kl", "reverse_kl"):
         assert integrated(name, p, q).value == pytest.approx(0.5e-10, rel=1e-6)
     assert integrated("js", p, q).value == pytest.approx(0.125e-10, rel=1e-4)
+    gap = torch.tensor([-1e-8, 1e-8], dtype=torch.float64)  # p·(r²/2 − r³/6 + …)
+    exact = math.exp(-1) * gap**2 * (0.5 - gap / 6)
+    zero = torch.full_like(gap, -1.0)
+    torch.testing.assert_close(generator("kl")(zero, zero - gap), exact, rtol=1e-7, atol=0)
 
 
 def test_a_generator_of_your_own():

@@ -7,7 +7,7 @@ import pytest
 from unnoise.errors import DataError
 from unnoise.evaluation import Card, Interval, Level, Metric, Provenance, load_card
 from unnoise.evaluation.card import versions
-from unnoise.evaluation.card_text import number
+from unnoise.evaluation.metric import number
 
 
 def make_card():

@@ -4,7 +4,7 @@ from scipy.linalg import sqrtm
 
 from unnoise.errors import DataError, InvalidArgument
 from unnoise.evaluation import frechet_distance, gaussian_frechet
-from unnoise.evaluation.frechet import moments
+from unnoise.evaluation.frechet import mean_and_covariance
 
 
 def covariance(d: int, seed: int, rank: int | None = None) -> np.ndarray:
@@ -57,7 +57,7 @@ def test_features_few_against_dimensions_stay_finite_and_real():
     x = np.random.default_rng(4).normal(size=(10, 64))
     assert frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
     assert frechet_distance(x, x + 2) == pytest.approx(4 * 64, rel=1e-9)
-    assert np.allclose(moments(x)[1], np.cov(x.T), atol=1e-12)
+    assert np.allclose(mean_and_covariance(x)[1], np.cov(x.T), atol=1e-12)
 
 
 def test_bad_input_is_named():

@@ -13,10 +13,10 @@ from unnoise.evaluation import (
     Part,
     ValuePCA,
     bootstrap,
-    bounded,
     evaluate,
     frechet_distance,
     gaussian_frechet,
+    subsample,
 )
 from unnoise.evaluation.intervals import Resampler
 
@@ -175,14 +175,14 @@ def test_intervals_of_a_frechet_distance_hold_the_truth():
 
 def test_large_training_data_are_searched_in_part_and_the_card_says_so():
     big = Part(torch.arange(3000, dtype=torch.float32)[:, None])
-    some = bounded(big, 2000)
+    some = subsample(big, 2000)
     assert len(some.values) == len(some.values.unique()) == 2000
     assert bool((some.values.diff(dim=0) > 0).all())
     assert float(some.values[-1]) > 2900  # from all of it, not its beginning
-    assert len(bounded(big, 2000, 4000).values) == 1000  # 4,000 bytes
-    assert bounded(big) is big
-    assert torch.equal(bounded(big, 2000).values, some.values)
-    labelled = bounded(Part(big.values, big.values[:, 0].long()), 1500)
+    assert len(subsample(big, 2000, 4000).values) == 1000  # 4,000 bytes
+    assert subsample(big) is big
+    assert torch.equal(subsample(big, 2000).values, some.values)
+    labelled = subsample(Part(big.values, big.values[:, 0].long()), 1500)
     assert torch.equal(labelled.labels, labelled.values[:, 0].long())
     got = card(normal(3, 100), train_values=7000)
     assert (got.searched, got.train_values) == (1500, 7000)
@@ -195,10 +195,10 @@ def test_a_data_set_in_files_is_not_read_whole(tmp_path, monkeypatch):
     data = open_data(tmp_path / "x.npy", stream=True)
     assert data.streamed
     monkeypatch.setattr(type(data), "values", property(lambda _: pytest.fail("read whole")))
-    some = bounded(data, 1200)
+    some = subsample(data, 1200)
     monkeypatch.undo()
     assert len(some.values) == 1200
-    plain = bounded(Part(data.values), 1200)
+    plain = subsample(Part(data.values), 1200)
     assert torch.equal(some.values, plain.values)  # one rule, wherever the values are
     got = card(normal(3, 100), train=data, held=Part(data.values[:200]))
     assert (got.searched, got.train_values) == (3000, 3000)

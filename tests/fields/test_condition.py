@@ -18,7 +18,7 @@ def test_one_value_is_meant_for_every_sample():
         for batch in (1, 4):
             condition = Condition.of({"class": given}, batch)
             assert condition.values["class"].tolist() == [7] * batch
-            assert condition.keep.tolist() == [True] * batch
+            assert condition.keep["class"].tolist() == [True] * batch
     row = Condition.of({"text": torch.tensor([[1.0, 2.0]])}, 3).values["text"]
     assert row.tolist() == [[1.0, 2.0]] * 3
 
@@ -49,19 +49,19 @@ def test_selecting_dropping_and_joining():
     assert some.values["text"]["tokens"].tolist() == [[4, 5], [0, 1]]
     assert condition[1:].values["class"].tolist() == [2, 3]
     dropped = condition.drop(torch.tensor([False, True, False]))
-    assert dropped.keep.tolist() == [True, False, True]
+    assert dropped.keep["class"].tolist() == [True, False, True]
     again = dropped.drop(torch.tensor([True, False, False]))
-    assert again.keep.tolist() == [False, False, True]
-    assert dropped[torch.tensor([1, 2])].keep.tolist() == [False, True]
-    assert condition.keep.tolist() == [True] * 3
-    assert condition.null().keep.tolist() == [False] * 3
+    assert again.keep["class"].tolist() == [False, False, True]
+    assert dropped[torch.tensor([1, 2])].keep["class"].tolist() == [False, True]
+    assert condition.keep["class"].tolist() == [True] * 3
+    assert condition.null().keep["class"].tolist() == [False] * 3
     assert condition.null().values["class"].tolist() == [1, 2, 3]
     both = Condition.cat([dropped, condition.null()])
-    assert both.keep.tolist() == [True, False, True, False, False, False]
+    assert both.keep["class"].tolist() == [True, False, True, False, False, False]
     assert both.values["text"]["tokens"].shape == (6, 2)
     assert both.values["class"].tolist() == [1, 2, 3, 1, 2, 3]
     assert both.to("meta").values["text"]["tokens"].device.type == "meta"
-    assert both.to("meta").keep.device.type == "meta"
+    assert both.to("meta").keep["class"].device.type == "meta"
 
 
 def test_joining_different_trees_is_refused():
@@ -94,3 +94,49 @@ def test_a_bound_condition_reaches_the_field_and_no_other_does():
         bound(x, t, condition)
     with pytest.raises(InvalidArgument, match="bound already"):
         bound.conditioned(condition)(x, t)
+
+
+def two():
+    values = {"class": torch.tensor([1, 2, 3]), "age": torch.tensor([[0.5], [1.5], [2.5]])}
+    return Condition(
+        values,
+        {"class": torch.tensor([True, True, False]), "age": torch.tensor([True, False, True])},
+    )
+
+
+def kept(condition):
+    return {name: mask.tolist() for name, mask in condition.keep.items()}
+
+
+def test_each_name_has_a_mask_of_its_own():
+    condition = two()
+    assert kept(condition.null("age")) == {"class": [True, True, False], "age": [False] * 3}
+    assert kept(condition.null()) == {"class": [False] * 3, "age": [False] * 3}
+    assert kept(condition.only("age")) == {"class": [False] * 3, "age": [True, False, True]}
+    some = condition.drop({"age": torch.tensor([True, False, False])})
+    assert kept(some) == {"class": [True, True, False], "age": [False, False, True]}
+    every = condition.drop(torch.tensor([True, False, False]))
+    assert kept(every) == {"class": [False, True, False], "age": [False, False, True]}
+    rows = condition[torch.tensor([2, 0])]
+    assert kept(rows) == {"class": [False, True], "age": [True, True]}
+    assert rows.values["age"].tolist() == [[2.5], [0.5]]
+    both = Condition.cat([condition.null("class"), rows])
+    assert kept(both) == {
+        "class": [False, False, False, False, True], "age": [True, False, True, True, True],
+    }  # fmt: skip
+    assert both.values["class"].tolist() == [1, 2, 3, 3, 1]
+    assert kept(condition) == kept(two())  # nothing above changed it
+    assert {mask.device.type for mask in both.to("meta").keep.values()} == {"meta"}
+    assert len(both) == 5
+    assert [leaf.shape for leaf in both.leaves("age")] == [(5, 1)]
+
+
+def test_names_that_are_not_there_and_masks_that_do_not_fit_are_refused():
+    for wrong in (
+        lambda c: c.null("agee"), lambda c: c.only("agee"),
+        lambda c: c.drop({"agee": torch.ones(3, dtype=torch.bool)}),
+    ):  # fmt: skip
+        with pytest.raises(InvalidArgument, match="did you mean 'age'"):
+            wrong(two())
+    with pytest.raises(InvalidArgument, match="give one mask for each name"):
+        Condition(two().values, {"class": torch.ones(3, dtype=torch.bool)})

@@ -170,7 +170,7 @@ def test_conditions_reach_the_network_as_conditions():
     seen = network.seen[2]
     assert isinstance(seen, Condition)
     assert seen.values["class"].tolist() == [4, 4, 4]
-    assert seen.keep.tolist() == [True] * 3
+    assert seen.keep["class"].tolist() == [True] * 3
 
 
 def test_gradients_reach_the_network():

@@ -30,7 +30,7 @@ class Labelled(Field):
         x0 = self.mixture(x_t, t).x0
         if condition is not None:
             for k, part in enumerate(self.classes):
-                chosen = (condition.values["class"] == k) & condition.keep
+                chosen = (condition.values["class"] == k) & condition.keep["class"]
                 x0 = torch.where(chosen[:, None], part(x_t, t).x0, x0)
         said = Prediction.of("x0", x0, x_t, t, self.path)
         return said.with_value(self.lens, said.as_lens(self.lens))
@@ -195,7 +195,7 @@ def test_bitwise_at_any_batch(size):
         path = VPLinear()
 
         def __call__(self, x_t, t, condition=None):
-            rows = torch.where(condition.keep, condition.values["class"], 0)
+            rows = torch.where(condition.keep["class"], condition.values["class"], 0)
             centre = means[rows]
             return Prediction.of("x0", centre + 0.3 * (x_t - centre), x_t, t, self.path)
 

@@ -23,6 +23,14 @@ diffusers = pytest.importorskip("diffusers", reason="compares with diffusers")
 
 from unnoise.interop.diffusers.evaluations import GeneratorNoise  # noqa: E402
 
+# diffusers hands tensors to numpy, and one of its algorithms is compared though it will go
+pytestmark = [
+    pytest.mark.filterwarnings(r"ignore:__array(_wrap)?__ .*:DeprecationWarning"),
+    pytest.mark.filterwarnings(
+        r"ignore:`algorithm_types dpmsolver and sde-dpmsolver` is deprecated:FutureWarning"
+    ),
+]
+
 CHAIN = Chain.linear()
 STEPS, FEW = 20, 10  # from 15 steps on diffusers lowers no order at the end
 SCALED = ("EulerDiscrete", "EulerAncestral", "Heun", "KDPM2", "LMS", "DPMSolverSDE")

@@ -102,7 +102,7 @@ def learned(path, variance, times):
         s = before.get(t, times[0])
         return best_fraction(path, variance, s, t) if float(path.sigma(s)) > 0 else 0.0
 
-    return WithFraction(Gaussian(torch.zeros(1, dtype=F64), variance, path), fraction)
+    return WithFraction(Gaussian(torch.zeros(1, dtype=F64), variance, path), variance_fraction)
 
 
 def test_with_the_right_variances_only_the_prior_is_missing():

@@ -14,11 +14,11 @@ from unnoise.likelihood import (
     AffineLogistic,
     Levels,
     Likelihood,
+    dequantise_with,
     discrete_log_likelihood,
     log_likelihood,
-    spread,
 )
-from unnoise.likelihood.dequantise import fit, uniform
+from unnoise.likelihood.dequantise import fit, uniform_dequantiser
 from unnoise.paths import Flow
 from unnoise.randomness import Streams
 
@@ -77,7 +77,7 @@ def test_weighted_draws_close_the_gap():
 def test_an_untrained_affine_logistic_is_uniform():
     q, x = AffineLogistic((2,)), samples(50)
     u, log_q = q(x, Streams(3, range(50)))
-    flat, zero = uniform(x, Streams(3, range(50)))
+    flat, zero = uniform_dequantiser(x, Streams(3, range(50)))
     torch.testing.assert_close(u.detach(), flat)
     torch.testing.assert_close(log_q.detach(), zero, rtol=0, atol=1e-6)
 
@@ -110,7 +110,7 @@ def test_a_trained_one_is_tighter_and_stays_below():
                 density, x, LEVELS, Streams(9, range(64)), dequantiser=d, draws=40
             ).nats.mean()
         )
-        for d in (uniform, q)
+        for d in (uniform_dequantiser, q)
     ]
     exact = float(mass(x).mean())
     assert bounds[0] < bounds[1] < exact
@@ -140,8 +140,8 @@ def test_a_field_end_to_end():
 def test_levels_are_checked():
     x = samples(3)
     u = torch.full_like(x, 0.5)
-    assert torch.equal(spread(x, u, LEVELS), x)
-    assert torch.equal(spread(x, 0 * u, LEVELS), x - 0.25)
+    assert torch.equal(dequantise_with(x, u, LEVELS), x)
+    assert torch.equal(dequantise_with(x, 0 * u, LEVELS), x - 0.25)
     with pytest.raises(InvalidArgument, match="is none of the 5 levels"):
         discrete_log_likelihood(density, x + 0.1, LEVELS, Streams(0, range(3)))
     with pytest.raises(InvalidArgument, match="changes nothing with draws=1"):

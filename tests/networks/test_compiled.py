@@ -13,6 +13,8 @@ from tests.networks.test_unet import noise, perturbed
 from unnoise.networks import UNet, frozen
 from unnoise.networks.compiled import compile_blocks
 
+# the stand-in for a compiler below is as simple as can be
+pytestmark = pytest.mark.filterwarnings("ignore:Your compiler for AOTAutograd:UserWarning")
 KEYS = dict(widths=(4, 6), blocks=1, attention=(1,), head=2, embedding=8)
 
 

@@ -65,9 +65,13 @@ def test_two_conditions_add_up_before_the_activation():
     level, style = torch.rand(2), torch.randn(2, 2)
     keep = torch.ones(2, dtype=torch.bool)
     got = embed(level, Condition({"class": torch.tensor([2, 0]), "style": style}, keep))
-    linear = embed.conditions["style"].linear
+    part = embed.conditions["style"]
     table = embed.conditions["class"].table.weight
-    want = embed.noise(level) + table[[2, 0]] + linear(style)
+    want = (
+        embed.noise(level)
+        + table[[2, 0]]
+        + part.second(torch.nn.functional.silu(part.first(style)))
+    )
     torch.testing.assert_close(got, torch.nn.functional.silu(want))
 
 

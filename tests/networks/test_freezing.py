@@ -154,13 +154,13 @@ def test_derivatives_pass_through_the_level_of_a_frozen_copy():
 
     t = torch.tensor(0.4)
     with torch.no_grad():
-        along(copy)(t)  # it is remembered
+        on_path(copy)(t)  # it is remembered
     for way in (torch.func.grad, torch.func.jacfwd):
-        wanted = way(along(network))(t)
+        wanted = way(on_path(network))(t)
         assert wanted.abs() > 1e-3
-        torch.testing.assert_close(way(along(copy))(t), wanted, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(way(on_path(copy))(t), wanted, rtol=1e-4, atol=1e-6)
     level = t.clone().requires_grad_()
-    (got,) = torch.autograd.grad(along(copy)(level), level)
+    (got,) = torch.autograd.grad(on_path(copy)(level), level)
     torch.testing.assert_close(got, wanted.float(), rtol=1e-4, atol=1e-6)
 
 

@@ -161,7 +161,7 @@ class Linear(nn.Module):
         self.seen = condition
         shift = torch.zeros(len(x))
         if condition is not None:
-            shift = torch.where(condition.keep, condition.values["class"], self.null)
+            shift = torch.where(condition.keep["class"], condition.values["class"], self.null)
         return self.scale * x + shift[:, None]
 
 
@@ -207,10 +207,10 @@ def test_the_share_of_dropped_conditions(drop):
     model = Denoiser(network, Flow(), "velocity")
     noise = Streams(2, range(n))
     batch = Batch(torch.zeros(n, 1), with_labels(n))
-    Denoising(drop=drop)(model, batch, noise)
-    share = 1 - float(network.seen.keep.double().mean())
+    Denoising(condition_dropout=drop)(model, batch, noise)
+    share = 1 - float(network.seen.keep["class"].double().mean())
     assert abs(share - drop) <= 5 * math.sqrt(drop * (1 - drop) / n)
-    assert bool(batch.condition.keep.all())
+    assert bool(batch.condition.keep["class"].all())
     assert torch.equal(network.seen.values["class"], batch.condition.values["class"])
 
 
@@ -220,7 +220,7 @@ def test_dropping_changes_neither_the_noise_nor_the_times():
     x0 = Streams(0, range(n)).purpose("data").normal(2).double()
     noises = [Streams(3, range(n)) for _ in range(3)]
     losses = [
-        Denoising(drop=drop)(field, Batch(x0, with_labels(n)), noise)
+        Denoising(condition_dropout=drop)(field, Batch(x0, with_labels(n)), noise)
         for drop, noise in zip((0.0, 0.5, 1.0), noises, strict=True)
     ]
     for loss in losses[1:]:
@@ -235,10 +235,10 @@ def test_dropping_changes_neither_the_noise_nor_the_times():
 def test_times_noise_and_dropping_are_independent_of_each_other():
     n, network = 4000, Linear()
     noise = Streams(5, range(n))
-    loss = Denoising(drop=0.5)(
+    loss = Denoising(condition_dropout=0.5)(
         Denoiser(network, Flow(), "velocity"), Batch(torch.zeros(n, 1), with_labels(n)), noise
     )
-    keep, eps = network.seen.keep.double(), Streams(5, range(n)).normal(1)[:, 0].double()
+    keep, eps = network.seen.keep["class"].double(), Streams(5, range(n)).normal(1)[:, 0].double()
     for a, b in [(keep, loss.t), (keep, eps), (loss.t, eps), (loss.t, eps**2)]:
         a, b = a - a.mean(), b - b.mean()
         assert abs(float((a * b).mean() / (a.std() * b.std()))) * math.sqrt(n) < 5
@@ -280,13 +280,13 @@ def test_labels_make_a_condition():
     condition = condition_from_labels(torch.tensor([3, 1]))
     assert isinstance(condition, Condition)
     assert condition.values["class"].tolist() == [3, 1]
-    assert condition.keep.tolist() == [True, True]
+    assert condition.keep["class"].tolist() == [True, True]
 
 
 def test_impossible_objectives_are_refused():
     for drop in (-0.1, 1.1, math.nan):
-        with pytest.raises(InvalidArgument, match="drop is"):
-            Denoising(drop=drop)
+        with pytest.raises(InvalidArgument, match="condition_dropout is"):
+            Denoising(condition_dropout=drop)
     with pytest.raises(Unsupported, match="uniform times only"):
         Denoising(weight("likelihood"), LogNormal())
     for times in (Uniform(), Uniform(stratified=True)):

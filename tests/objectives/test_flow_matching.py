@@ -105,7 +105,9 @@ def test_transport_keeps_to_samples_of_equal_conditions():
     moved = draw_source(batch, Coupled(Flow()), Optimal(), Streams(0, range(24)))[:, 0].long()
     key = [
         (bool(k), int(c) if k else 0, int(s) if k else 0)
-        for k, c, s in zip(condition.keep, labels, values["more"]["style"][:, 0], strict=True)
+        for k, c, s in zip(
+            condition.keep["class"], labels, values["more"]["style"][:, 0], strict=True
+        )
     ]
     assert sorted(moved.tolist()) == list(range(24))
     assert [key[row] for row in moved.tolist()] == key
@@ -117,7 +119,7 @@ def test_transport_keeps_to_samples_of_equal_conditions():
             (x0[inside] - batch.source[moved][inside]).square().sum(),
             (x0[inside] - alone).square().sum(),
         )
-    weighed = Condition({"size": torch.rand(24)}, condition.keep)
+    weighed = Condition({"size": torch.rand(24)}, condition.keep["class"])
     with pytest.raises(Unsupported, match="not whole numbers"):
         draw_source(Batch(x0, weighed), Coupled(Flow()), Optimal(), Streams(0, range(24)))
     same = draw_source(Batch(x0, weighed), Coupled(Flow()), Independent(), Streams(0, range(24)))

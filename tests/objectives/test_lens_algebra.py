@@ -11,7 +11,7 @@ import torch
 from tests.exact import F64, IDS, PATHS, Seen, inner_times
 from unnoise.fields import LENSES, Denoiser
 from unnoise.networks import Mlp
-from unnoise.objectives import Batch, Denoising, Times, lens_factor, weight
+from unnoise.objectives import Batch, Denoising, TimeDistribution, lens_factor, weight
 from unnoise.paths import VPLinear
 from unnoise.randomness import Streams
 from unnoise.solvers import get
@@ -19,7 +19,7 @@ from unnoise.solvers import get
 every_path = pytest.mark.parametrize("path", [case.path for case in PATHS], ids=IDS)
 
 
-class At(Times):
+class At(TimeDistribution):
     """Given times."""
 
     def __init__(self, t):

@@ -390,7 +390,7 @@ def test_what_cannot_be_is_refused():
         (lambda: SlicedScoreMatching(distribution="normal"), "known: gaussian, rademacher"),
         (lambda: FiniteDifferenceScoreMatching(step=0.0), "step is 0.0"),
         (lambda: FiniteDifferenceScoreMatching(step=math.nan), "step is nan"),
-        (lambda: ImplicitScoreMatching(drop=1.5), "drop is 1.5"),
+        (lambda: ImplicitScoreMatching(condition_dropout=1.5), "dropout is 1.5"),
     ):
         with pytest.raises(InvalidArgument, match=says):
             make()

@@ -121,8 +121,8 @@ def test_real_networks_are_trained_by_the_slope_of_the_objective(network):
         condition_from_labels(torch.tensor([0, 1, 2])),
     )
     for objective in (
-        ImplicitScoreMatching(times=Ladder(sigma_min=0.1), drop=0.5),
-        SlicedScoreMatching(times=Ladder(sigma_min=0.1), drop=0.5),
+        ImplicitScoreMatching(times=Ladder(sigma_min=0.1), condition_dropout=0.5),
+        SlicedScoreMatching(times=Ladder(sigma_min=0.1), condition_dropout=0.5),
     ):
 
         def value(objective=objective):

@@ -214,7 +214,7 @@ def test_the_fraction_travels_with_the_prediction():
 
         def __call__(self, x_t, t, condition=None):
             said = gaussian(PATH)(x_t, t)
-            said.variance_fraction = condition.keep.double()[:, None].expand(x_t.shape)
+            said.variance_fraction = condition.keep["class"].double()[:, None].expand(x_t.shape)
             return said
 
     guided = classifier_free(Conditional(), 2.0)(x, t, {"class": 0})
@@ -222,9 +222,9 @@ def test_the_fraction_travels_with_the_prediction():
 
 
 def test_held_out_data_keep_their_condition_and_leave_no_trace():
-    objective = Variational(None, times=LossHistory(), drop=0.5)
+    objective = Variational(None, times=LossHistory(), condition_dropout=0.5)
     other = objective.held_out()
-    assert other.drop == 0
+    assert other.condition_dropout == 0
     assert isinstance(other.times, Uniform)
     assert Variational(None).state() == {}
 
@@ -235,8 +235,8 @@ def test_what_cannot_be_is_refused():
         Variational(weight("simple"), variance="posterior")
     with pytest.raises(InvalidArgument, match="scale is 0"):
         Variational(None, scale=0)
-    with pytest.raises(InvalidArgument, match="drop is 2"):
-        Variational(None, drop=2)
+    with pytest.raises(InvalidArgument, match="condition_dropout is 2"):
+        Variational(None, condition_dropout=2)
     with pytest.raises(Unsupported, match="Uniform or LossHistory"):
         Variational(None, times=LogNormal())
     with pytest.raises(InvalidArgument, match="say how many"):
@@ -247,4 +247,4 @@ def test_what_cannot_be_is_refused():
         Variational(None, variance="posterior", steps=5)(
             Gaussian(torch.zeros(1, dtype=F64), 1.0, Coupled(Flow())), x, noise
         )
-    assert Denoising(drop=0.3).held_out() == Denoising()
+    assert Denoising(condition_dropout=0.3).held_out() == Denoising()

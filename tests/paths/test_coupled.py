@@ -12,7 +12,7 @@ from unnoise.fields import LENSES, Along, Denoiser, Field, Prediction, conversio
 from unnoise.paths import Coupled, Flow, Restricted, Shifted, VPLinear, grids
 from unnoise.randomness import Streams
 from unnoise.solvers import PRESETS, sample
-from unnoise.support import refusal
+from unnoise.support import why_unsupported
 
 every_path = pytest.mark.parametrize("path", [case.path for case in PATHS], ids=IDS)
 T = torch.linspace(0.05, 0.95, 7, dtype=F64)
@@ -76,7 +76,7 @@ def test_every_deterministic_solver_walks_it_and_no_other(name):
     if solver.stochastic:
         with pytest.raises(Unsupported, match=r"noise can be added only.*deterministic"):
             solver.solve(coupled, x, grid, Streams(0, range(4)))
-        assert "deterministic" in refusal(Coupled(path), "v", solver)
+        assert "deterministic" in why_unsupported(Coupled(path), "v", solver)
     else:
         wanted = solver.solve(field, x, grid).x
         torch.testing.assert_close(solver.solve(coupled, x, grid).x, wanted, rtol=0, atol=0)

@@ -1,6 +1,7 @@
 """`unnoise doctor`: each broken run gets its own diagnosis and no other, a healthy one none."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import unnoise
 from tests.pipelines.broken import Runs
 from unnoise.errors import ArtifactError
 from unnoise.pipelines.doctor import CHECKS, doctor
-from unnoise.pipelines.doctor.patient import open_run
+from unnoise.pipelines.doctor.examined_run import open_run
 from unnoise.randomness import Streams
 from unnoise.recipes import load_recipe
 
@@ -86,10 +87,10 @@ def test_a_dead_average_is_not_what_the_rest_is_judged_by(runs):
 
 def test_the_loss_by_level_is_that_of_the_predictors_it_names(runs):
     """The trivial and the linear predictor, written out for one level."""
-    patient = open_run(runs.get("groups"), 20, 0)
+    snapshot = open_run(runs.get("groups"), 20, 0)
     found = doctor(runs.get("groups"))["loss by level"].numbers
-    path, x0 = patient.model.denoiser.path, patient.fresh[0].double()
-    train = patient.train[0].double()
+    path, x0 = snapshot.model.denoiser.path, snapshot.unseen[0].double()
+    train = snapshot.train[0].double()
     k = 4
     t = torch.tensor(found["t"][k], dtype=torch.float64)
     alpha, sigma = path.alpha(t), path.sigma(t)
@@ -98,9 +99,9 @@ def test_the_loss_by_level_is_that_of_the_predictors_it_names(runs):
     mean, variance = train.mean(0), (train - train.mean(0)).square().mean()
     blind = mean + alpha * variance / (alpha**2 * variance + sigma**2) * (x_t - alpha * mean)
     trivial = (blind - x0).square().mean()
-    labels = patient.fresh[1]
+    labels = snapshot.unseen[1]
     with torch.no_grad():
-        said = patient.model.denoiser(x_t.float(), t, {"class": labels}).x0.double()
+        said = snapshot.model.denoiser(x_t.float(), t, {"class": labels}).x0.double()
     assert found["loss"][k] == pytest.approx(float((said - x0).square().mean() / trivial), rel=1e-4)
     cov = torch.cov(train.T)
     gain = alpha * cov @ torch.linalg.inv(alpha**2 * cov + sigma**2 * torch.eye(8).double())
@@ -187,8 +188,8 @@ def test_other_data_than_those_trained_on_are_noticed(copied, tmp_path):
     found = np.load(model.recipe.data.path)
     np.savez(tmp_path / "other.npz", x=50 * found["x"], y=found["y"])
     other = [f"data.path={tmp_path / 'other.npz'}"]
-    model.recipe = load_recipe(model.recipe.model_dump(mode="json"), other)
-    model.save(run)
+    recipe = load_recipe(model.recipe.model_dump(mode="json"), other)
+    replace(model, recipe=recipe).save(run)
     report = doctor(run)
     assert {"data range", "data scale"} & set(report.faults)
 

@@ -8,26 +8,30 @@ import torch
 
 from tests.pipelines.broken import groups, waves
 from tests.training.tiny import model_of, tiny
-from unnoise.artifacts import Samples
 from unnoise.data.arrays import from_arrays
-from unnoise.pipelines.doctor.data_checks import data_range, data_scale, data_structure
-from unnoise.pipelines.doctor.finding import CHECKS, Finding, Report, explained
-from unnoise.pipelines.doctor.history_checks import (
-    gradients,
-    learning_rate,
-    length,
-    skipped_updates,
+from unnoise.pipelines.doctor.data_checks import (
+    check_data_range,
+    check_data_scale,
+    check_data_structure,
 )
-from unnoise.pipelines.doctor.learning_checks import average
-from unnoise.pipelines.doctor.patient import PART, Patient, spread
-from unnoise.pipelines.doctor.sample_checks import memorisation, samples
+from unnoise.pipelines.doctor.examined_run import PART, RunSnapshot, evenly_spaced_rows
+from unnoise.pipelines.doctor.finding import CHECKS, Finding, Report, name_causes
+from unnoise.pipelines.doctor.history_checks import (
+    check_gradients,
+    check_learning_rate,
+    check_length,
+    check_skipped_updates,
+)
+from unnoise.pipelines.doctor.learning_checks import check_average
+from unnoise.pipelines.doctor.sample_checks import check_memorisation, check_samples
+from unnoise.sampling import Samples
 
 
-def patient_of(x, y=None, recipe=None, **options):
-    """A patient that has data and nothing else; a fifth of them is held out."""
+def snapshot_of(x, y=None, recipe=None, **options):
+    """A snapshot that has data and nothing else; a fifth of them is held out."""
     data = from_arrays(x, y, **options)
     parts = data.split({"train": None, "validation": max(1, len(x) // 5)}, 0)
-    return Patient(None, recipe or tiny(), 128, 0, parts=parts)
+    return RunSnapshot(None, recipe or tiny(), 128, 0, parts=parts)
 
 
 NOISE = {
@@ -108,7 +112,7 @@ STRUCTURE = {
 @pytest.mark.parametrize("kind", NOISE)
 def test_noise_is_seen_to_be_noise(kind, seed):
     x = NOISE[kind](np.random.default_rng(seed))
-    found = data_structure(patient_of(x, layout=LAYOUT.get(kind)))
+    found = check_data_structure(snapshot_of(x, layout=LAYOUT.get(kind)))
     assert found.severity == "fault", found.measured
 
 
@@ -116,10 +120,10 @@ def test_noise_is_seen_to_be_noise(kind, seed):
 @pytest.mark.parametrize("kind", STRUCTURE)
 def test_data_of_any_kind_are_not_taken_for_noise(kind, seed):
     make, layout = STRUCTURE[kind]
-    patient = patient_of(make(np.random.default_rng(seed)), layout=layout)
-    assert data_structure(patient).severity == "fine"
-    assert data_scale(patient).severity == "fine"
-    assert data_range(patient).severity == "fine"
+    snapshot = snapshot_of(make(np.random.default_rng(seed)), layout=layout)
+    assert check_data_structure(snapshot).severity == "fine"
+    assert check_data_scale(snapshot).severity == "fine"
+    assert check_data_range(snapshot).severity == "fine"
 
 
 def test_scale_and_range_against_what_was_declared():
@@ -128,19 +132,19 @@ def test_scale_and_range_against_what_was_declared():
     options = {"layout": "NHWC", "normalisation": "range"}
     for top, in_range, in_scale in ((1, "fine", "fine"), (4, "warning", "warning"),
                                     (255, "fault", "fault")):  # fmt: skip
-        patient = patient_of(x, value_range=(0, top), **options)
-        assert data_range(patient).severity == in_range
-        assert data_scale(patient).severity == in_scale
-        assert data_range(patient).numbers["used"] == pytest.approx(1 / top, rel=0.01)
+        snapshot = snapshot_of(x, value_range=(0, top), **options)
+        assert check_data_range(snapshot).severity == in_range
+        assert check_data_scale(snapshot).severity == in_scale
+        assert check_data_range(snapshot).numbers["used"] == pytest.approx(1 / top, rel=0.01)
     # masks of 0 and 1 kept as bytes: standardised well, and shown all black
-    masks = patient_of((x > 0.5).astype("uint8"), layout="NHWC")
-    assert (data_range(masks).severity, data_scale(masks).severity) == ("fault", "fine")
+    masks = snapshot_of((x > 0.5).astype("uint8"), layout="NHWC")
+    assert (check_data_range(masks).severity, check_data_scale(masks).severity) == ("fault", "fine")
 
 
 def test_a_channel_that_never_changes_is_named():
     x = np.random.default_rng(0).normal(size=(200, 5)).astype("float32")
     x[:, 3] = 2.0
-    found = data_scale(patient_of(x))
+    found = check_data_scale(snapshot_of(x))
     assert found.severity == "warning"
     assert found.measured.endswith("never change: 3")
 
@@ -154,17 +158,17 @@ def test_of_large_samples_fewer_are_held():
         def __len__(self):
             return 60_000
 
-    rows = spread(Huge(), PART)
+    rows = evenly_spaced_rows(Huge(), PART)
     assert 64 <= len(rows) <= 200
     assert (int(rows[0]), int(rows[-1])) == (0, 59_999)
     Huge.spec = SimpleNamespace(shape=(3, 4096, 4096))
-    assert len(spread(Huge(), PART)) == 64
+    assert len(evenly_spaced_rows(Huge(), PART)) == 64
     Huge.spec = SimpleNamespace(shape=(3, 32, 32))
-    assert len(spread(Huge(), PART)) == PART
+    assert len(evenly_spaced_rows(Huge(), PART)) == PART
 
 
 def test_no_check_asks_for_more_rows_than_are_held(pictured, monkeypatch):
-    from unnoise.pipelines.doctor import patient, sample_checks
+    from unnoise.pipelines.doctor import examined_run, sample_checks
 
     make, x = pictured
     fresh = make(x)
@@ -176,7 +180,7 @@ def test_no_check_asks_for_more_rows_than_are_held(pictured, monkeypatch):
         return batch(self, rows)
 
     monkeypatch.setattr(type(data), "batch", counted)
-    monkeypatch.setattr(patient.spread, "__defaults__", (100 * 64,))
+    monkeypatch.setattr(examined_run.evenly_spaced_rows, "__defaults__", (100 * 64,))
     monkeypatch.setattr(sample_checks, "NUMBERS", 25 * 64)
     for name in ("data range", "data scale", "data structure", "samples", "memorisation"):
         CHECKS[name].run(fresh)
@@ -186,18 +190,18 @@ def test_no_check_asks_for_more_rows_than_are_held(pictured, monkeypatch):
 # ── samples ──────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture(scope="module")
 def pictured():
-    """A patient with an untrained model of the digits, whose samples are put in by hand."""
+    """A snapshot with an untrained model of the digits, whose samples are put in by hand."""
     from tests.training.tiny import parts_of
 
     recipe = tiny()
     model = model_of(recipe)
 
     def make(x):
-        patient = Patient(None, recipe, len(x), 0, average=model, parts=parts_of(recipe))
+        snapshot = RunSnapshot(None, recipe, len(x), 0, average=model, parts=parts_of(recipe))
         labels = torch.arange(len(x)) % 10
-        patient.__dict__["samples"] = Samples(model.spec.restore(x), labels, 1, x)
-        patient.__dict__["dead_average"] = False
-        return patient
+        snapshot.__dict__["samples"] = Samples(model.spec.restore(x), labels, 1, x)
+        snapshot.__dict__["average_failed"] = False
+        return snapshot
 
     data = parts_of(recipe)["test"]
     order = torch.stack([(data.labels == c).nonzero().flatten()[:8] for c in range(10)], 1)
@@ -206,7 +210,7 @@ def pictured():
 
 def test_data_themselves_are_good_samples(pictured):
     make, x = pictured
-    found = samples(make(x))
+    found = check_samples(make(x))
     assert found.severity == "fine", found.measured
     assert abs(found.numbers["noise"]) < 0.05
 
@@ -222,14 +226,14 @@ def test_data_themselves_are_good_samples(pictured):
 )
 def test_samples_that_are_no_data_are_told_by_what_is_wrong(pictured, spoil, words):
     make, x = pictured
-    found = samples(make(spoil(x)))
+    found = check_samples(make(spoil(x)))
     assert found.severity == "fault"
     assert words in found.measured
 
 
 def test_a_slight_tint_is_warned_of(pictured):
     make, x = pictured
-    assert samples(make(x + 0.55)).severity == "warning"
+    assert check_samples(make(x + 0.55)).severity == "warning"
 
 
 def test_other_classes_in_other_shares_are_no_tint():
@@ -237,42 +241,42 @@ def test_other_classes_in_other_shares_are_no_tint():
     g = np.random.default_rng(0)
     y = np.repeat([0, 1], [380, 20])
     x = (4.0 * y[:, None] + g.normal(size=(400, 3))).astype("float32")
-    patient = patient_of(x, y)
+    snapshot = snapshot_of(x, y)
     labels = torch.arange(100) % 2
     made = (4.0 * labels.numpy()[:, None] + g.normal(size=(100, 3))).astype("float32")
-    x = patient.spec.normalise(torch.from_numpy(made))
-    patient.__dict__["samples"] = Samples(torch.from_numpy(made), labels, 1, x)
-    assert samples(patient).severity == "fine"
-    patient.__dict__["samples"] = Samples(torch.from_numpy(made), None, 1, x)
-    assert samples(patient).severity == "fault"
+    x = snapshot.spec.normalise(torch.from_numpy(made))
+    snapshot.__dict__["samples"] = Samples(torch.from_numpy(made), labels, 1, x)
+    assert check_samples(snapshot).severity == "fine"
+    snapshot.__dict__["samples"] = Samples(torch.from_numpy(made), None, 1, x)
+    assert check_samples(snapshot).severity == "fault"
 
 
 def test_copies_of_training_data_are_found_and_near_ones_by_chance_are_not(pictured):
     make, x = pictured
-    patient = make(x)
-    assert memorisation(patient).severity == "fine"
-    train, _ = patient.parts["train"].batch(torch.arange(80))
-    assert memorisation(make(train)).severity == "fault"
-    assert memorisation(make(torch.cat([train[:8], x[:72]]))).severity == "warning"
+    snapshot = make(x)
+    assert check_memorisation(snapshot).severity == "fine"
+    train, _ = snapshot.parts["train"].batch(torch.arange(80))
+    assert check_memorisation(make(train)).severity == "fault"
+    assert check_memorisation(make(torch.cat([train[:8], x[:72]]))).severity == "warning"
     plane = groups(0)[0][:, :2].copy()  # in two dimensions every ninth is near by chance
-    low = patient_of(plane)
+    low = snapshot_of(plane)
     fresh = torch.from_numpy(groups(7, 1000)[0][:, :2].copy())
     low.__dict__["samples"] = Samples(fresh, None, 1, low.spec.normalise(fresh))
-    found = memorisation(low)
+    found = check_memorisation(low)
     assert found.numbers["copies"] > 0.05
     assert found.severity == "fine"
 
 
 # ── history ──────────────────────────────────────────────────────────────────────────────────
 def told(losses, norms=None, recipe=None, **state):
-    """A patient with a log, one line each 20 updates."""
+    """A snapshot with a log, one line each 20 updates."""
     norms = norms or [0.5] * len(losses)
     rows = [
         {"kind": "train", "step": 20 * (i + 1), "loss": loss, "gradient_norm": norm}
         for i, (loss, norm) in enumerate(zip(losses, norms, strict=True))
     ]
     state = {"step": 20 * len(losses), "ema_updates": 20 * len(losses)} | state
-    return Patient(None, recipe or tiny(), 128, 0, rows=rows, state=state)
+    return RunSnapshot(None, recipe or tiny(), 128, 0, rows=rows, state=state)
 
 
 GOOD = [1.5 / (1 + 0.3 * i) + 0.3 for i in range(40)]
@@ -293,29 +297,29 @@ GOOD = [1.5 / (1 + 0.3 * i) + 0.3 for i in range(40)]
     ],
 )
 def test_the_course_of_the_loss(losses, severity):
-    assert learning_rate(told(losses)).severity == severity
+    assert check_learning_rate(told(losses)).severity == severity
 
 
 def test_a_likelihood_on_its_way_through_zero_has_not_diverged():
     """It is known up to a constant: 0.02 is not twenty times as bad as 0.001."""
     losses = [3 * 0.8**k + 0.001 for k in range(40)] + [0.02] * 5
-    assert learning_rate(told(losses)).severity == "fault"
+    assert check_learning_rate(told(losses)).severity == "fault"
     likelihood = tiny("objective={kind: maximum_likelihood}")
-    patient = told(losses)
-    patient.recipe = likelihood
-    assert learning_rate(patient).severity == "fine"
+    snapshot = told(losses)
+    snapshot.recipe = likelihood
+    assert check_learning_rate(snapshot).severity == "fine"
     broken = told([*losses, *[60.0] * 5])
     broken.recipe = likelihood
-    assert learning_rate(broken).severity == "fault"
+    assert check_learning_rate(broken).severity == "fault"
 
 
 def test_what_was_undone_is_no_part_of_the_course():
-    patient = told([*GOOD[:10], 80.0, 90.0, *GOOD[10:]])
-    patient.rows.insert(12, {"kind": "rollback", "step": 240, "to": 200})
-    found = learning_rate(patient)
+    snapshot = told([*GOOD[:10], 80.0, 90.0, *GOOD[10:]])
+    snapshot.rows.insert(12, {"kind": "rollback", "step": 240, "to": 200})
+    found = check_learning_rate(snapshot)
     assert found.numbers["highest"] < 2
-    patient.state["guard"] = {"rollbacks": 1}
-    assert learning_rate(patient).severity == "warning"
+    snapshot.state["guard"] = {"rollbacks": 1}
+    assert check_learning_rate(snapshot).severity == "warning"
 
 
 @pytest.mark.parametrize(
@@ -329,28 +333,28 @@ def test_what_was_undone_is_no_part_of_the_course():
     ],
 )
 def test_gradients(norms, severity):
-    assert gradients(told([1.0] * 20, norms)).severity == severity
+    assert check_gradients(told([1.0] * 20, norms)).severity == severity
 
 
 def test_skipped_updates_by_share_and_by_sample():
-    assert skipped_updates(told(GOOD)).severity == "fine"
+    assert check_skipped_updates(told(GOOD)).severity == "fine"
     for count, severity in ((1, "fine"), (20, "warning"), (200, "fault")):
-        found = skipped_updates(told(GOOD, guard={"skipped": count}))
+        found = check_skipped_updates(told(GOOD, guard={"skipped": count}))
         assert (found.severity, found.numbers["skipped"]) == (severity, count)
-    patient = told(GOOD, guard={"skipped": 4})
-    patient.rows += [{"kind": "skipped", "step": s, "row": 17, "t": 0.1} for s in (3, 9, 15, 21)]
-    found = skipped_updates(patient)
+    snapshot = told(GOOD, guard={"skipped": 4})
+    snapshot.rows += [{"kind": "skipped", "step": s, "row": 17, "t": 0.1} for s in (3, 9, 15, 21)]
+    found = check_skipped_updates(snapshot)
     assert found.severity == "warning"
     assert "samples 17 of" in found.measured
     assert "data check" in found.remedy
 
 
 def test_length_by_updates_and_by_the_last_fall():
-    assert length(told(GOOD)).severity == "fine"
-    assert length(told(GOOD[:1])).severity == "fault"
-    assert length(told(GOOD[:3])).severity == "warning"
+    assert check_length(told(GOOD)).severity == "fine"
+    assert check_length(told(GOOD[:1])).severity == "fault"
+    assert check_length(told(GOOD[:3])).severity == "warning"
     falling = [2.0 * 0.95**i for i in range(40)]
-    assert length(told(falling)).severity == "warning"
+    assert check_length(told(falling)).severity == "warning"
 
 
 @pytest.mark.parametrize(
@@ -364,21 +368,21 @@ def test_length_by_updates_and_by_the_last_fall():
     ],
 )
 def test_the_average_by_its_length_alone(ema, updates, severity, share):
-    patient = Patient(None, tiny(f"train.ema={ema}"), 128, 0, state={"ema_updates": updates})
-    found = average(patient)
+    snapshot = RunSnapshot(None, tiny(f"train.ema={ema}"), 128, 0, state={"ema_updates": updates})
+    found = check_average(snapshot)
     assert found.severity == severity
     assert found.numbers["initial_share"] == pytest.approx(share, abs=1e-6)
 
 
 def test_a_sign_is_a_warning_where_its_cause_is_a_fault():
     sign, cause = Finding("samples", "fault", "x"), Finding("data range", "fault", "y")
-    assert [f.severity for f in explained([cause, sign])] == ["fault", "warning"]
-    assert [f.severity for f in explained([sign])] == ["fault"]
+    assert [f.severity for f in name_causes([cause, sign])] == ["fault", "warning"]
+    assert [f.severity for f in name_causes([sign])] == ["fault"]
     weak = Finding("samples", "warning", "x", remedy="train longer")
-    assert "data range" in explained([cause, weak])[1].remedy
-    assert explained([weak])[0].remedy == "train longer"
+    assert "data range" in name_causes([cause, weak])[1].remedy
+    assert name_causes([weak])[0].remedy == "train longer"
     warned = Finding("data range", "warning", "y")
-    assert [f.severity for f in explained([warned, sign])] == ["warning", "fault"]
+    assert [f.severity for f in name_causes([warned, sign])] == ["warning", "fault"]
     for check in CHECKS.values():
         assert set(check.sign_of) <= set(CHECKS)
 

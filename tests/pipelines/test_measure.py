@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,7 @@ def test_the_card_says_what_was_measured_and_how(folder, features):
     assert card.samples == 40  # as the recipe says
     made = card.provenance
     assert (made.solver, made.steps, made.guidance, made.seeds) == ("ddim", 2, 1.25, (3,))
-    assert (made.nfe, made.grid) == (4, "karras")
+    assert (made.passes, made.grid) == (4, "karras")
     assert made.model == "tiny"
     assert len(made.model_hash) == 64
     assert card.metrics["frechet"].value > 3 * card.metrics["frechet"].floor  # it learned nothing
@@ -133,8 +135,8 @@ def test_data_that_changed_are_refused(tmp_path, features):
     np.save(tmp_path / "x.npy", x)
     data = {"source": "arrays", "path": str(tmp_path / "x.npy"), "split": {"test": 30}}
     recipe = load_recipe(TREE | {"data": data}, ["sample.guidance=1"])
-    model = model_of(recipe)
-    model.training = {"train_fingerprint": open_parts(recipe)[1]["train"].fingerprint()}
+    learned = {"train_fingerprint": open_parts(recipe)[1]["train"].fingerprint()}
+    model = replace(model_of(recipe), training=learned)
     folder = model.save(tmp_path / "m")
     pca = ValuePCA(parts_of(recipe)["train"].values)
     assert measure(folder, n=20, steps=1, features=pca).data == "x (test part)"

@@ -103,7 +103,7 @@ def test_the_class_is_shown_to_a_model_that_takes_one():
     data, net = white(0, classes=4), Linear(Flow(), "velocity")
     loss_by_level(model(net, data.spec, classes=4), data, white(1, classes=4))
     assert torch.equal(net.seen[0].values["class"], data.labels[:250])
-    assert bool(net.seen[0].keep.all())
+    assert bool(net.seen[0].keep["class"].all())
     net.seen.clear()
     loss_by_level(model(net, data.spec), data, white(1, classes=4))
     assert net.seen[0] is None

@@ -128,7 +128,7 @@ def test_killed_before_any_of_its_file_operations(kind, model, whole, tmp_path):
 
 
 def test_what_is_finished_is_not_drawn_again(model, whole, monkeypatch):
-    from unnoise.artifacts import Stream
+    from unnoise.sampling import Stream
 
     monkeypatch.setattr(Stream, "draw", lambda *_: pytest.fail("it was drawn again"))
     for kind, name in KINDS.items():

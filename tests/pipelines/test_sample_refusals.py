@@ -47,7 +47,7 @@ CHANGES = {
 def test_another_request_is_refused_naming_what_differs(
     kind, state, model, whole, others, tmp_path, monkeypatch
 ):
-    from unnoise.artifacts import precision
+    from unnoise.sampling import precision
 
     monkeypatch.setattr(precision, "_has_bf16", lambda device: True)
     out = tmp_path / KINDS[kind]
@@ -285,7 +285,7 @@ def test_files_that_may_not_grow(kind, model, tmp_path):
 
 
 def test_numbers_that_break_down_leave_what_is_done(model, whole, tmp_path, monkeypatch):
-    from unnoise.artifacts import Stream
+    from unnoise.sampling import Stream
 
     draw = Stream.draw
 

@@ -145,7 +145,7 @@ def test_every_key_of_the_objective_reaches_it():
             "objective.times={kind: logit_normal, mean: 0.5, std: 2, stratified: false}",
         ).objective
     )  # fmt: skip
-    assert (made.weight.name, made.weight.parameter, made.drop) == ("min_snr", 3, 0.25)
+    assert (made.weight.name, made.weight.parameter, made.condition_dropout) == ("min_snr", 3, 0.25)
     assert (made.times.mean, made.times.std, made.times.stratified) == (0.5, 2, False)
 
 

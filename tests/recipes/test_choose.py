@@ -43,7 +43,7 @@ def test_labelled_grey_pictures(tmp_path):
     folder = pictures(tmp_path / "p", 120, (9, 9), "LA", ("cats", "dogs"))
     recipe = choose(str(folder))
     check(recipe)
-    assert (recipe.objective.drop, recipe.sample.guidance) == (0.1, 1.25)
+    assert (recipe.objective.condition_dropout, recipe.sample.guidance) == (0.1, 1.25)
     assert recipe.data.split.validation == 20
     model = runs(recipe, tmp_path / "run")
     assert model.spec.shape == (1, 9, 9)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import yaml
 
 from tests.training.tiny import TREE, parts_of, tiny
 from unnoise.errors import RecipeError, UnnoiseError
@@ -27,18 +28,21 @@ def test_recipes_that_say_no_kind_are_denoising():
         assert recipe.objective.kind == "denoising"
         assert isinstance(build_objective(recipe.objective), Denoising)
         assert not recipe.model.learned_variance
-    assert load_recipe({k: v for k, v in TREE.items() if k != "objective"}).objective.drop == 0.1
+    assert (
+        load_recipe({k: v for k, v in TREE.items() if k != "objective"}).objective.condition_dropout
+        == 0.1
+    )
 
 
 def test_another_kind_forgets_the_keys_of_denoising_but_not_the_drop():
     tree = TREE | {"objective": {"weight": "min_snr", "weight_parameter": 4, "drop": 0.3}}
     recipe = load_recipe(tree, [*LEARNED, "objective.kind=vlb"])
     assert recipe.objective.model_dump() == {
-        "kind": "vlb", "variance": "learned", "steps": None, "drop": 0.3,
+        "kind": "vlb", "variance": "learned", "steps": None, "condition_dropout": 0.3,
         "times": {"kind": "uniform", "stratified": True},
     }  # fmt: skip
     back = load_recipe(recipe.model_dump(mode="json"), ["objective.kind=denoising"])
-    assert (back.objective.weight, back.objective.drop) == ("velocity", 0.3)
+    assert (back.objective.weight, back.objective.condition_dropout) == ("velocity", 0.3)
     same = load_recipe(tree, ["objective.kind=denoising"])
     assert same.objective.weight == "min_snr"
 
@@ -60,7 +64,7 @@ def test_every_key_of_the_bounds_reaches_them():
     )  # fmt: skip
     assert isinstance(made, Variational)
     assert (made.weight.name, made.weight.parameter, made.scale) == ("min_snr", 3, 0.1)
-    assert (made.steps, made.drop, made.variance) == (7, 0.25, "learned")
+    assert (made.steps, made.condition_dropout, made.variance) == (7, 0.25, "learned")
     assert isinstance(made.times, LossHistory)
     assert (made.times.keep, made.times.uniform) == (4, 0.01)
     made = build_objective(
@@ -138,3 +142,25 @@ def test_what_can_be_is_not():
     check(tiny("model.learned_variance=true", "objective.kind=hybrid", "objective.steps=50"))
     with pytest.raises(RecipeError, match="never trains"):
         check(tiny("model.learned_variance=true"))
+
+
+def test_dropout_is_one_share_or_one_by_name_and_its_old_key_is_read():
+    shares = {"class": 0.1, "age": 0.25}
+    made = load_recipe(TREE, ["objective.condition_dropout={class: 0.1, age: 0.25}"])
+    assert made.objective.condition_dropout == shares
+    assert [made.objective.dropout(name) for name in ("class", "age", "kind")] == [0.1, 0.25, 0]
+    assert build_objective(made.objective).condition_dropout == shares
+    assert load_recipe(yaml.safe_load(dump(made))) == made
+    for old in (
+        load_recipe(TREE, ["objective.drop=0.2"]),
+        load_recipe(TREE | {"objective": {"drop": 0.2}}),
+        load_recipe(TREE | {"objective": {"drop": 0.1}}, ["objective.condition_dropout=0.2"]),
+    ):
+        assert old.objective.condition_dropout == 0.2
+        assert old.objective.dropout("anything") == 0.2
+    both = {"objective": {"drop": 0.2, "condition_dropout": 0.2}}
+    with pytest.raises(RecipeError, match="both are given"):
+        load_recipe(TREE | both)
+    for wrong in ("1.1", "true", "many", "{class: 2}", "[0.1]"):
+        with pytest.raises(RecipeError, match="give a share from 0 to 1"):
+            load_recipe(TREE, [f"objective.condition_dropout={wrong}"])

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from tests.training.tiny import model_of, tiny
-from unnoise.artifacts import Model, TunedFile
-from unnoise.artifacts.tuned import write_tuned
+from unnoise.artifacts import Model
+from unnoise.artifacts.tuned_files import write_tuned
 from unnoise.errors import ArtifactError
 from unnoise.safe_files import atomic_folder
+from unnoise.sampling import TunedSolver
 from unnoise.solvers import Tuned
 
 OPERATIONS = ("mkdir", "open", "fsync", "rename", "replace", "unlink", "rmdir")
@@ -79,7 +80,7 @@ def pair():
     """Two models that differ in everything; the first is tuned for one step."""
     old, new = model_of(tiny("name=old")), model_of(tiny("name=new", "network.blocks=2"), 0.1)
     one = Tuned.from_dict({"kappa": 1.0, "places": [1, 0], "predict": [[1]], "correct": [[]]})
-    old.tuned[1] = TunedFile(one, guidance=1.5)
+    old.tuned[1] = TunedSolver(one, guidance=1.5)
     return old, new
 
 
@@ -205,7 +206,7 @@ def test_tuning_after_a_crash_is_not_hidden_by_what_the_crash_left(pair, tmp_pat
             pair[0].save(folder)
     loaded = Model.load(folder)
     assert (loaded.recipe.name, list(loaded.tuned)) == ("old", [1])
-    kept = TunedFile(loaded.tuned[1].solver, guidance=3.0)
+    kept = TunedSolver(loaded.tuned[1].solver, guidance=3.0)
     write_tuned(folder, kept, loaded.weights_sha256)
     assert Model.load(folder).tuned[1].guidance == 3.0
 

@@ -17,6 +17,8 @@ from unnoise.solvers import PRESETS, grid_for, names, presets
 from . import k_diffusion
 from .reference import ANCHOR_PATH, ANCHOR_START, Quick, flow_mixture
 
+# k-diffusion copies its own tensors so
+pytestmark = pytest.mark.filterwarnings("ignore:To copy construct from a tensor:UserWarning")
 PATH = EDM()
 FIELD = mixture_2d(PATH)
 LEVELS = torch.cat(

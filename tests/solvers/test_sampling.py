@@ -109,7 +109,9 @@ class TwoClasses(Field):
 
     def __call__(self, x_t, t, condition=None):
         condition = Condition.of(condition, len(x_t))
-        centre = torch.where(condition.keep, condition.values["class"].double() * 2, 1.0)[:, None]
+        centre = torch.where(condition.keep["class"], condition.values["class"].double() * 2, 1.0)[
+            :, None
+        ]
         said = Gaussian(torch.zeros(1, dtype=F64), 0.0, self.path)(x_t, t)
         return Prediction(x_t, t, self.path, "x0", said.x0 + centre)
 

@@ -1,4 +1,9 @@
-"""Every cell of the support table: what it says works does, what it refuses is refused."""
+"""Every cell of the support table: what it says works does, what it refuses is refused.
+
+Sweeps take one lens for each path and solver: of the lenses that work with both, and of those that
+do not, the one whose turn it is, so that every path and every solver meets every lens that works
+with it (tested below). The whole table is swept by `make test-all`.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +23,43 @@ from unnoise.solvers import EulerMaruyama, PredictorCorrector, ReverseDiffusion,
 from .reference import exact_moments, moments
 
 each_path = pytest.mark.parametrize("name", support.PATHS)
+whole_too = pytest.mark.parametrize(
+    "whole", [False, pytest.param(True, marks=pytest.mark.exhaustive)], ids=["part", "whole"]
+)
 POINT = torch.tensor([0.7, -2.0], dtype=F64)
-CELLS = list(support.cells())
 
 
-def cells(name: str, weight_name: str = "simple"):
+def cells(name: str, whole: bool):
     """(lens, solver name, reason) of a path's cells; the reason of a weight is tested apart."""
-    for cell in CELLS:
-        if cell.path == name and cell.weight == weight_name:
-            yield cell.lens, cell.solver, cell.reason
+    turn = list(support.PATHS).index(name)
+    for solver_name, solver in support.SOLVERS.items():
+        reasons = {
+            lens: support.why_unsupported(support.PATHS[name], lens, solver) for lens in LENSES
+        }
+        works = [lens for lens in LENSES if reasons[lens] is None]
+        fails = [lens for lens in LENSES if reasons[lens] is not None]
+        for lenses in (works, fails):
+            turns = range(len(lenses)) if whole else [turn][: len(lenses)]
+            for k in turns:
+                lens = lenses[k % len(lenses)]
+                yield lens, solver_name, reasons[lens]
+        turn += 1
+
+
+def test_the_part_is_every_path_and_solver_with_every_lens():
+    part, whole = (
+        {(name, *cell) for name in support.PATHS for cell in cells(name, every)}
+        for every in (False, True)
+    )
+    assert part < whole
+    assert len(part) < 0.3 * len(whole)
+    for works in (True, False):
+        for pair in ((0, 1), (0, 2), (1, 2)):  # path and lens, path and solver, lens and solver
+            seen, there = (
+                {(c[pair[0]], c[pair[1]]) for c in some if (c[3] is None) == works}
+                for some in (part, whole)
+            )
+            assert seen == there, (works, there - seen)
 
 
 def plain_ode(solver) -> bool:
@@ -39,26 +72,28 @@ def plain_ode(solver) -> bool:
 
 
 def test_the_table_is_the_product():
+    cells = list(support.cells())
     assert (
-        len(CELLS)
-        == len(set(CELLS))
+        len(cells)
+        == len(set(cells))
         == (len(support.PATHS) * len(support.SOLVERS) * len(LENSES) * len(WEIGHTS))
     )
-    working = [cell for cell in CELLS if cell.reason is None]
-    assert 0.7 < len(working) / len(CELLS) < 1
-    for cell in CELLS:
+    working = [cell for cell in cells if cell.reason is None]
+    assert 0.7 < len(working) / len(cells) < 1
+    for cell in cells:
         if cell.reason:
             assert ";" in cell.reason, f"no remedy in {cell.reason!r}"
 
 
+@whole_too
 @each_path
-def test_cells_that_work_walk_from_noise_to_data(name):
+def test_cells_that_work_walk_from_noise_to_data(name, whole):
     """Data at one point, three steps from 1 to 0 in the cell's lens: exact moments where the
     solver is exact for it, finite where it integrates the plain equation."""
     path = support.PATHS[name]
     field, grid = Gaussian(POINT, 0.0, path), grids.uniform(3)
     begin, wanted = exact_moments(field, 1.0), exact_moments(field, 0.0)
-    for lens, solver_name, reason in cells(name):
+    for lens, solver_name, reason in cells(name, whole):
         solver = support.SOLVERS[solver_name]
         if reason is not None:
             continue
@@ -81,7 +116,7 @@ def test_the_plain_equation_converges_to_the_data(name):
     path = support.PATHS[name]
     field = Gaussian(POINT, 0.3, path)
     begin, wanted = exact_moments(field, 1.0), exact_moments(field, 0.0)
-    for lens, solver_name, reason in cells(name):
+    for lens, solver_name, reason in cells(name, whole=True):
         solver = support.SOLVERS[solver_name]
         if reason is not None or lens != "v" or not plain_ode(solver):
             continue
@@ -92,8 +127,9 @@ def test_the_plain_equation_converges_to_the_data(name):
         assert float((variance / wanted[1] - 1).abs().max()) < 0.25, solver_name
 
 
+@whole_too
 @each_path
-def test_cells_that_do_not_refuse_with_their_reason(name):
+def test_cells_that_do_not_refuse_with_their_reason(name, whole):
     path = support.PATHS[name]
     field, grid = Gaussian(POINT, 0.0, path), grids.uniform(3)
     x = torch.zeros(2, 2, dtype=F64)
@@ -102,7 +138,7 @@ def test_cells_that_do_not_refuse_with_their_reason(name):
         Denoiser(nn.Identity(), path, lens)
         solver.solve(field, x, grid, Streams(0, range(2)))
 
-    for lens, solver_name, reason in cells(name):
+    for lens, solver_name, reason in cells(name, whole):
         if reason is None:
             continue
         solver = support.SOLVERS[solver_name]
@@ -135,7 +171,7 @@ def test_every_weight_trains_every_lens_with_one_loss(name):
     batch = Batch(Streams(1, range(16)).normal(2).double())
     for weight_name in WEIGHTS:
         for times_name, kind in TIMES.items():
-            reason = support.objective_refusal(path, weight_name, times_name)
+            reason = support.why_untrainable(path, weight_name, times_name)
             if reason is not None:
                 with pytest.raises((Unsupported, InvalidArgument)) as refused:
                     Denoising(weight=weight(weight_name), times=kind())(
@@ -155,13 +191,13 @@ def test_every_weight_trains_every_lens_with_one_loss(name):
 
 
 def test_what_is_refused_in_words():
-    refusal, paths, solvers = support.refusal, support.PATHS, support.SOLVERS
-    assert refusal(paths["vp_linear"], "eps", solvers["lms"]) is None
-    assert "restricted" in refusal(paths["flow"], "eps", solvers["ddim"])
-    assert "direction (1, 1)" in refusal(paths["flow"], "v", solvers["lms"])
-    assert refusal(paths["flow"], "v", solvers["lms"], start=0.999) is None
-    assert refusal(paths["flow restricted"], "eps", solvers["lms"]) is None
-    assert "infinite at t = 1" in refusal(paths["cosine"], "v", solvers["euler_maruyama"])
+    why_unsupported, paths, solvers = support.why_unsupported, support.PATHS, support.SOLVERS
+    assert why_unsupported(paths["vp_linear"], "eps", solvers["lms"]) is None
+    assert "restricted" in why_unsupported(paths["flow"], "eps", solvers["ddim"])
+    assert "direction (1, 1)" in why_unsupported(paths["flow"], "v", solvers["lms"])
+    assert why_unsupported(paths["flow"], "v", solvers["lms"], start=0.999) is None
+    assert why_unsupported(paths["flow restricted"], "eps", solvers["lms"]) is None
+    assert "infinite at t = 1" in why_unsupported(paths["cosine"], "v", solvers["euler_maruyama"])
     table = {(p, w, t): reason for p, w, t, reason in support.training_cells()}
     assert "uniform" in table["flow", "likelihood", "log_normal"]
     assert table["flow", "likelihood", "uniform"] is None

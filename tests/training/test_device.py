@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.training.tiny import parts_of, tiny
+from tests.training.tiny import parts_of, tiny, with_objective
 from unnoise.data.resident import Resident
 from unnoise.recipes import build_denoiser, build_objective
 from unnoise.training import Training
@@ -174,7 +174,7 @@ def test_one_look_more_is_seen(look):
         look(loss)
         return loss
 
-    training.objective = looked_at
+    with_objective(training, looked_at)
     with pytest.raises(Waited):
         traffic(training)
 

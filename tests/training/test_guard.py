@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from tests.training.processes import at_once
-from tests.training.tiny import assert_same, everything, run_steps, tiny, training_of
+from tests.training.tiny import (
+    assert_same,
+    everything,
+    run_steps,
+    tiny,
+    training_of,
+    with_objective,
+)
 from unnoise.errors import ArtifactError, NonFinite, RecipeError
 from unnoise.objectives import LossHistory
 from unnoise.recipes import load_recipe
@@ -102,7 +109,7 @@ def test_an_infinite_loss_with_a_finite_gradient_is_skipped_too():
         spoiled[5] = float("inf")
         return replace(loss, per_sample=spoiled)
 
-    training.objective = infinite
+    with_objective(training, infinite)
     before = state_of(training)
     (update,) = drive(training, 1)
     assert float(update.gradient_norm) < float("inf")

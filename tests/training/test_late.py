@@ -12,7 +12,7 @@ import torch
 
 from tests.training.processes import at_once as processes
 from tests.training.test_guard import drive, poisoned
-from tests.training.tiny import assert_same, everything, tiny, training_of
+from tests.training.tiny import assert_same, everything, tiny, training_of, with_objective
 from unnoise.errors import NonFinite
 from unnoise.training import Checkpoints
 from unnoise.training.muon import Muon
@@ -47,8 +47,7 @@ def with_losses(training, change):
         factor = change(step)
         return replace(loss, value=loss.value * factor, per_sample=loss.per_sample * factor)
 
-    training.objective = changed
-    return training
+    return with_objective(training, changed)
 
 
 def with_infinite_losses(training, steps):
@@ -61,8 +60,7 @@ def with_infinite_losses(training, steps):
             return loss
         return replace(loss, per_sample=loss.per_sample.index_fill(0, torch.tensor(5), math.inf))
 
-    training.objective = changed
-    return training
+    return with_objective(training, changed)
 
 
 def with_gradients(training, steps, which=2, factor=math.inf):

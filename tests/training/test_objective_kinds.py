@@ -53,13 +53,13 @@ def test_a_whole_run_and_its_artifact(kind, tmp_path):
     go(recipe, tmp_path / "m", resume=True)  # recipes compare equal
 
 
-def test_held_out_data_keep_their_condition_and_have_no_trivial_loss():
+def test_held_out_data_keep_their_condition_and_have_no_baseline():
     for kind in KINDS:
         recipe = recipe_of(kind, "objective.drop=1")
         training = with_levels(recipe)
-        assert training.objective.drop == 1
-        assert training.objective.held_out().drop == 0
-        assert training.trivial_loss(torch.ones(3)) is None
+        assert training.objective.condition_dropout == 1
+        assert training.objective.held_out().condition_dropout == 0
+        assert training.baseline_loss(torch.ones(3)) is None
 
 
 def test_unets_are_differentiated_twice():

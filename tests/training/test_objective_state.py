@@ -63,7 +63,7 @@ def test_measuring_held_out_data_leaves_the_history_alone():
     per_sample, _ = training.held_out(parts_of(recipe_of("vlb"))["validation"])
     assert bool(torch.isfinite(per_sample).all())
     assert all(torch.equal(before[k], v) for k, v in training.objective.state().items())
-    assert training.trivial_loss(torch.ones(3)) is None
+    assert training.baseline_loss(torch.ones(3)) is None
 
 
 def test_a_whole_run_and_sampling_with_its_own_variance(tmp_path):

@@ -8,7 +8,12 @@ import torch
 from tests.training.tiny import tiny, training_of
 from unnoise.errors import Unsupported
 from unnoise.networks import Network
-from unnoise.objectives import Denoising, SlicedScoreMatching
+from unnoise.objectives import (
+    Denoising,
+    FiniteDifferenceScoreMatching,
+    MaximumLikelihood,
+    SlicedScoreMatching,
+)
 from unnoise.recipes.train_section import TrainConfig
 from unnoise.training.prepare import prepare, worth_compiling
 
@@ -90,5 +95,9 @@ def test_second_derivatives_are_not_sent_through_compiled_blocks():
     network = training_of(tiny()).model.network
     with pytest.raises(Unsupported, match=r"second derivatives.*train\.compile=off"):
         prepare(network, TrainConfig(steps=1, compile=True), SlicedScoreMatching(), CPU)
+    with pytest.raises(Unsupported, match=r"MaximumLikelihood takes second derivatives"):
+        prepare(network, TrainConfig(steps=1, compile=True), MaximumLikelihood(), CPU)
     prepare(network, TrainConfig(budget="2h"), SlicedScoreMatching(), GPU)
     assert network.runner is None
+    prepare(network, TrainConfig(steps=1, compile=True), FiniteDifferenceScoreMatching(), CPU)
+    assert network.runner is not None

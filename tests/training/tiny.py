@@ -6,6 +6,7 @@ from functools import lru_cache
 import torch
 
 from unnoise.artifacts import Model
+from unnoise.objectives import Objective
 from unnoise.recipes import (
     build_denoiser,
     build_objective,
@@ -74,6 +75,24 @@ def training_of(recipe, levels=None, double=False):
     return training
 
 
+class Changed(Objective):
+    """An objective whose loss is `change(model, batch, noise)` and whose rest is another's."""
+
+    def __init__(self, objective, change):
+        self.objective, self.change = objective, change
+        self.state, self.load_state = objective.state, objective.load_state
+        self.held_out, self.mean_baseline_loss = objective.held_out, objective.mean_baseline_loss
+
+    def __call__(self, model, batch, noise):
+        return self.change(model, batch, noise)
+
+
+def with_objective(training, change):
+    """The same training, whose losses are `change(model, batch, noise)`."""
+    training.objective = Changed(training.objective, change)
+    return training
+
+
 def with_levels(recipe):
     """A fresh Training whose objective knows the levels of discrete data."""
     return training_of(recipe, levels_of(parts_of(recipe)["train"].spec))
@@ -87,7 +106,8 @@ def model_of(recipe, size=0.05):
     with torch.no_grad():
         for p in denoiser.parameters():
             p.add_(size * torch.randn(p.shape, generator=generator))
-    return Model(denoiser.eval().requires_grad_(False), recipe, spec, {"updates": 0})
+    modules = {"denoiser": denoiser.eval().requires_grad_(False)}
+    return Model(modules, recipe, spec, {"updates": 0})
 
 
 def run_steps(training, count):

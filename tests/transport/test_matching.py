@@ -149,9 +149,9 @@ def test_networks_are_shown_unit_variance_and_conditions():
     # conditions are dropped, and transport stays inside them
     labels = Condition({"class": torch.arange(8) % 2}, torch.ones(8, dtype=torch.bool))
     x = Streams(0, range(8)).normal(3).double()
-    loss = InterpolantMatching(coupling=Optimal(), drop=1.0)
+    loss = InterpolantMatching(coupling=Optimal(), condition_dropout=1.0)
     loss(model, Batch(x, labels, x.flip(0)), Streams(0, range(8)))
-    assert not bool(drift.shown[2].keep.any())
+    assert not bool(drift.shown[2].keep["class"].any())
 
 
 def test_what_does_not_fit_is_refused():
@@ -162,7 +162,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(InvalidArgument, match="stds"):
         Translator(Interpolant(latent="none"), nn.Identity(), stds=(1.0, 0.0))
     with pytest.raises(InvalidArgument, match="drop"):
-        InterpolantMatching(drop=1.5)
+        InterpolantMatching(condition_dropout=1.5)
     model = Translator(Interpolant(latent="none"), Seen())
     x = torch.zeros(2, 3, dtype=F64)
     with pytest.raises(InvalidArgument, match=r"give Batch\(x0, source=x1\)"):

@@ -1,4 +1,4 @@
-"""Processes forked from a warm one, and the hand that kills them at a chosen file operation."""
+"""Processes forked from a warm one, and a killer that ends them at a chosen file operation."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ SAVING = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate
 
 
 class Killer:
-    """Counts file operations and kills this process before the `at`th; install it in a child.
+    """A counter of file operations that kills this process before the `at`th.
 
-    A file operation is what changes a folder (Python's own audit events) or asks for a sync. With
-    `torn` only syncs count, and the file loses what was not yet synced: all of it from a random
+    Install it in a child.
+
+    A file operation changes a folder (Python's own audit events) or requests a sync. With `torn`
+    only syncs count, and the file loses the part that was not yet synced: all of it from a random
     place on. at None counts only. With `error` that is raised instead, once.
     """
 
@@ -50,7 +52,7 @@ class Killer:
         self.next()
 
     def next(self, handle: int | None = None) -> None:
-        """One more operation."""
+        """Count one more operation, and kill if it is the chosen one."""
         self.count += 1
         if self.count - 1 == self.at:
             if self.error is not None:
@@ -63,13 +65,13 @@ class Killer:
 
 @dataclass
 class Child:
-    """A process forked from this one, and the words it sends."""
+    """A process forked from this one, and the lines that it sends."""
 
     pid: int
     words: int
 
     def end(self) -> tuple[int, list[str]]:
-        """(exit code, or minus the signal that ended it, all that it said)."""
+        """Wait, and return (exit code, or minus the signal that ended it, its lines)."""
         _, status = os.waitpid(self.pid, 0)
         said = b""
         while piece := os.read(self.words, 1 << 16):
@@ -79,7 +81,7 @@ class Child:
 
 
 def fork(work: Callable[[Callable[[str], None]], None], errors: Path) -> Child:
-    """Start `work(say)` in a child; what it writes on standard error goes to a file."""
+    """Start `work(say)` in a child; its standard error goes to a file."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid:

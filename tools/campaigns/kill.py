@@ -1,8 +1,8 @@
-"""Kill training with SIGKILL, at random moments and at file operations, and go on after each.
+"""A campaign that kills training with SIGKILL, at random moments and at file operations.
 
-Every run that was killed is resumed (some are killed again on the way) and must end in the weights
-of a run that nobody touched, bit for bit, having lost no more than the updates since its last
-checkpoint. Prints a table and writes docs/campaigns/kill.json; exits with 1 where a promise broke.
+Every killed run is resumed (some are killed again on the way) and must end with the weights of an
+undisturbed run, bit for bit, having lost no more than the updates since its last checkpoint. Prints
+a table and writes docs/campaigns/kill.json; exits with 1 if a promise broke.
 
     python tools/campaigns/kill.py [--kills 200] [--seed 0] [--out docs/campaigns/kill.json]
 """
@@ -46,7 +46,7 @@ KINDS = ("random moment", "file operation", "torn write", "random moment, with a
 
 
 def watched(recipe: Recipe, out: Path, killer: Killer | None) -> Callable[..., None]:
-    """A run of a recipe that tells of each update and each save, `killer` armed in the saves."""
+    """Return a run that reports each update and each save; `killer` is armed in the saves."""
 
     def work(say: Callable[[str], None]) -> None:
         updates, save = room.Training.updates, room.Checkpoints.save
@@ -76,14 +76,14 @@ def watched(recipe: Recipe, out: Path, killer: Killer | None) -> Callable[..., N
     return work
 
 
-def last(said: list[str], word: str) -> int:
-    """The number that came with the last such word, −1 without one."""
-    numbers = [int(line.split()[1]) for line in said if line.startswith(f"{word} ")]
+def last(lines: list[str], word: str) -> int:
+    """Return the number after the last occurrence of a word, −1 without one."""
+    numbers = [int(line.split()[1]) for line in lines if line.startswith(f"{word} ")]
     return numbers[-1] if numbers else -1
 
 
 class Campaign:
-    """Runs of one recipe, killed and resumed; `problems` holds what broke a promise."""
+    """Runs of one recipe, killed and resumed; `problems` lists broken promises."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.random = folder, random.Random(seed)
@@ -94,7 +94,7 @@ class Campaign:
         self.counts = {kind: dict.fromkeys(("kills", "inside a save"), 0) for kind in KINDS}
         self.twice, self.lost, self.walked, self.runs = 0, [], 0, 0
 
-        # all that a run imports and caches is there before the forks
+        # import and cache everything before the forks
         train(self.recipes[0], folder / "warm", quiet=True, tensorboard=False)
         began = time.monotonic()
         code, _ = self.start("straight", 0, None).end()
@@ -106,9 +106,9 @@ class Campaign:
             work = lambda say, t=torn: watched(  # noqa: E731
                 self.recipes[0], folder / f"counted {t is None}", Killer(None, t)
             )(say)
-            code, said = fork(work, folder / "errors.txt").end()
+            code, lines = fork(work, folder / "errors.txt").end()
             assert code == 0, (folder / "errors.txt").read_text()
-            self.operations[kind] = last(said, "operations")
+            self.operations[kind] = last(lines, "operations")
 
     def start(
         self, name: str, workers: int, kill: tuple[int, random.Random | None] | None
@@ -120,7 +120,7 @@ class Campaign:
         return fork(work, self.folder / "errors.txt")
 
     def killed(self, name: str, kind: str) -> list[str] | None:
-        """Kill a run once; what it had said, None where it was done before."""
+        """Kill a run once, and return its output; None if it had ended before."""
         if kind in self.operations:
             torn = random.Random(self.random.random()) if kind == "torn write" else None
             child = self.start(name, 0, (self.random.randrange(self.operations[kind]), torn))
@@ -128,32 +128,32 @@ class Campaign:
             child = self.start(name, int("worker" in kind), None)
             time.sleep(self.random.uniform(0, self.length))
             os.kill(child.pid, signal.SIGKILL)
-        code, said = child.end()
+        code, lines = child.end()
         if code == 0:
             return None
         if code != -signal.SIGKILL:
             self.problems.append(f"{name} ended with {code}")
         self.counts[kind]["kills"] += 1
-        self.counts[kind]["inside a save"] += last(said, "save") > last(said, "saved")
-        return said
+        self.counts[kind]["inside a save"] += last(lines, "save") > last(lines, "saved")
+        return lines
 
-    def check_step(self, name: str, said: list[str], then: list[str]) -> None:
-        """The next run must begin at the last state that was saved, or a later one."""
-        began, saved, done = last(then, "from"), last(said, "saved"), last(said, "update")
+    def check_step(self, name: str, lines: list[str], then: list[str]) -> None:
+        """Check that the next run began at the last saved state, or a later one."""
+        began, saved, done = last(then, "from"), last(lines, "saved"), last(lines, "update")
         if began < 0:  # killed again before it began
             return
-        before = max(saved, last(said, "from"), 0)
+        before = max(saved, last(lines, "from"), 0)
         if began < before:
             self.problems.append(f"{name} went on from {began}; {before} was saved")
         self.lost.append(max(0, done - began))
 
     def one(self, kind: str, again: float = 0.25) -> bool:
-        """A run killed once or more, then left to end; False where it was done before the kill."""
+        """Kill a run once or more, then let it end; return False if it ended before the kill."""
         name = f"run-{self.runs}"
         self.runs += 1
         out = self.folder / name
-        said = self.killed(name, kind)
-        if said is None:
+        lines = self.killed(name, kind)
+        if lines is None:
             shutil.rmtree(out)
             return False
         while self.random.random() < again:
@@ -161,14 +161,14 @@ class Campaign:
             if then is None:
                 break
             self.twice += 1
-            self.check_step(name, said, then)
-            said = then
+            self.check_step(name, lines, then)
+            lines = then
         kept = Checkpoints(out)
         if kept.names():
             kept.load()
             self.walked += any("passed over" in note for note in kept.notes)
         code, then = self.start(name, 0, None).end()
-        self.check_step(name, said, then)
+        self.check_step(name, lines, then)
         if code != 0:
             self.problems.append(f"{name} could not be resumed: {code}")
         elif (out / "model.safetensors").read_bytes() != self.wanted:
@@ -179,7 +179,7 @@ class Campaign:
         return True
 
     def check_left(self, name: str) -> None:
-        """The log can be read and nothing half made is left."""
+        """Check that the log can be read and that no half-written file is left."""
         out = self.folder / name
         steps = [row["step"] for row in read_log(out)]
         if steps != sorted(steps) or read_log(out)[-1]["kind"] != "end":
@@ -190,7 +190,7 @@ class Campaign:
             self.problems.append(f"{name} left {left} and {names}")
 
     def result(self, seconds: float) -> dict[str, Any]:
-        """What is written to the JSON file."""
+        """Return the content of the JSON file."""
         kills = sum(c["kills"] for c in self.counts.values())
         return {
             "title": "SIGKILL while training",
@@ -212,28 +212,28 @@ class Campaign:
 
 
 def main() -> int:
-    """Run the campaign; 1 where something broke."""
+    """Run the campaign; return 1 if a promise broke."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--kills", type=int, default=200)
     options.add_argument("--seed", type=int, default=0)
     root = Path(__file__).parents[2]
     options.add_argument("--out", type=Path, default=root / "docs" / "campaigns" / "kill.json")
-    asked = options.parse_args()
+    args = options.parse_args()
     torch.set_num_threads(1)
     began = time.monotonic()
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # or the disk's syncs take all day
     with tempfile.TemporaryDirectory(prefix="unnoise-kill-", dir=memory) as folder:
-        campaign = Campaign(Path(folder), asked.seed)
+        campaign = Campaign(Path(folder), args.seed)
         turns = [KINDS[0], KINDS[1], KINDS[0], KINDS[1], KINDS[2], KINDS[0], KINDS[1], KINDS[3]]
         turn = 0
-        while sum(c["kills"] for c in campaign.counts.values()) < asked.kills:
+        while sum(c["kills"] for c in campaign.counts.values()) < args.kills:
             turn += campaign.one(turns[turn % len(turns)])
         errors = Path(folder, "errors.txt")
         found = campaign.result(time.monotonic() - began)
         if campaign.problems:
             print(errors.read_text()[-5000:], file=sys.stderr)
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(json.dumps(found, indent=2) + "\n")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(found, indent=2) + "\n")
     print(f"{'':36}{'kills':>8}{'inside a save':>16}")
     for kind, counts in found["by_kind"].items():
         print(f"{kind:36}{counts['kills']:8}{counts['inside a save']:16}")

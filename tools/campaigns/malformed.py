@@ -1,9 +1,9 @@
-"""Load files that were damaged or made to do damage: every kind that this project reads.
+"""A campaign that loads damaged and malicious files of every kind that this project reads.
 
 Each attack is made on a good file and loaded in a process of its own, which may take 1.5 GiB more
-and a minute. It has to end in one clear error of the family, or, where what the file says can be
-meant, in exactly that. Prints a table and writes docs/campaigns/malformed.json; exits with 1 where
-an attack ended otherwise, took two seconds of the processor or 256 MB of memory.
+and a minute. It has to end in one clear error of the family, or, if the file's content is still
+valid, in exactly that content. Prints a table and writes docs/campaigns/malformed.json; exits with
+1 if an attack ended otherwise, took two seconds of the processor or 256 MB of memory.
 
     python tools/campaigns/malformed.py [--seed 0] [--only model.json] [--every 10]
 """
@@ -31,7 +31,7 @@ SECONDS, MEGABYTES = 2.0, 256.0
 
 
 def problem(target: str, attack: Attack, outcome: Outcome) -> str | None:
-    """What is wrong with an outcome; None where nothing is."""
+    """Return the fault of an outcome, or None."""
     if not outcome.right:
         return f"{target}, {attack}: {outcome.how}: {outcome.text[:200]}"
     if outcome.seconds >= SECONDS or outcome.growth >= MEGABYTES:
@@ -40,7 +40,7 @@ def problem(target: str, attack: Attack, outcome: Outcome) -> str | None:
 
 
 def row(outcomes: list[tuple[Attack, Outcome]]) -> dict[str, Any]:
-    """The counts of some outcomes."""
+    """Return the counts of some outcomes."""
     hows = [outcome.how for _, outcome in outcomes]
     return {
         "attacks": len(outcomes),
@@ -57,16 +57,16 @@ def main() -> int:
     options.add_argument("--only", choices=list(TARGETS), action="append")
     options.add_argument("--every", type=int, default=1, help="only every nth attack")
     options.add_argument("--out", type=Path, default=ROOT / "docs" / "campaigns" / "malformed.json")
-    asked = options.parse_args()
+    args = options.parse_args()
     torch.set_num_threads(1)
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
     everything: list[tuple[Attack, Outcome]] = []
     by_file: dict[str, dict[str, Any]] = {}
     problems: list[str] = []
-    for name in asked.only or TARGETS:
+    for name in args.only or TARGETS:
         with tempfile.TemporaryDirectory(prefix="unnoise-malformed-", dir=memory) as folder:
-            bench = Bench(TARGETS[name], Path(folder), asked.seed)
-            attacks = list(bench.attacks())[:: asked.every]
+            bench = Bench(TARGETS[name], Path(folder), args.seed)
+            attacks = list(bench.attacks())[:: args.every]
             outcomes = list(zip(attacks, bench.judge_apart(attacks), strict=True))
         found = [problem(name, *outcome) for outcome in outcomes]
         problems += [p for p in found if p is not None]
@@ -80,14 +80,14 @@ def main() -> int:
         "hashes right again. Seconds are of the processor; memory is what loading added.",
         **row(everything),
         "code run": sum(o.how == "code was run" for _, o in everything),
-        "seed": asked.seed,
+        "seed": args.seed,
         "problems": problems,
         "by_file": by_file,
         "by_attack": summary(everything),
     }
-    if asked.only is None and asked.every == 1:
-        asked.out.parent.mkdir(parents=True, exist_ok=True)
-        asked.out.write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    if args.only is None and args.every == 1:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n", "utf-8")
     print(f"{'':32}{'attacks':>8}{'refused':>9}{'taken':>7}{'s':>7}{'MB':>8}")
     for name, counts in summary(everything).items():
         numbers = (counts[k] for k in ("attacks", "refused", "accepted"))

@@ -1,4 +1,4 @@
-"""The page of benchmarks, from what they left in benchmarks/results.
+"""The page of benchmarks, from the results in benchmarks/results.
 
 python tools/docs/benchmarks.py     docs/benchmarks.md
 """
@@ -26,27 +26,32 @@ Everything here is measured side by side in one run, as a ratio, by one command:
     make bench
 
 Each part prints its table and leaves `benchmarks/results/NAME.json`, from which this page is made.
-One alone is run by its name. `--quick`, or `make bench OPTIONS=--quick` for all, takes seconds of
-each to see that it runs, and changes nothing here:
+Run a single one by its name. `--quick`, or `make bench OPTIONS=--quick` for all, takes seconds to
+test that each runs, and does not change this page:
 
     python benchmarks/throughput.py --quick
 
 **How to read it.** Contestants take turns on one thread, A B A B, and are timed by the CPU time of
 their process; a ratio is the median of each round's own, with the quartiles in brackets. So a busy
-neighbour slows both sides of a ratio alike, while milliseconds, images a second and shares of a
-peak are those of that machine at that hour. "Times" of a peer is how many times faster: above 1 is
-ours. A peer's default is what its documentation does: float32, eager. Its other rows are what its
-user could ask for.
+neighbour slows both sides of a ratio alike, while milliseconds, images per second and shares of a
+peak depend on the machine and its load. "Times" of a peer is the speed of ours over the peer's;
+ours is faster above 1. A peer's default is the setting of its documentation: float32, eager. Its
+other rows are faster settings that a user can choose.
 
-**What is not claimed.** That a ratio holds on another processor: the gain of bfloat16 is that of
-the processor's arithmetic (a machine with AMX multiplies bfloat16 matrices several times faster
-than the one below). Nothing was measured on a GPU. A faster update is no better model: what is
-learned in the same time is measured apart, under time to quality.
+**What is not claimed.** The ratios need not hold on another processor: the gain of bfloat16 depends
+on the processor's arithmetic (a machine with AMX multiplies bfloat16 matrices several times faster
+than the one below). A faster update is not a better model: the quality reached in equal time is
+measured apart, under time to quality.
+
+**On a GPU.** `make gpu` runs the tests marked `gpu`, then measures throughput, memory and the
+demo's time to quality, in at most six minutes, and writes `benchmarks/results/gpu/*.json`; without
+CUDA it states that and ends. The results are at the end of this page; without such a section,
+nothing has been measured on a GPU yet.
 """
 
 
 def page(folder: Path = RESULTS) -> str:
-    """docs/benchmarks.md; a part that has not been measured is left out."""
+    """Return the text of docs/benchmarks.md; a part that has not been measured is left out."""
     lines = [INTRO]
     for name, section in SECTIONS.items():
         path = folder / f"{name}.json"
@@ -56,18 +61,18 @@ def page(folder: Path = RESULTS) -> str:
 
 
 def table(rows: Sequence[Tree], columns: Sequence[str] | None = None) -> Lines:
-    """A Markdown table; no column that is empty throughout."""
+    """Return a Markdown table, without columns that are empty throughout."""
     columns = columns or list(dict.fromkeys(key for row in rows for key in row))
     columns = [c for c in columns if any(row.get(c) is not None for row in rows)]
     return [
         f"| {' | '.join(c.replace('_', ' ') for c in columns)} |",
         "|---" * len(columns) + "|",
-        *(f"| {' | '.join(said(row.get(c)) for c in columns)} |" for row in rows),
+        *(f"| {' | '.join(cell(row.get(c)) for c in columns)} |" for row in rows),
     ]
 
 
-def said(value: Any) -> str:
-    """A cell: a spread [median, quartiles] as 1.23 [1.20, 1.27]."""
+def cell(value: Any) -> str:
+    """Format a cell: a spread [median, quartiles] as 1.23 [1.20, 1.27]."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -75,16 +80,16 @@ def said(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {said(inner)}" for key, inner in value.items())
+        return ", ".join(f"{key} {cell(inner)}" for key, inner in value.items())
     if isinstance(value, list) and len(value) == 3 and all(isinstance(v, float) for v in value):
         return "{:.2f} [{:.2f}, {:.2f}]".format(*value)
     if isinstance(value, Iterable) and not isinstance(value, str):
-        return ", ".join(map(said, value))
+        return ", ".join(map(cell, value))
     return str(value).replace("|", "\\|")
 
 
 def where(result: Tree) -> str:
-    """The machine, torch and the sources of a result."""
+    """Return the machine, torch and the sources of a result."""
     made = result.get("machine")
     if made is None:
         return ""
@@ -97,7 +102,7 @@ def where(result: Tree) -> str:
 
 
 def throughput(result: Tree) -> Lines:
-    """Networks in training and inference."""
+    """Return the part on networks in training and inference."""
     top, rows = result["peaks"], result["rows"]
     lines = ["## Networks: training and inference", "", where(result), ""]
     lines += [
@@ -115,7 +120,7 @@ def throughput(result: Tree) -> Lines:
         "",
         "GFLOP/s count a forward pass once and an update three times. A share is of the best "
         "measured in the same run and precision: "
-        + "; ".join(f"{kind} {said(found)} GFLOP/s" for kind, found in top.items())
+        + "; ".join(f"{kind} {cell(found)} GFLOP/s" for kind, found in top.items())
         + " (convolution for U-Nets, matmul for transformers). MB is the most that torch held at "
         "once, above weights and optimizer, counted at every allocation.",
     ]
@@ -142,7 +147,7 @@ def throughput(result: Tree) -> Lines:
 
 
 def scaling(result: Tree) -> Lines:
-    """How costs grow."""
+    """Return the part on the growth of costs."""
     lines = ["## How the cost grows", "", where(result), ""]
     lines += [
         "Everything else stays along an axis. Batch: 28×28×1, U-Nets of 1.7 M parameters; side: "
@@ -169,13 +174,13 @@ def scaling(result: Tree) -> Lines:
             "",
             "| | |",
             "|---|---|",
-            *(f"| {key} | {said(value)} |" for key, value in both.items()),
+            *(f"| {key} | {cell(value)} |" for key, value in both.items()),
         ]
     return lines
 
 
 def time_to_quality(result: Tree) -> Lines:
-    """What is learned in the same time."""
+    """Return the part on the quality reached in equal time."""
     lines = ["## Time to quality", "", where(result), ""]
     lines += [
         f"The same CPU time on one thread for all, {result['evaluations']} network evaluations a "
@@ -195,7 +200,7 @@ def time_to_quality(result: Tree) -> Lines:
 
 
 def recipe_search(result: Tree) -> Lines:
-    """What each choice of a recipe gave."""
+    """Return the part on the effect of each choice of a recipe."""
     lines = ["## What each choice of a recipe gives", "", where(result), ""]
     lines += [
         "The shipped recipe with one thing changed, trained for the same CPU time on one thread: "
@@ -211,7 +216,7 @@ def recipe_search(result: Tree) -> Lines:
 
 
 def sampler_overhead(result: Tree) -> Lines:
-    """A solver's step beside its arithmetic."""
+    """Return the part on a solver's step beside its arithmetic."""
     lines = ["## A sampler's step", "", where(result), ""]
     lines += [
         "What a step costs beside the tensor arithmetic that it cannot do without: the unit is two "
@@ -227,7 +232,7 @@ def sampler_overhead(result: Tree) -> Lines:
 
 
 def import_time(result: Tree) -> Lines:
-    """`import unnoise`."""
+    """Return the part on `import unnoise`."""
     rows = [{"import": name, **row} for name, row in result["imports"].items()]
     return [
         "## Import",
@@ -241,11 +246,51 @@ def import_time(result: Tree) -> Lines:
 
 
 def compiled(result: Tree) -> Lines:
-    """Ours compiled block by block."""
+    """Return the part on our networks compiled block by block."""
     columns = ("pair", "work", "who", "images a second", "speed", "compiling s")
     rows = [row for row in result["rows"] if row["who"].startswith("ours bf16")]
-    said_ = "Ours in bf16 with its blocks compiled, `benchmarks/throughput.py --compiled`, batch 8."
-    return ["## Compiled", "", where(result), "", said_, "", *table(rows, columns)]
+    about = "Ours in bf16 with its blocks compiled, `benchmarks/throughput.py --compiled`, batch 8."
+    return ["## Compiled", "", where(result), "", about, "", *table(rows, columns)]
+
+
+def on_gpu(result: Tree) -> str:
+    """Return where a part of `make gpu` was measured."""
+    facts = {key: value for key, value in result["gpu"].items() if value is not None}
+    return f"Measured by `make gpu`: {cell(facts)}; sources `{result.get('library', '')}`."
+
+
+def gpu_throughput(result: Tree) -> Lines:
+    """Return the section of networks on a GPU."""
+    columns = ("work", "batch", "who", "images a second", "TFLOP/s", "speed", "MB", "all MB")
+    lines = ["## On a GPU: networks", "", on_gpu(result), ""]
+    lines += [
+        "Updates and passes as above, eager, in turns, by the clock of the wall with the device "
+        "waited for. MB: the most allocated during a call above what was there before it; all MB: "
+        "with weights, optimizer and averages.",
+    ]
+    for pair in dict.fromkeys(row["pair"] for row in result["rows"]):
+        lines += ["", f"**{pair}**", ""]
+        lines += table([row for row in result["rows"] if row["pair"] == pair], columns)
+    return lines
+
+
+def gpu_compiled(result: Tree) -> Lines:
+    """Return the section of compiled blocks on a GPU."""
+    columns = ("pair", "work", "batch", "who", "images a second", "speed", "compiling s")
+    lines = ["## On a GPU: compiled", "", on_gpu(result), ""]
+    return [
+        *lines,
+        "Speed is that of the eager blocks beside it.",
+        "",
+        *table(result["rows"], columns),
+    ]
+
+
+def gpu_quality(result: Tree) -> Lines:
+    """Return the section of time to quality on a GPU."""
+    lines = ["## On a GPU: time to quality", "", on_gpu(result), ""]
+    about = f"The recipe {result['recipe']}, trained for so many seconds of the wall's clock."
+    return [*lines, about, "", *table(result["rows"])]
 
 
 SECTIONS: dict[str, Callable[[Tree], Lines]] = {
@@ -256,11 +301,14 @@ SECTIONS: dict[str, Callable[[Tree], Lines]] = {
     "sampler_overhead": sampler_overhead,
     "scaling": scaling,
     "import_time": import_time,
+    "gpu/throughput": gpu_throughput,
+    "gpu/compiled": gpu_compiled,
+    "gpu/quality": gpu_quality,
 }
 
 
 def main() -> None:
-    """Write the page; any argument is refused before."""
+    """Write the page; any argument is refused."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     PAGE.write_text(page(), "utf-8")
 

@@ -18,7 +18,7 @@ OWN = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE")  # the repository's own fil
 
 
 def lay_out(folder: Path) -> None:
-    """Every page, in the places that the site has."""
+    """Write every page to its place on the site."""
     from tools.docs import cli_reference, rooms
 
     shutil.copytree(ROOT / "docs", folder, dirs_exist_ok=True)
@@ -35,7 +35,7 @@ def lay_out(folder: Path) -> None:
 
 
 def build(out: Path) -> int:
-    """The site in `out`; 0 where no page complained."""
+    """Build the site in `out`; return 0 if no page has a warning."""
     from sphinx.cmd.build import build_main
 
     with tempfile.TemporaryDirectory() as folder:

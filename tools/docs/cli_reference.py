@@ -1,4 +1,4 @@
-"""The command line's page, from the verbs themselves: it cannot go stale."""
+"""The page of the command line, generated from the verbs themselves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 
 def verbs() -> Iterator[tuple[str, click.Command]]:
-    """Every command that does something, by its whole name, such as "data check"."""
+    """Yield every command by its whole name, such as "data check"."""
     from unnoise.cli.main import app
 
     yield from _below("", typer.main.get_command(app))
@@ -25,7 +25,7 @@ def _below(name: str, command: click.Command) -> Iterator[tuple[str, click.Comma
 
 
 def page() -> str:
-    """The page, as Markdown."""
+    """Return the page, as Markdown."""
     lines = [
         "# Command line",
         "",
@@ -52,7 +52,7 @@ def _usage(name: str, command: click.Command) -> str:
 
 
 def names_of(parameter: click.Parameter) -> list[str]:
-    """What is typed: --n, -n, --exact, --hutchinson; or the argument's own name."""
+    """Return the spellings of an option (--n, -n, --exact), or the name of an argument."""
     if parameter.param_type_name == "argument":
         return [parameter.name or ""]
     return [*parameter.opts, *parameter.secondary_opts]
@@ -61,10 +61,10 @@ def names_of(parameter: click.Parameter) -> list[str]:
 def _row(parameter: click.Parameter) -> str | None:
     if "--help" in parameter.opts:
         return None
-    said = " ".join(str(getattr(parameter, "help", "") or "").split())
+    text = " ".join(str(getattr(parameter, "help", "") or "").split())
     default = parameter.default
     shown = "" if default is None or default is False or callable(default) else f"`{default}`"
     if parameter.required:
         shown = "required"
     called = ", ".join(f"`{name}`" for name in names_of(parameter))
-    return f"| {called} | {shown} | {said.replace('|', chr(92) + '|')} |"
+    return f"| {called} | {shown} | {text.replace('|', chr(92) + '|')} |"

@@ -30,7 +30,7 @@ python_maximum_signature_line_length = 88
 
 
 def formula(node: Any, display: str) -> str:
-    """MathML of a formula, which browsers draw without a script."""
+    """Return MathML of a formula, which browsers draw without a script."""
     return latex2mathml.converter.convert(node.astext(), display=display)
 
 
@@ -51,13 +51,16 @@ def block(translator: Any, node: Any) -> None:
 
 
 def plain(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings are plain text with `code`: stars, underscores and bars are themselves."""
+    """Escape a docstring, which is plain text with `code`.
+
+    Stars, underscores and bars are literal.
+    """
     paragraphs = "\n".join(lines).split("\n\n")
     lines[:] = "\n\n".join(laid_out(paragraph) for paragraph in paragraphs).split("\n")
 
 
 def laid_out(paragraph: str) -> str:
-    """A paragraph escaped; where its lines are indented differently they stay lines."""
+    """Return a paragraph escaped; lines of different indentation stay lines."""
     found = escaped(paragraph).split("\n")
     if len({len(line) - len(line.lstrip()) for line in found if line.strip()}) < 2:
         return "\n".join(found)
@@ -65,7 +68,7 @@ def laid_out(paragraph: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """`code` as a literal, whatever stands beside it; the rest as plain characters."""
+    """Return text with `code` as a literal, whatever is beside it; the rest as plain characters."""
     parts = re.split(r"`([^`]+)`", text)
     for k, part in enumerate(parts):
         if k % 2:

@@ -35,32 +35,32 @@ PICTURES: dict[str, Callable[[], Figure]] = {}
 
 
 def picture(make: Callable[[], Figure]) -> Callable[[], Figure]:
-    """Draw this function's figure into a file of its own name."""
+    """Register a function whose figure is drawn into a file of the function's name."""
     PICTURES[make.__name__] = make
     return make
 
 
 def two_humps(path: paths.GaussianPath) -> fields.Mixture:
-    """0.4·N(−1, 0.3²) + 0.6·N(1.5, 0.2²)."""
+    """Return 0.4·N(−1, 0.3²) + 0.6·N(1.5, 0.2²)."""
     means = torch.tensor([[-1.0], [1.5]], dtype=F64)
     return fields.Mixture(torch.tensor([0.4, 0.6], dtype=F64), means, [0.09, 0.04], path)
 
 
 def ring(path: paths.GaussianPath, first: int = 0, step: int = 1) -> fields.Mixture:
-    """Eight equal spots on a circle, or every `step`-th of them from `first`."""
+    """Return eight equal spots on a circle, or every `step`-th of them from `first`."""
     angle = torch.arange(first, 8, step, dtype=F64) * torch.pi / 4
     means = 2 * torch.stack([angle.cos(), angle.sin()], 1)
     return fields.Mixture(torch.ones(len(angle), dtype=F64), means, [0.03] * len(angle), path)
 
 
 def _line(x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every (x, t) of a grid of points: (len(t)·len(x), 1) and the times of its rows."""
+    """Return every (x, t) of a grid of points: (len(t)·len(x), 1) and the times of its rows."""
     return x.repeat(len(t))[:, None], t.repeat_interleave(len(x))
 
 
 @picture
 def forward() -> Figure:
-    """Density of x_t over t on two paths, with a few (x0, ε) carried along."""
+    """Draw the density of x_t over t on two paths, with a few (x0, ε) carried along."""
     figure, axes = plt.subplots(1, 2, figsize=(7.0, 2.5), sharey=True)
     t, x = torch.linspace(0.001, 1, 160, dtype=F64), torch.linspace(-3.2, 3.2, 200, dtype=F64)
     for axis, path in zip(axes, (paths.VPLinear(), paths.Flow()), strict=True):
@@ -81,7 +81,7 @@ def forward() -> Figure:
 
 @picture
 def forward_2d() -> Figure:
-    """2,000 exact samples of p_t at five times."""
+    """Draw 2,000 exact samples of p_t at five times."""
     figure, axes = plt.subplots(1, 5, figsize=(7.4, 1.75), sharex=True, sharey=True)
     field = ring(paths.Flow())
     for axis, at in zip(axes, (0.0, 0.2, 0.4, 0.7, 1.0), strict=True):
@@ -94,7 +94,7 @@ def forward_2d() -> Figure:
 
 @picture
 def all_paths() -> Figure:
-    """α, σ and log-SNR of every named path."""
+    """Draw α, σ and log-SNR of every named path."""
     figure, axes = plt.subplots(1, 3, figsize=(7.4, 2.6))
     t = torch.linspace(0.002, 0.998, 300, dtype=F64)
     known = {
@@ -115,13 +115,14 @@ def all_paths() -> Figure:
 
 @picture
 def lenses() -> Figure:
-    """One prediction of the two humps, at one time, through the five lenses."""
+    """Draw one prediction of the two humps, at three times, through the five lenses."""
     figure, axes = plt.subplots(1, 5, figsize=(7.4, 1.9), sharex=True)
     field, x = two_humps(paths.VPLinear()), torch.linspace(-3, 3, 301, dtype=F64)
     for at, colour in ((0.12, BLUE), (0.3, GREEN), (0.6, ORANGE)):
-        said = field(x[:, None], torch.tensor(at, dtype=F64))
+        prediction = field(x[:, None], torch.tensor(at, dtype=F64))
         for axis, lens in zip(axes, fields.LENSES, strict=True):
-            axis.plot(x, said.as_lens(lens)[:, 0], color=colour, linewidth=1.1, label=f"t = {at}")
+            values = prediction.as_lens(lens)[:, 0]
+            axis.plot(x, values, color=colour, linewidth=1.1, label=f"t = {at}")
             axis.set(title=lens, xlabel="x_t")
             axis.axhline(0, color=GREY, linewidth=0.4)
     axes[0].legend(loc="upper left", fontsize=6.5, handlelength=1)
@@ -130,7 +131,7 @@ def lenses() -> Figure:
 
 @picture
 def trajectories() -> Figure:
-    """The same starts walked by four solvers in eight steps, the exact curves behind."""
+    """Draw the trajectories of four solvers in eight steps, the exact curves behind."""
     figure, axes = plt.subplots(1, 4, figsize=(7.4, 2.1), sharex=True, sharey=True)
     path = paths.Flow()
     field, start = ring(path), 0.995
@@ -150,21 +151,21 @@ def trajectories() -> Figure:
 def _states(
     field: Field, solver: solvers.Solver, x: torch.Tensor, steps: int, start: float
 ) -> torch.Tensor:
-    """Every state of a walk on a log-SNR grid, (steps + 1, n, *event)."""
+    """Return every state of a trajectory on a log-SNR grid, (steps + 1, n, *event)."""
     grid = paths.grids.log_snr(field.path, steps, start=start, end=0.005)
     seen: dict[int, torch.Tensor] = {}
     noise = Streams(1, range(len(x)))
 
-    def look(step: int, said: fields.Prediction) -> None:
-        seen.setdefault(step, said.x_t.clone())
+    def record(step: int, prediction: fields.Prediction) -> None:
+        seen.setdefault(step, prediction.x_t.clone())
 
-    last = solver.solve(field, x, grid, noise, look).x
+    last = solver.solve(field, x, grid, noise, record).x
     return torch.stack([*(seen[k] for k in sorted(seen)), last])
 
 
 @picture
 def orders() -> Figure:
-    """Error against network passes, on the two humps, where the answer is known."""
+    """Draw the error against nfe on the two humps, where the exact end is known."""
     figure, axis = plt.subplots(figsize=(5.2, 3.2))
     path = paths.VPLinear()
     field, noise = two_humps(path), Streams(0, range(200))
@@ -191,7 +192,7 @@ def _end(
 
 @picture
 def grids() -> Figure:
-    """Where grids put their ten steps, in t and in log-SNR, on the flow path."""
+    """Draw the ten steps of each grid, in t and in log-SNR, on the flow path."""
     figure, axes = plt.subplots(1, 2, figsize=(7.4, 2.3), sharey=True)
     path, names = paths.Flow(), ("uniform", "quadratic", "log_snr", "karras")
     for row, name in enumerate(names):
@@ -216,14 +217,14 @@ class TwoClasses(Field):
     def __call__(self, x_t, t, condition=None):
         whole = self.whole(x_t, t)
         condition = Condition.of(condition, len(x_t))
-        said = torch.stack([field(x_t, t).value for field in self.classes])
-        given = said[condition.values["class"].expand(len(x_t)), torch.arange(len(x_t))]
+        prediction = torch.stack([field(x_t, t).value for field in self.classes])
+        given = prediction[condition.values["class"].expand(len(x_t)), torch.arange(len(x_t))]
         return whole.with_value("x0", torch.where(condition.keep[:, None], given, whole.value))
 
 
 @picture
 def guidance() -> Figure:
-    """Samples of class 0 under four guidance scales."""
+    """Draw samples of class 0 under four guidance scales."""
     figure, axes = plt.subplots(1, 4, figsize=(7.4, 2.1), sharex=True, sharey=True)
     path = paths.VPLinear()
     x = path.prior(Streams(2, range(500)), (2,)).double()
@@ -240,7 +241,7 @@ def guidance() -> Figure:
 
 @picture
 def flow_map() -> Figure:
-    """The jump from noise to data as a function of the noise, by maps of 1, 2, 4 and 64 steps."""
+    """Draw the jump from noise to data, as a function of the noise, for 1, 2, 4 and 64 steps."""
     figure, axes = plt.subplots(1, 2, figsize=(7.4, 2.7))
     path = paths.Flow()
     field = two_humps(path)

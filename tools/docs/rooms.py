@@ -9,18 +9,18 @@ from importlib import import_module
 ROOMS = (
     "unnoise", "errors", "randomness", "divergences", "paths", "fields", "guidance", "solvers",
     "solvers.names", "mcmc", "likelihood", "networks", "objectives", "transport", "support", "data",
-    "recipes", "artifacts", "training", "evaluation", "pipelines", "pipelines.doctor",
+    "recipes", "sampling", "artifacts", "training", "evaluation", "pipelines", "pipelines.doctor",
     "interop.diffusers",
 )  # fmt: skip
 
 
 def module_of(room: str) -> str:
-    """paths → unnoise.paths; unnoise itself stays."""
+    """Return the module of a room: paths → unnoise.paths; unnoise itself stays."""
     return room if room == "unnoise" else f"unnoise.{room}"
 
 
 def public(room: str) -> list[str]:
-    """The names a room offers: its `__all__`, or what a single file defines without underscore."""
+    """Return the public names of a room: its `__all__`, or those of a single file."""
     module = import_module(module_of(room))
     names = getattr(module, "__all__", None)
     if names is None:
@@ -33,7 +33,7 @@ def public(room: str) -> list[str]:
 
 
 def page(room: str) -> str:
-    """The page of a room, as reStructuredText with autodoc's directives."""
+    """Return the page of a room, as reStructuredText with autodoc's directives."""
     module = import_module(module_of(room))
     title = module_of(room)
     lines = [title, "=" * len(title), "", ".. module:: " + title, ""]
@@ -57,7 +57,7 @@ def _entry(room: str, name: str, value: object) -> list[str]:
 
 
 def home_of(room: str, name: str, value: object) -> str:
-    """Where a name is documented: the first room that offers it, the package itself last."""
+    """Return the room that documents a name: the first that offers it, the package itself last."""
     if inspect.isclass(value) or inspect.isroutine(value):
         for other in (*ROOMS[1:], ROOMS[0]):
             module = import_module(module_of(other))

@@ -1,4 +1,4 @@
-"""The pages that are tables of measured or tested things.
+"""The pages that are tables of measured or tested facts.
 
 python tools/docs/tables.py     docs/faults.md and docs/campaigns.md, from faults.yaml and
                                 campaigns/*.json
@@ -19,22 +19,22 @@ NOTE = "<!-- made by tools/docs/tables.py: change {source} instead -->"
 
 
 def faults(path: Path = DOCS / "faults.yaml") -> dict[str, dict[str, dict[str, Any]]]:
-    """Section → fault → what happens, and its tests."""
+    """Return section → fault → its outcome and its tests."""
     return yaml.safe_load(path.read_text("utf-8"))
 
 
 def faults_page(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """docs/faults.md."""
+    """Return the text of docs/faults.md."""
     count = sum(map(len, rows.values()))
     lines = [
         "# Bad input and faults",
         "",
         NOTE.format(source="docs/faults.yaml"),
         "",
-        f"{count} kinds of bad input and faults, each with what happens and the tests that show "
+        f"{count} kinds of bad input and faults, each with its outcome and the tests that provoke "
         "it. Errors are of one family (`unnoise.errors.UnnoiseError`), found before work starts "
-        "and before anything is written; the command line says them in one message and ends with "
-        "exit code 2, or 130 where a run was interrupted and can be resumed.",
+        "and before anything is written; the command line prints one message and ends with exit "
+        "code 2, or 130 if a run was interrupted and can be resumed.",
         "",
     ]
     for section, faults_ in rows.items():
@@ -47,17 +47,17 @@ def faults_page(rows: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
 
 
 def campaigns_page(folder: Path = DOCS / "campaigns") -> str:
-    """docs/campaigns.md, from the JSON that each campaign left; none where there is none yet."""
+    """Return the text of docs/campaigns.md, from the JSON of each campaign that was run."""
     lines = [
         "# Campaigns",
         "",
         NOTE.format(source="what the campaigns measure, by `make campaigns`"),
         "",
-        "Attacks too long for the test-suite, run by one command:",
+        "Tests that take too long for the test suite, run by one command:",
         "",
         "    make campaigns",
         "",
-        "Each leaves its counts in `docs/campaigns/`; this page shows them as they came out.",
+        "Each writes its counts to `docs/campaigns/`; this page lists them.",
         "",
     ]
     for path in sorted(folder.glob("*.json")):
@@ -69,7 +69,7 @@ def campaigns_page(folder: Path = DOCS / "campaigns") -> str:
 
 
 def _shown(tree: Mapping[str, Any]) -> list[str]:
-    """Plain values as one table, then a table for every list of rows and every tree of counts."""
+    """Return plain values as one table, then one for every list of rows and tree of counts."""
     plain = {
         k: v if v else "none" if isinstance(v, Mapping | list) else v
         for k, v in tree.items()
@@ -83,14 +83,14 @@ def _shown(tree: Mapping[str, Any]) -> list[str]:
         lines += [
             "| | |",
             "|---|---|",
-            *(f"| {_said(k)} | {_value(v)} |" for k, v in plain.items()),
+            *(f"| {_words(k)} | {_value(v)} |" for k, v in plain.items()),
         ]
     for key, value in tree.items():
         rows = _rows(value)
         if rows:
             columns = list(dict.fromkeys(name for row in rows for name in row))
-            lines += ["", f"**{_said(key)}**", ""]
-            lines.append(f"| {' | '.join(map(_said, columns))} |")
+            lines += ["", f"**{_words(key)}**", ""]
+            lines.append(f"| {' | '.join(map(_words, columns))} |")
             lines.append("|---" * len(columns) + "|")
             lines += [
                 f"| {' | '.join(_value(row.get(c)) for c in columns)} |" for row in rows[:MOST]
@@ -102,14 +102,14 @@ def _shown(tree: Mapping[str, Any]) -> list[str]:
 def _rows(value: Any) -> list[dict[str, Any]]:
     if isinstance(value, Mapping):
         if value and all(isinstance(inner, Mapping) for inner in value.values()):
-            return [{"": _said(name), **inner} for name, inner in value.items()]
-        return [{"": _said(name), "count": inner} for name, inner in value.items()]
+            return [{"": _words(name), **inner} for name, inner in value.items()]
+        return [{"": _words(name), "count": inner} for name, inner in value.items()]
     if isinstance(value, list):
         return [dict(v) if isinstance(v, Mapping) else {"": v} for v in value]
     return []
 
 
-def _said(name: Any) -> str:
+def _words(name: Any) -> str:
     return str(name).replace("_", " ")
 
 
@@ -121,7 +121,7 @@ def _value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{_said(k)} {_value(v)}" for k, v in value.items())
+        return ", ".join(f"{_words(k)} {_value(v)}" for k, v in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(map(_value, value))
     return str(value).replace("|", "\\|").replace("\n", " ")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..recipes import dump, resolved
+from .artifact import Artifact
 from .formats import digest
 
-if TYPE_CHECKING:
-    from .model import Model
 
-
-def model_card(model: Model) -> str:
-    """README.md of an artifact."""
+def model_card(model: Artifact) -> str:
+    """Return the text of an artifact's README.md."""
     spec, training = model.spec, model.training
     parameters = model.denoiser.parameter_count
     rows = {
@@ -55,7 +51,7 @@ values = unnoise.sample(model, n=16,{ask} seed=0)
 """
 
 
-def _weights(model: Model) -> str:
+def _weights(model: Artifact) -> str:
     if model.ema is None:
         return "float32; which average of the trained ones is not recorded"
     return f"float32 moving average (EMA) of the trained ones, {model.ema}"

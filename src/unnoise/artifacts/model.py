@@ -2,59 +2,49 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ..data import DataSpec
-from ..data.dataset import MAX_BYTES
-from ..errors import InvalidArgument, need_count
-from ..fields import Denoiser
-from ..recipes import Recipe
+from ..errors import need_count
+from ..sampling import InferenceCopy, ModelFacts, Samples, Stream, find_device, make_plan, resolve
+from ..sampling.classes import labels_for
 from ..solvers import Solver
 from ..solvers.solver import OnStep
-from .labels import labels_for
-from .origin import Origin
-from .plan import make_plan
-from .stream import Samples, Stream
-from .tuned import TunedFile
+from .artifact import Artifact
+from .read import read_artifact
+from .write import write_artifact
 
-WEIGHTS, CONFIG, CARD = "model.safetensors", "model.json", "README.md"
 _TOLD = ("updates", "samples_seen", "seconds")  # of the training, in one line
 
 
-@dataclass(repr=False)
-class Model:
-    """A denoiser with what travels with it: its recipe, its data's description, its history.
+@dataclass(frozen=True, eq=False, repr=False)
+class Model(Artifact):
+    """A trained model that can be sampled; `Artifact` lists what it is made of.
 
-    training: a summary of the training, plain values. precision: what it runs in here. tuned:
-    solvers by their steps. origin: where it was made, None before it is saved. weights_sha256: of
-    the file of its weights, "" before.
+    precision: of the arithmetic of sampling. A model does not change: its first sampling makes a
+    copy of the network (`facts`), and later changes of the weights do not reach the samples; for
+    other weights, or another precision, make another model (`dataclasses.replace`).
     """
 
-    denoiser: Denoiser
-    recipe: Recipe
-    spec: DataSpec
-    training: dict[str, Any] = field(default_factory=dict)
     precision: str = "fp32"
-    tuned: dict[int, TunedFile] = field(default_factory=dict)
-    origin: Origin | None = None
-    weights_sha256: str = ""
 
-    @property
-    def ema(self) -> str | None:
-        """Which average of the trained weights these are; None where nothing was noted."""
-        noted = self.training.get("ema")
-        return None if noted is None else str(noted)
-
-    @property
-    def classes(self) -> int:
-        """How many classes it can be asked for; 0 where it is unconditional."""
-        return self.spec.classes if self.recipe.model.conditional else 0
+    @cached_property
+    def facts(self) -> ModelFacts:
+        """What sampling needs, with the copy of the network that it evaluates."""
+        return ModelFacts(
+            denoiser=self.denoiser,
+            inference=InferenceCopy.of(self.denoiser, self.precision),
+            spec=self.spec,
+            sample=self.recipe.sample,
+            classes=self.classes,
+            null=self.recipe.objective.dropout("class") > 0,
+            tuned=self.tuned,
+        )
 
     def sample(
         self,
@@ -83,7 +73,7 @@ class Model:
         InvalidArgument for what cannot be, before any work.
         """
         if n is not None:
-            self.check_affordable(n)
+            self.facts.check_affordable(n)
         stream = self.stream(
             n, solver=solver, steps=steps, grid=grid, guidance=guidance, interval=interval,
             rescale=rescale, condition=condition, seed=seed, batch=batch, first=first,
@@ -111,38 +101,31 @@ class Model:
         however many there are. Block b is the samples b·batch … b·batch + batch − 1, so that a
         stream that begins or ends elsewhere has the same blocks but for its two ends.
         """
-        plan = make_plan(self, solver, steps, grid, guidance, interval, rescale)
+        plan = make_plan(self.facts, solver, steps, grid, guidance, interval, rescale)
         need_count("batch", batch)
         need_count("first", first, 0)
         if n is not None:
             need_count("n", n)
         labels, n = labels_for(self.spec, self.classes, condition, n, first)
-        return Stream(self, plan, labels, seed, first, n, batch)
-
-    def check_affordable(self, n: int) -> None:
-        """Raise InvalidArgument unless n samples can be asked for and held in memory."""
-        size = 4 * math.prod(self.spec.shape)
-        if need_count("n", n) * size > MAX_BYTES:
-            raise InvalidArgument(
-                f"n is {n}, {n * size / 2**30:.0f} GiB of samples at once; draw at most "
-                f"{MAX_BYTES // size} and go on with first={MAX_BYTES // size}, or stream them "
-                "(model.stream; `unnoise sample --out FOLDER` or x.npy)"
-            )
+        return Stream(self.facts, plan, labels, seed, first, n, batch)
 
     def save(self, folder: str | Path) -> Path:
         """Write the artifact: weights, JSON, card and tuned solvers take the old ones' places as
         one, so that a crash at any moment leaves all of the old or all of the new. Raises
         ArtifactError."""
-        from .write import write_model
-
-        return write_model(self, Path(folder).expanduser())
+        folder = Path(folder).expanduser()
+        write_artifact(self, folder)
+        return folder
 
     @staticmethod
     def load(folder: str | Path, precision: str = "auto", device: str = "auto") -> Model:
-        """Read an artifact; runs no code from it. Raises ArtifactError naming what is wrong."""
-        from .read import read_model
-
-        return read_model(Path(folder).expanduser(), precision, device)
+        """Read an artifact; runs no code from it. Raises ArtifactError naming what is wrong,
+        InvalidArgument for a precision or a device that cannot be."""
+        place = find_device(device)
+        chosen = resolve(precision, place).name
+        found = read_artifact(Path(folder).expanduser(), place)
+        kept = {each.name: getattr(found, each.name) for each in fields(found)}
+        return Model(**kept, precision=chosen)
 
     def __repr__(self) -> str:
         count = self.denoiser.parameter_count

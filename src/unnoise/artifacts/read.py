@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -17,13 +17,10 @@ from ..recipes import Recipe, build_denoiser, build_network, build_solver, load_
 from ..safe_files import atomic_folder
 from ..safe_files.files import check_entries, check_finite, read_json, read_tensors
 from ..safe_files.header import Entry
+from .artifact import CONFIG, DENOISER, WEIGHTS, Artifact
 from .formats import MODEL, MODEL_STEPS, digest, migrate
 from .origin import Origin
-from .precision import find_device, resolve
-from .tuned import read_tuned
-
-if TYPE_CHECKING:
-    from .model import Model
+from .tuned_files import read_tuned
 
 KEYS = (
     "format", "unnoise", "recipe", "recipe_sha256", "data", "weights_sha256", "ema", "training",
@@ -33,11 +30,8 @@ _OLDER = {1: ("format", "unnoise", "recipe", "data", "weights_sha256", "training
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
-def read_model(folder: Path, precision: str, device: str) -> Model:
-    """Read an artifact. Raises ArtifactError naming what is wrong, InvalidArgument for a precision
-    or a device that cannot be."""
-    from .model import CONFIG, WEIGHTS, Model
-
+def read_artifact(folder: Path, device: torch.device) -> Artifact:
+    """Read an artifact onto a device. Raises ArtifactError naming what is wrong."""
     try:
         place = atomic_folder.resolve(folder, CONFIG)
         if not place.exists():
@@ -53,12 +47,12 @@ def read_model(folder: Path, precision: str, device: str) -> Model:
         raise ArtifactError(f"{place}: {error}") from error
     origin = Origin.from_dict(tree["provenance"], str(place))
     denoiser = read_denoiser(recipe, spec, weights, str(place), tree["weights_sha256"])
-    on = find_device(device)
-    chosen = resolve(precision, on).name
-    denoiser.eval().requires_grad_(False).to(on)
+    denoiser.eval().requires_grad_(False).to(device)
     sha256 = tree["weights_sha256"]
     tuned = read_tuned(folder, sha256)
-    return Model(denoiser, recipe, spec, dict(tree["training"]), chosen, tuned, origin, sha256)
+    return Artifact(
+        {DENOISER: denoiser}, recipe, spec, dict(tree["training"]), tuned, origin, sha256
+    )
 
 
 def read_tree(place: Path) -> dict[str, Any]:
@@ -157,8 +151,6 @@ def _check_size(spec: DataSpec, where: str) -> None:
 
 
 def _nothing_there(folder: Path) -> str:
-    from .model import CONFIG
-
     if not folder.exists():
         return f"there is no model at {folder}; give the folder of a run, such as runs/demo"
     if not folder.is_dir():

@@ -8,43 +8,43 @@ model.json, format 2: `format`; `unnoise`, the release that wrote the file; `rec
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from ..recipes import resolved
 from ..safe_files import atomic_folder
 from ..safe_files.files import write_bytes, write_json, write_tensors
+from .artifact import CARD, CONFIG, WEIGHTS, Artifact
 from .card import model_card
 from .formats import MODEL, digest, sealed
 from .origin import Origin
-from .tuned import FOLDER, write_tuned
+from .tuned_files import FOLDER, write_tuned
 
-if TYPE_CHECKING:
-    from .model import Model
+A = TypeVar("A", bound=Artifact)
 
 
-def write_model(model: Model, folder: Path) -> Path:
-    """Write an artifact; its files take the places of old ones as one. Raises ArtifactError."""
-    from .model import CARD, CONFIG, WEIGHTS
-
-    if model.origin is None:
-        model.origin = Origin.here()
+def write_artifact(artifact: A, folder: Path) -> A:
+    """Write an artifact and return it with its origin and the SHA-256 of its weights; its files
+    take the places of old ones as one. Raises ArtifactError."""
+    written = []
 
     def write(part: Path) -> None:
-        sha256 = write_tensors(part / WEIGHTS, model.denoiser.network.state_dict())
-        model.weights_sha256 = sha256
-        write_json(part / CONFIG, describe(model))
-        write_bytes(part / CARD, model_card(model).encode())
+        sha256 = write_tensors(part / WEIGHTS, artifact.denoiser.network.state_dict())
+        made = replace(artifact, origin=artifact.origin or Origin.here(), weights_sha256=sha256)
+        write_json(part / CONFIG, describe(made))
+        write_bytes(part / CARD, model_card(made).encode())
         (part / FOLDER).mkdir()  # empty where there are none, so that those of before go
-        for each in model.tuned.values():
+        for each in artifact.tuned.values():
             write_tuned(part, each, sha256)
+        written.append(made)
 
     atomic_folder.replace(folder, write)
-    return folder
+    return written[0]
 
 
-def describe(model: Model) -> dict[str, Any]:
-    """The tree of model.json."""
+def describe(model: Artifact) -> dict[str, Any]:
+    """Return the tree of model.json."""
     from .. import __version__
 
     recipe = resolved(model.recipe)
@@ -57,7 +57,7 @@ def describe(model: Model) -> dict[str, Any]:
             "data": model.spec.to_dict(),
             "weights_sha256": model.weights_sha256,
             "ema": model.ema,
-            "training": model.training,
+            "training": dict(model.training),
             "provenance": (model.origin or Origin()).to_dict(),
         }
     )

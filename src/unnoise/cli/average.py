@@ -11,7 +11,7 @@ import typer
 def average(
     run: Annotated[Path, typer.Argument(help="Folder of a run trained with train.averages={}.")],
     gamma: Annotated[
-        float, typer.Option(help="Length: about 1/gamma of the run is averaged over.")
+        float, typer.Option(help="Length: the average is over about 1/gamma of the run.")
     ],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the model.  [RUN-gamma-GAMMA]")
@@ -21,7 +21,7 @@ def average(
     from ..training.averages import average_of
     from .output import program
 
-    named = run if run.name.strip(".") else run.resolve()  # "." has no name of its own
+    named = run if run.name.strip(".") else run.resolve()  # "." has no name
     out = out or named.with_name(f"{named.name}-gamma-{gamma:g}")
     mixture = average_of(run, gamma, out)
     typer.echo(

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from ..data import Checked
     from ..recipes.outlook import Outlook
 
-app = typer.Typer(help="Look at data before training on them.", no_args_is_help=True)
+app = typer.Typer(help="Check data before training on them.", no_args_is_help=True)
 
 
 @app.callback()
 def _root() -> None:
-    """Look at data before training on them."""
+    """Check data before training on them."""
 
 
 @app.command("check")
@@ -39,11 +39,11 @@ def check(
     limit: Annotated[int, typer.Option(help="How many lines of a list to show.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
 ) -> None:
-    """Look through data: what is there, everything that is wrong, what training would do.
+    """Check data: list what is there, everything that is wrong, and what training would do.
 
-    Exit code 0 where the command it prints would train, 1 where training would be refused.
+    Exit code 0 if the printed command would train, 1 if training would be refused.
     """
-    from ..data import check as look
+    from ..data import check as check_data
     from ..recipes.load import parse_override
     from ..recipes.outlook import Outlook, outlook
 
@@ -52,7 +52,7 @@ def check(
     for keys, value in map(parse_override, overrides):
         if len(keys) == 2 and keys[0] == "data" and keys[1] not in ("source", "split", "path"):
             options[keys[1]] = value
-    found = look(path, **options)
+    found = check_data(path, **options)
     side = found.proposed_size if size is None else size
     if found.sound:
         would = outlook(path, size=side, overrides=overrides)

@@ -1,4 +1,4 @@
-"""`unnoise demo`: the whole main job on real digits, reusing what is there."""
+"""`unnoise demo`: train, sample and measure on real digits; finished parts are reused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def demo(
 ) -> None:
     """Train on 4,000 real digits, sample, measure: under six minutes on two cores."""
     from ..artifacts import load
-    from ..artifacts.model import CONFIG
+    from ..artifacts.artifact import CONFIG
     from ..errors import InvalidArgument
     from ..evaluation import load_card
     from ..pipelines.measure import measure

@@ -19,7 +19,7 @@ def doctor(
     out: Annotated[Path | None, typer.Option(help="Write the findings here too, as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Say why a run gives only noise, or that it is well: exit code 1 where there is a fault."""
+    """Find out why a run gives only noise, or that it is well; exit code 1 if there is a fault."""
     from ..errors import InvalidArgument
     from ..pipelines.doctor import doctor as examine
     from ..safe_files.files import write_bytes
@@ -47,11 +47,11 @@ def _text(report: Report) -> str:
     marks = {"fault": "FAULT", "warning": "warning", "fine": "fine", "not done": "not done"}
     lines = [f"{report.run}: recipe {report.recipe}, weights examined: {report.weights}", ""]
     for finding in report.findings:
-        said = finding.measured
+        text = finding.measured
         if finding.severity in ("fault", "warning") and finding.threshold:
-            said += f" (wanted: {finding.threshold})"
+            text += f" (wanted: {finding.threshold})"
         head = f"{marks[finding.severity]:10}{finding.check:{width}}"
-        lines += wrap(said, 100, initial_indent=head, subsequent_indent=" " * len(head))
+        lines += wrap(text, 100, initial_indent=head, subsequent_indent=" " * len(head))
         if finding.remedy:
             lines += wrap(
                 finding.remedy, 100, initial_indent=" " * len(head) + "→ ",

@@ -17,7 +17,7 @@ def likelihood(
     data: Annotated[
         str | None, typer.Option(help="Other data than the recipe's: a folder, an array, a name.")
     ] = None,
-    n: Annotated[int, typer.Option("--n", "-n", help="How many samples of the data.")] = 100,
+    n: Annotated[int, typer.Option("--n", "-n", help="Number of samples of the data.")] = 100,
     part: Annotated[
         str | None,
         typer.Option(help="test or validation.  [test, where the recipe holds one out]"),
@@ -26,19 +26,23 @@ def likelihood(
         bool, typer.Option("--bound", help="The variational bound, term by term.")
     ] = False,
     steps: Annotated[
-        int | None, typer.Option(help="Bound: of how many steps.  [those of the chain]")
+        int | None, typer.Option(help="Bound: number of steps.  [those of the chain]")
     ] = None,
     continuous: Annotated[
         bool | None,
-        typer.Option("--continuous", help="Bound: of infinitely many steps.  [on no chain]"),
+        typer.Option(
+            "--continuous",
+            help="Bound: the limit of infinitely many steps.  [unless the path is a chain]",
+        ),
     ] = None,
     variance: Annotated[
         str | None, typer.Option(help="Bound: posterior, transition or learned.")
     ] = None,
     strata: Annotated[
-        int | None, typer.Option(help="Bound: Monte Carlo over the steps, in so many shares.")
+        int | None,
+        typer.Option(help="Bound: Monte Carlo over the steps, in this many equal shares."),
     ] = None,
-    repeats: Annotated[int | None, typer.Option(help="Bound: draws of noise a term.")] = None,
+    repeats: Annotated[int | None, typer.Option(help="Bound: draws of noise per term.")] = None,
     method: Annotated[str | None, typer.Option(help="Flow: rk45, dop853, rk4, …  [rk45]")] = None,
     tol: Annotated[
         float | None, typer.Option(help="Flow: tolerance of an adaptive method.")
@@ -53,13 +57,15 @@ def likelihood(
             help="Flow: the divergence, exact or by random probes.  [exact up to 100 numbers]",
         ),
     ] = None,
-    probes: Annotated[int | None, typer.Option(help="Flow: probes of Hutchinson's.")] = None,
+    probes: Annotated[int | None, typer.Option(help="Flow: number of random probes.")] = None,
     conditional: Annotated[
         bool | None,
-        typer.Option("--conditional/--unconditional", help="Given the class, or nothing."),
+        typer.Option(
+            "--conditional/--unconditional", help="Condition on the class, or on nothing."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
-    batch: Annotated[int, typer.Option(help="How many at once.")] = 100,
+    batch: Annotated[int, typer.Option(help="Samples per batch.")] = 100,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
@@ -111,7 +117,7 @@ def _text(report: LikelihoodReport) -> str:
         f"{made.dequantisation}",
         f"  bits/dim  {bits[0]:.4f}  ({bits[1]:.4f} to {bits[2]:.4f})",
         f"  nats      {mean:.3f}  ({low:.3f} to {high:.3f}) a sample of {made.dimensions} numbers",
-        f"  passes    {made.nfe} a sample",
+        f"  nfe       {made.nfe} a sample",
     ]
     if report.bound is not None:
         lines += ["", f"  {'−log p by term':16}{'nats':>14}{'bits/dim':>12}"]

@@ -1,5 +1,8 @@
-"""`unnoise`: exit code 0 ok, 1 where `doctor` found a fault, 2 for what the user can mend, 130
-interrupted."""
+"""The command `unnoise`.
+
+Exit codes: 0 success; 1 `doctor` found a fault, or `data check` that training would be refused;
+2 an error that the user can mend; 130 interrupted.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ from . import (
 
 
 class _Verbs(typer.core.TyperGroup):
-    """Says why it was interrupted, which typer alone would keep to itself."""
+    """The verbs; an interruption prints its message, which typer alone would drop."""
 
     def invoke(self, context: Any) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""Where samples may be written, a grid of them to look at, and how far they are."""
+"""The output of samples: checks of the place, a grid as one picture, progress."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..artifacts import Model, Samples
+from ..artifacts import Model
 from ..errors import InvalidArgument
 from ..safe_files.files import write_bytes
+from ..sampling import Samples
 
 EVERY = 10.0  # seconds between lines of progress
 
 
 def program() -> str:
-    """What to type to run this program again from here."""
+    """Return the command that runs this program again from the working folder."""
     if shutil.which("unnoise"):
         return "unnoise"
     started = Path(sys.argv[0])
@@ -31,12 +32,12 @@ def program() -> str:
 
 
 def is_picture(model: Model) -> bool:
-    """Whether a sample can be shown as a PNG."""
+    """Return whether a sample can be shown as a PNG."""
     return model.spec.modality == "image" and model.spec.shape[0] in (1, 3)
 
 
 def check_output(model: Model, out: Path) -> None:
-    """Raise InvalidArgument, before any work, where samples cannot be written to `out`."""
+    """Raise InvalidArgument, before any work, if samples cannot be written to `out`."""
     check_place(out)
     if out.suffix != ".npy" and not is_picture(model):
         raise InvalidArgument(
@@ -46,7 +47,7 @@ def check_output(model: Model, out: Path) -> None:
 
 
 def check_place(out: Path) -> None:
-    """Raise InvalidArgument where `out` is no .png, .npy or folder, or cannot be written."""
+    """Raise InvalidArgument unless `out` is a .png, a .npy or a folder that can be written."""
     if out.suffix == ".npz":
         raise InvalidArgument(
             f"--out is {str(out)!r}, and an archive cannot be written piece by piece; give a .npy "
@@ -64,7 +65,7 @@ def check_place(out: Path) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise InvalidArgument, before any work, where files cannot be written into `folder`."""
+    """Raise InvalidArgument, before any work, if files cannot be written into `folder`."""
     at = folder.absolute()
     while not at.exists() and at != at.parent:
         at = at.parent
@@ -75,42 +76,44 @@ def check_folder(folder: Path) -> None:
 
 
 def write_grid(model: Model, made: Samples, out: Path) -> str:
-    """Write samples as one picture, a row a class; says where, and whether a file was replaced."""
+    """Write samples as one picture, a row a class; return its path and whether it was replaced."""
     from ..data import sample_grid
 
     buffer = io.BytesIO()
     pixels = model.spec.pixels(made.x)
     sample_grid(pixels, made.labels, model.spec.class_names).save(buffer, "PNG")
-    said = f"replaced {out}" if os.path.lexists(out) else str(out)
+    text = f"replaced {out}" if os.path.lexists(out) else str(out)
     write_bytes(out, buffer.getvalue())
-    return said
+    return text
 
 
 class Meter:
-    """How many samples are done, at what rate, and the time left: a bar on a terminal, elsewhere a
-    line from time to time."""
+    """Progress of sampling: number done, rate, time left.
+
+    A bar on a terminal, elsewhere a line from time to time.
+    """
 
     def __init__(self) -> None:
         self.bar: Any = None
-        self.began = self.said = time.monotonic()
+        self.began = self.printed = time.monotonic()
         self.at: int | None = None
 
     def __call__(self, done: int, n: int) -> None:
         from tqdm import tqdm
 
         now = time.monotonic()
-        if self.at is None:  # the first block may follow many of an earlier call
+        if self.at is None:  # an earlier call may have drawn many before the first block
             self.at, self.began = done, now
         if sys.stderr.isatty():
             if self.bar is None:
                 self.bar = tqdm(total=n, initial=done, unit="", file=sys.stderr, desc="samples")
             self.bar.update(done - self.bar.n)
-        elif now - self.said > EVERY and done > self.at:
-            self.said, rate = now, (done - self.at) / (now - self.began)
+        elif now - self.printed > EVERY and done > self.at:
+            self.printed, rate = now, (done - self.at) / (now - self.began)
             left = tqdm.format_interval((n - done) / rate)
             print(f"{done} of {n} samples  {rate:.1f}/s  {left} left", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Close the bar and leave it on the screen."""
         if self.bar is not None:
             self.bar.close()

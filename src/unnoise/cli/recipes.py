@@ -20,4 +20,4 @@ def recipes(
     width = max(map(len, found))
     for key, about in found.items():
         typer.echo(f"{key:{width}}  {about}")
-    typer.echo("\nTrain one: unnoise train NAME   Look into one: unnoise recipes NAME")
+    typer.echo("\nTrain one: unnoise train NAME   Print one: unnoise recipes NAME")

@@ -112,7 +112,7 @@ def _grid(folder: Path, device: str, classes: list[str], out: Path, options: dic
     asked = Asked.of({**options, "classes": classes or None})
     model = load(folder, asked.precision, device)
     check_output(model, out)
-    model.check_affordable(asked.n)
+    model.facts.check_affordable(asked.n)
     made = asked.stream(model).whole()
     there = write_grid(model, made, out)
     return f"{asked.n} samples, {made.nfe} network passes each: {there}"

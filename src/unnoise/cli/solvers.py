@@ -21,11 +21,11 @@ BUILT = {
 def solvers(
     name: Annotated[
         str | None,
-        typer.Argument(help="One solver, by our name or that of another program: what it is."),
+        typer.Argument(help="Describe one solver, given by our name or that of another program."),
     ] = None,
     names: Annotated[
         bool,
-        typer.Option("--names", help="What diffusers, k-diffusion, ComfyUI and A1111 call them."),
+        typer.Option("--names", help="The names in diffusers, k-diffusion, ComfyUI and A1111."),
     ] = False,
 ) -> None:
     """List the solvers, or the names of other programs with ours for each."""
@@ -35,7 +35,7 @@ def solvers(
 
     if name is not None:
         if names:
-            raise InvalidArgument(f"--names lists all; ask for {name!r} or for the list, not both")
+            raise InvalidArgument(f"--names lists all; give {name!r} or --names, not both")
         typer.echo(_one(name))
         return
     if names:
@@ -43,8 +43,8 @@ def solvers(
             typer.echo(f"{row.peer:11}  {_called(row):60}  {_ours(row)}")
         typer.echo("\nGrids, which may follow a sampler's name:")
         for key, grid in GRIDS.items():
-            said = grid if isinstance(grid, str) else _with(grid[0], grid[1])
-            typer.echo(f"  {key:42}  {'none here: ' * isinstance(grid, str)}{said}")
+            text = grid if isinstance(grid, str) else _with(grid[0], grid[1])
+            typer.echo(f"  {key:42}  {'none here: ' * isinstance(grid, str)}{text}")
         return
     width = max(map(len, PRESETS))
     for key, make in sorted(PRESETS.items()):

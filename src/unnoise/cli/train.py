@@ -40,7 +40,7 @@ def train(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.  [runs/NAME]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
 ) -> None:
     """Train a model by a recipe, or on your own data."""
@@ -50,7 +50,7 @@ def train(
     from ..training.run import train as run
     from .output import is_picture, program
 
-    first = os.environ.get("RANK", "0") == "0"  # of the processes that a launcher started
+    first = os.environ.get("RANK", "0") == "0"  # among a launcher's processes
     overrides = list(overrides or [])
     if recipe is not None and "=" in recipe:  # only overrides were given
         overrides.insert(0, recipe)
@@ -87,8 +87,10 @@ def train(
 def _sized(
     recipe: Recipe, data: Dataset | None, overrides: list[str], resumed: Path | None, quiet: bool
 ) -> Recipe:
-    """The chosen recipe with a network for its time, unless one was asked for; a run that is
-    resumed keeps its own, but for what is asked for again."""
+    """Return the chosen recipe with a network fitted to its time, unless a network was given.
+
+    A run that is resumed retains its own network, apart from new overrides.
+    """
     from ..recipes import fits_time, load_recipe, open_parts, read_tree
     from ..recipes.load import parse_override
     from ..training import fit_to_time
@@ -97,8 +99,8 @@ def _sized(
     if resumed is not None and (resumed / RECIPE).is_file():
         tree = recipe.model_dump(mode="json")
         tree["network"] = read_tree(resumed / RECIPE).get("network")
-        asked = [text for text in overrides if parse_override(text)[0][0] == "network"]
-        return load_recipe(tree, asked)
+        given = [text for text in overrides if parse_override(text)[0][0] == "network"]
+        return load_recipe(tree, given)
     if not fits_time(recipe, data is not None, overrides):
         return recipe
     fit = fit_to_time(recipe, data or open_parts(recipe)[0])

@@ -10,12 +10,15 @@ import typer
 
 def tune(
     model: Annotated[Path, typer.Argument(help="Folder of a trained model, such as runs/demo.")],
-    steps: Annotated[int, typer.Option(help="Steps to tune for: network evaluations a sample.")],
+    steps: Annotated[
+        int, typer.Option(help="Number of steps to tune for (network evaluations per sample).")
+    ],
     guidance: Annotated[
         float | None, typer.Option(help="Guidance scale to tune for.  [the recipe's]")
     ] = None,
     starts: Annotated[
-        int, typer.Option(help="Trajectories to learn from; a third only measures.")
+        int,
+        typer.Option(help="Trajectories to learn from; a third of them is held out to measure."),
     ] = 96,
     tries: Annotated[
         int | None, typer.Option(help="Grids to try.  [60, fewer above 10 steps]")
@@ -26,8 +29,9 @@ def tune(
     """Calibrate grid points and coefficients for one model; use them with --solver tuned."""
     from tqdm import tqdm
 
-    from ..artifacts import calibrate, load, write_tuned
+    from ..artifacts import load, write_tuned
     from ..errors import need_count
+    from ..sampling import calibrate
     from .output import check_folder, program
 
     need_count("steps", steps)
@@ -36,10 +40,11 @@ def tune(
     bar = tqdm(disable=None, leave=False, unit="grid")
 
     def progress(done: int, total: int) -> None:
+        """Show the number of grids tried."""
         bar.total = total
         bar.update(done - bar.n)
 
-    kept, found = calibrate(loaded, steps, guidance, starts, tries, seed, progress)
+    kept, found = calibrate(loaded.facts, steps, guidance, starts, tries, seed, progress)
     bar.close()
     path = write_tuned(model, kept, loaded.weights_sha256)
     for name, (median, ninety) in (("auto", found.before), ("tuned", found.after)):

@@ -1,4 +1,4 @@
-"""Where fetched data sets are kept: plain arrays, checked by fingerprint when they are read."""
+"""The cache of fetched data sets: plain arrays, checked by fingerprint when they are read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .numpy_files import read_npz
 
 
 def cache_dir() -> Path:
-    """UNNOISE_CACHE, else unnoise in XDG_CACHE_HOME or ~/.cache."""
+    """Return UNNOISE_CACHE, else unnoise in XDG_CACHE_HOME or ~/.cache."""
     given = os.environ.get("UNNOISE_CACHE")
     if given:
         return Path(given).expanduser()
@@ -25,7 +25,7 @@ def cache_dir() -> Path:
 
 
 def cached(name: str, expected: str) -> tuple[Tensor, Tensor] | None:
-    """Values and labels kept as `name`, or None when absent or not those of the fingerprint."""
+    """Return values and labels stored as `name`, or None if absent or of another fingerprint."""
     path = cache_dir() / f"{name}.npz"
     if not path.is_file():
         return None

@@ -1,4 +1,4 @@
-"""Samples that are the same, and pictures that look the same."""
+"""Duplicates: samples that are equal, and pictures that are nearly equal."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 NEAR_MOST = 10_000  # pictures compared with each other; more take too long
 NEAR_SIDE = 16
-NEAR_RMS = 0.01  # of the range of values, between thumbnails without their mean
+NEAR_RMS = 0.01  # share of the range, between thumbnails without their mean
 
 
 class Duplicates:
-    """Fed with the samples of a pass, as training sees them, knows which are alike."""
+    """A collector of the samples of one pass over the data, which finds those that are alike."""
 
     def __init__(self, image: bool) -> None:
         self._same: dict[bytes, list[int]] = defaultdict(list)
@@ -23,7 +23,7 @@ class Duplicates:
         self._indices: list[int] = []
 
     def add(self, indices: Tensor, values: Tensor) -> None:
-        """Take up samples (m, *event)."""
+        """Take samples in: values (m, *event)."""
         for i, value in zip(indices.tolist(), values, strict=True):
             digest = hashlib.blake2b(value.numpy().tobytes(), digest_size=16).digest()
             if digest not in self._same and self._image and len(self._indices) <= NEAR_MOST:
@@ -35,14 +35,15 @@ class Duplicates:
             self._same[digest].append(i)
 
     def exact(self) -> list[list[int]]:
-        """Groups of samples equal value by value, in the order of their first."""
+        """Return groups of samples equal value by value, in the order of their first."""
         return [group for group in self._same.values() if len(group) > 1]
 
     def near(self, low: float, high: float) -> list[tuple[int, int]] | None:
-        """Pairs of pictures that are not equal but look so; None where too many to compare.
+        """Return pairs of pictures that are nearly equal; None if there are too many to compare.
 
-        Two look alike where their grey thumbnails of 16 × 16, each without its mean, differ by
-        less than 1 % of the range (root mean square), and by less than a tenth of what they vary.
+        Two are nearly equal if their grey thumbnails of 16 × 16, each without its mean, differ by
+        less than 1 % of the range (root mean square), and by less than a tenth of their own
+        variation.
         """
         if not self._image or len(self._indices) > NEAR_MOST:
             return None if self._image else []

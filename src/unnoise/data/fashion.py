@@ -46,13 +46,13 @@ def open_fashion(
     fetch: bool = False,
     normalisation: str = "standardise",
 ) -> Dataset:
-    """Pictures of clothes, (1, 28, 28), bytes, 10 classes alike in size.
+    """Return pictures of clothes, (1, 28, 28), bytes, 10 classes alike in size.
 
     part: train (60,000), test (10,000) or all (train, then test). Taken from the folder `path` of
-    the four IDX files (.gz) if given, else from where the Debian package puts them, else from the
+    the four IDX files (.gz) if given, else from the place of the Debian package, else from the
     cache, else, with fetch=True, from the Debian package through apt-get, without installing it,
-    and then kept in the cache. Whatever the way, the SHA-256 is checked. Raises DataError when it
-    is not there, says what to do, or is not Fashion-MNIST.
+    and stored in the cache. In every case the SHA-256 is checked. Raises DataError, with the
+    remedy, if the files are missing or not Fashion-MNIST.
 
     Source: Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747.
     """
@@ -74,7 +74,7 @@ def open_fashion(
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, ...]:
-    """Bytes in the IDX format, gzipped, of exactly the shape expected.
+    """Return the bytes of a gzipped IDX file of exactly the expected shape.
 
     Two zero bytes, 8 (bytes), the number of axes, their sizes as big-endian 32-bit numbers, then
     the values. Raises DataError for a file that is absent, damaged or of another shape.

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from ..errors import DataError, UnnoiseError
 
-LISTED = 1000  # of a kind; more are only counted
+LISTED = 1000  # faults of a kind; more are only counted
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong: its kind in a word, and a message that names the place."""
+    """One fault: its kind in a word, and a message that names the place."""
 
     kind: str
     message: str
@@ -20,14 +20,17 @@ class Fault:
 
 @dataclass
 class Faults:
-    """Where faults go. strict: the first one is raised; else they are kept, `LISTED` a kind."""
+    """A collector of faults.
+
+    strict: the first one is raised; else they are stored, at most `LISTED` of a kind.
+    """
 
     strict: bool = True
     found: list[Fault] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, kind: str, error: UnnoiseError | str) -> None:
-        """Raise the error, or keep it."""
+        """Raise the error, or store it."""
         if self.strict:
             raise error if isinstance(error, UnnoiseError) else DataError(error)
         self.counts[kind] += 1

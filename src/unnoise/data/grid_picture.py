@@ -1,4 +1,4 @@
-"""Samples as a picture: a labelled grid."""
+"""Samples as one picture: a labelled grid."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def sample_grid(
     cell: int = 56,
     gap: int = 2,
 ) -> Image:
-    """A grid of images: a row a class with its name where there are labels, else a square.
+    """Return a grid of images: one row a class with its name if there are labels, else a square.
 
     Images are enlarged by the whole number that brings their longer side nearest to `cell` pixels,
     without smoothing. Arguments: `pixels` bytes (n, channels, height, width) of 1 (grey), 3 (RGB)

@@ -1,4 +1,4 @@
-"""Labels as they are found, whole numbers or names, made into class indices."""
+"""The encoding of labels, whole numbers or names, as class indices."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def encode_labels(
     class_names: Sequence[str] | None = None,
     place: Callable[[int], str] = "label {}".format,
 ) -> tuple[Int64[Tensor, " n"], tuple[str, ...]]:
-    """Class indices and class names of labels that are all whole numbers or all names.
+    """Return class indices and class names of labels that are all whole numbers or all names.
 
     Names become classes in the order of `class_names`, else in alphabetical order. Whole numbers
     are indices of `class_names`; without names they must be 0…K−1 with every class present.
 
-    place: says where label i stands, for the message. Raises DataError naming the place of the
+    place: returns the place of label i, for the message. Raises DataError naming the place of the
     first label that is of another kind, unknown or out of range.
     """
     found = found.tolist() if isinstance(found, np.ndarray) else list(found)

@@ -1,4 +1,4 @@
-"""What the axes of an array mean, guessed only where there is one reading."""
+"""The layout of an array: the meaning of its axes, guessed only if there is one reading."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ CHANNEL_COUNTS = (1, 2, 3, 4)
 
 
 def guess_layout(shape: tuple[int, ...], whole_numbers: bool) -> str:
-    """The layout of an array by its shape.
+    """Return the layout of an array by its shape.
 
     Two axes are vectors. Three are pictures (N, H, W), unless the values are floats and a side
     is 4 or less, which may be a signal. Four or five axes are images or volumes whose channel
-    axis is the one of the second and the last that has 1 to 4 entries. Raises DataError asking
-    for `layout` where this leaves two readings or none.
+    axis is the one of the second and the last that has 1 to 4 entries. Raises DataError requesting
+    `layout` if this leaves two readings or none.
     """
     axes = len(shape)
     if axes == 2:
@@ -52,7 +52,7 @@ def guess_layout(shape: tuple[int, ...], whole_numbers: bool) -> str:
 
 
 def channels_first(x: np.ndarray, layout: str) -> np.ndarray:
-    """A view (N, C, …) of an array in `layout`, a channel axis of 1 added where there is none."""
+    """Return a view (N, C, …) of an array in `layout`; a missing channel axis becomes one of 1."""
     if layout not in LAYOUTS:
         raise unknown("layout", layout, LAYOUTS)
     if x.ndim != len(layout):
@@ -66,7 +66,7 @@ def channels_first(x: np.ndarray, layout: str) -> np.ndarray:
 
 
 def channel_meaning(modality: str, count: int) -> str:
-    """What the channels are called when nobody says: features, L, RGB or their number."""
+    """Return the default name of the channels: features, L, RGB or their number."""
     if modality == "vector":
         return "features"
     by_count = {1: "L", 3: "RGB"} if modality == "image" else {}

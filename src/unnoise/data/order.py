@@ -1,4 +1,4 @@
-"""The order of training data as a pure function of how many samples have been seen."""
+"""The order of training data as a pure function of the number of samples seen so far."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 from ..errors import need_count
 from ..randomness import Streams
 
-WINDOW_BYTES = 2**28  # of stored data, among which samples of shards are mixed
+WINDOW_BYTES = 2**28  # stored bytes among which samples of shards are mixed
 
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """Which samples lie together in storage that is dear to open, and how large each lump is.
+    """Blocks of samples that are stored together, and the size of each block.
 
     of: the block of every sample, (n,). sizes: bytes of each block as stored.
     """
@@ -26,13 +26,16 @@ class Blocks:
     sizes: tuple[int, ...]
 
     def chosen(self, rows: Int64[Tensor, " m"]) -> Blocks:
-        """The blocks of some of the samples."""
+        """Return the blocks of some of the samples."""
         return Blocks(self.of[rows], self.sizes)
 
 
 @lru_cache(maxsize=4)
 def permutation(seed: int, epoch: int, n: int, purpose: str = "data order") -> Int64[Tensor, " n"]:
-    """A uniform permutation of 0…n−1, fixed by (seed, epoch, purpose). Do not write into it."""
+    """Return a uniform permutation of 0…n−1, fixed by (seed, epoch, purpose).
+
+    The result is shared: do not write into it.
+    """
     need_count("n", n)
     keys = Streams(seed, [epoch], purpose).integers(2**63 - 1, n)[0]
     return torch.argsort(keys, stable=True)
@@ -40,10 +43,10 @@ def permutation(seed: int, epoch: int, n: int, purpose: str = "data order") -> I
 
 @lru_cache(maxsize=4)
 def block_permutation(seed: int, epoch: int, blocks: Blocks) -> Int64[Tensor, " n"]:
-    """`permutation`, with the samples of a window of blocks brought together.
+    """Return `permutation` with the samples of a window of blocks brought together.
 
     The blocks come in an order drawn for the epoch; windows are consecutive ones of at most
-    WINDOW_BYTES (or a single larger block). Where one window holds all, this is `permutation`.
+    WINDOW_BYTES (or a single larger block). If one window holds all, this is `permutation`.
     """
     mixed = permutation(seed, epoch, len(blocks.of))
     present, inside = torch.unique(blocks.of, return_inverse=True)
@@ -61,15 +64,15 @@ def block_permutation(seed: int, epoch: int, blocks: Blocks) -> Int64[Tensor, " 
 def order(
     seed: int, n: int, counter: int, size: int, blocks: Blocks | None = None
 ) -> Int64[Tensor, " size"]:
-    """Which samples stand at positions counter … counter + size − 1 of the training stream.
+    """Return the samples at positions counter … counter + size − 1 of the training stream.
 
     Position p is place p mod n of the permutation of epoch p // n, so every epoch visits each
     sample once, a batch may reach over the end of an epoch (or be larger than the data set), and
     resuming needs the counter alone. Of k ranks, rank r takes the positions that start at
     counter + r·size and advances by k·size.
 
-    seed: of the run. n: samples in the data set. counter: samples seen so far. size: how many
-    are wanted. blocks: of data in shards, whose permutation is `block_permutation`. Raises
+    seed: of the run. n: samples in the data set. counter: samples seen so far. size: number of
+    samples returned. blocks: of data in shards, whose permutation is `block_permutation`. Raises
     InvalidArgument for n or size below 1 or a negative counter.
     """
     need_count("n", n)

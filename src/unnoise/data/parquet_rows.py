@@ -81,7 +81,7 @@ class Lists(Rows):
             try:
                 found = self.tables.numbers(group, self.column, inside)
             except DataError:
-                for row in inside.tolist():  # say which row
+                for row in inside.tolist():  # name the row
                     self._one(group, row)
                 raise
             if found.shape[1:] != self.one:
@@ -92,7 +92,7 @@ class Lists(Rows):
         return torch.from_numpy(np.array(channels_first(values, self.layout), order="C"))
 
     def _one(self, group: int, row: int) -> None:
-        """Raise DataError, naming it, where this row is not like the first."""
+        """Raise DataError, naming it, if this row is not like the first."""
         place = self.place(row + int(self.tables.starts[group]))
         try:
             shape = self.tables.numbers(group, self.column, slice(row, row + 1)).shape[1:]

@@ -1,4 +1,4 @@
-"""Dividing a data set into parts, in proportion to its classes."""
+"""The division of a data set into parts, in proportion to its classes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def divide(
     seed: int,
     labels: Int64[Tensor, " n"] | None = None,
 ) -> dict[str, Int64[Tensor, " _"]]:
-    """Disjoint sets of indices of the sizes asked for, fixed by (seed, n, labels, sizes).
+    """Return disjoint sets of indices of the given sizes, fixed by (seed, n, labels, sizes).
 
-    With labels, every part takes from each class its share of what is left, rounded by largest
-    remainder, so parts have exactly the size asked for and their class counts stay within one of
+    With labels, every part takes from each class its share of the rest, rounded by largest
+    remainder, so parts have exactly the given size and their class counts stay within one of
     proportion. Indices within a part ascend.
 
     n: samples. sizes: part → number of samples; one may be None and takes the rest. Raises
-    InvalidArgument when there are no parts, two rests, or more asked for than there is.
+    InvalidArgument if there are no parts, two rests, or larger parts than data.
     """
     wanted = _sizes(n, sizes)
     pools = [torch.arange(n)] if labels is None else _by_class(labels)
@@ -61,7 +61,7 @@ def _by_class(labels: Tensor) -> list[Tensor]:
 
 
 def _share(size: int, left: list[int], ties: list[int]) -> list[int]:
-    """Whole shares of `size` in proportion to `left`, by largest remainder, in exact arithmetic."""
+    """Return whole shares of `size` in proportion to `left`, by largest remainder, exactly."""
     total = sum(left)
     take = [size * count // total for count in left]
     remainder = [size * count % total for count in left]

@@ -1,4 +1,4 @@
-"""One picture made into an array of bytes, by a stated rule for every kind of file."""
+"""The decoding of a picture into an array of bytes, by a stated rule for every kind of file."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ if TYPE_CHECKING:
 EXTENSIONS = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 )
-MODES = {"L": 1, "RGB": 3}  # what pictures are made into -> channels
+MODES = {"L": 1, "RGB": 3}  # mode of decoded pictures -> channels
 MAX_PIXELS = 89_478_485  # 256 MiB at 3 bytes a pixel
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _GREY = ("1", "L", "LA", "I")
 _ORIENTATION = 0x0112
-MAX_SCANS = (
-    100  # of a progressive JPEG, each a walk over the picture; 20 of the largest, real ones have 10
-)
+# scans of a progressive JPEG, each a pass over the picture; 20 of the largest; real ones have 10
+MAX_SCANS = 100
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture says of itself: (height, width) upright, whether it is grey, its frames.
+    """The header of a picture: (height, width) upright, whether it is grey, its frames.
 
     mode: as Pillow names it (L, RGB, P, CMYK, I;16, …).
     """
@@ -45,10 +44,10 @@ class Header:
 
 
 def read_header(path: Path | bytes, name: str | None = None) -> Header:
-    """Look at a picture without decoding it.
+    """Return the header of a picture without decoding it.
 
-    path: the file, or its bytes with the `name` to call it in messages. Raises DataError, naming
-    it, when it is no picture or has more than MAX_PIXELS pixels.
+    path: the file, or its bytes with the `name` to use in messages. Raises DataError, naming it, if
+    it is no picture or has more than MAX_PIXELS pixels.
     """
     with _opened(path, name or str(path)) as picture:
         width, height = picture.size
@@ -65,18 +64,17 @@ def read_picture(
 ) -> UInt8[np.ndarray, "channels height width"]:
     """Decode a picture into bytes of `mode`, L or RGB.
 
-    In this order: the first frame is taken; it is turned upright as its EXIF orientation says;
-    16-bit grey is divided by 257 and rounded, of 16-bit colour and of 16-bit grey with alpha the
-    high byte is taken (as Pillow reads them); a palette is looked up; anything transparent is laid
-    over white; CMYK (in JPEGs inverted, as Adobe stores it), YCbCr, LAB and HSV become RGB by
-    Pillow's conversion; colour profiles (ICC) and gamma are not applied; colour becomes grey by
-    ITU-R 601 luma where L is asked for. With `size` (height, width) the largest centred part of
-    that shape is kept and resampled bicubically; large JPEGs are decoded at a fraction of their
-    size that is still at least twice the one asked for. path: the file, or its bytes with the
-    `name` to call it in messages.
+    In this order: the first frame is taken; it is turned upright by its EXIF orientation; 16-bit
+    grey is divided by 257 and rounded, of 16-bit colour and of 16-bit grey with alpha the high byte
+    is taken (as Pillow reads them); a palette is resolved; transparent pixels are composited over
+    white; CMYK (in JPEGs inverted, as Adobe stores it), YCbCr, LAB and HSV become RGB by Pillow's
+    conversion; colour profiles (ICC) and gamma are not applied; colour becomes grey by ITU-R 601
+    luma for mode L. With `size` (height, width) the largest centred part of that shape is cropped
+    and resampled bicubically; large JPEGs are decoded at a fraction of their size that is still at
+    least twice `size`. path: the file, or its bytes with the `name` to use in messages.
 
-    Raises DataError, naming the file, when it is damaged, too large, or holds floats or whole
-    numbers beyond 16 bits, which have no known range.
+    Raises DataError, naming the file, if it is damaged, too large, or holds floats or whole
+    numbers beyond 16 bits, whose range is unknown.
     """
     from PIL import Image, ImageOps
 
@@ -144,7 +142,7 @@ def _is_grey(picture: Image) -> bool:
 
 
 def _flat(picture: Image, name: str) -> Image:
-    """The picture without depth beyond 8 bits and without transparency, in L or RGB."""
+    """Return the picture without depth beyond 8 bits and without transparency, in L or RGB."""
     from PIL import Image
 
     if picture.mode == "F":

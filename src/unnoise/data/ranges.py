@@ -14,6 +14,7 @@ from .spec import Range
 
 
 def pair(value_range: Range) -> tuple[float, float]:
+    """Return a declared range as two finite numbers; raises InvalidArgument otherwise."""
     try:
         low, high = (float(edge) for edge in value_range)
         sound = math.isfinite(low) and math.isfinite(high) and low < high

@@ -1,4 +1,4 @@
-"""The closed set of data sources by name, and finding the one that fits a path."""
+"""The closed set of data sources by name, and the detection of the one that fits a path."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from .webdataset import find_webdataset, open_webdataset
 
 @dataclass(frozen=True)
 class Source:
-    """A kind of data: what it is in a line, how it is opened, whether it needs the user's path.
+    """A kind of data: a line about it, its function to open it, whether it needs the user's path.
 
-    find: (path, faults, **options) → what is there before it is decoded, faults collected; what
-    `data check` looks through. None for built-in data.
+    find: (path, faults, **options) → the samples before decoding, with faults collected; `data
+    check` examines them. None for built-in data.
     """
 
     summary: str
@@ -58,10 +58,10 @@ BUILT_IN = tuple(name for name, source in SOURCES.items() if not source.needs_pa
 
 
 def load_data(source: str, **options: Any) -> Dataset:
-    """Open a data set by the name of its source, with that source's options.
+    """Return the data set of a source, with that source's options.
 
     source: a key of `SOURCES`. Raises InvalidArgument for an unknown source or option, naming
-    the nearest known one, and whatever the source raises.
+    the nearest known one, and the errors of the source.
     """
     check_options(source, options)
     if SOURCES[source].needs_path and "path" not in options:
@@ -70,7 +70,7 @@ def load_data(source: str, **options: Any) -> Dataset:
 
 
 def check_options(source: str, options: Iterable[str]) -> None:
-    """Raise InvalidArgument for an unknown source or an option it does not have."""
+    """Raise InvalidArgument for an unknown source or an option that it lacks."""
     if source not in SOURCES:
         raise unknown("data source", source, SOURCES)
     known = SOURCES[source].options
@@ -80,11 +80,11 @@ def check_options(source: str, options: Iterable[str]) -> None:
 
 
 def open_data(what: str | Path, **options: Any) -> Dataset:
-    """Open a built-in data set by name, or a path by what is found there.
+    """Return a built-in data set by name, or the data at a path by the kind of its files.
 
     what: a name of `BUILT_IN`, a folder of pictures, a .npy or a .npz file, or parquet or tar
     shards: one, a folder of them, or a pattern (`train-{000..009}.tar`, `train-*.parquet`).
-    Options are those of the source. Raises DataError when there is nothing of that name, or nothing
+    Options are those of the source. Raises DataError if there is nothing of that name, or nothing
     that can be read.
     """
     source, path = detect(what)
@@ -92,7 +92,7 @@ def open_data(what: str | Path, **options: Any) -> Dataset:
 
 
 def detect(what: str | Path) -> tuple[str, Path | None]:
-    """The source that fits a name or a path, and the path (None for a built-in data set)."""
+    """Return the source that fits a name or a path, and the path (None for built-in data)."""
     path = Path(what).expanduser()
     if isinstance(what, str) and what in BUILT_IN:
         if path.exists():
@@ -120,7 +120,7 @@ def detect(what: str | Path) -> tuple[str, Path | None]:
 
 
 def _with_pictures(folder: Path) -> Path:
-    """Point at array files in a folder that has them and no pictures."""
+    """Return the folder; raise DataError if it holds array files and no pictures."""
     names = sorted(p.name for p in folder.iterdir())
     arrays = [name for name in names if name.endswith((".npy", ".npz"))]
     deeper = any((folder / name).is_dir() for name in names)
@@ -130,7 +130,7 @@ def _with_pictures(folder: Path) -> Path:
 
 
 def _shards_in(folder: Path) -> str | None:
-    """The kind of shards in a folder that has no pictures: in it, or in its first sub-folders."""
+    """Return the kind of shards in a folder without pictures, or in its first sub-folders."""
     names = [p.name for p in (*folder.glob("*"), *folder.glob("*/*")) if not p.name.startswith(".")]
     endings = {Path(name).suffix.lower() for name in names}
     kinds = sorted(endings & set(SHARDS))

@@ -1,4 +1,4 @@
-"""Values that stay in their files and are read when they are asked for."""
+"""Values that stay in their files and are read on access."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .order import Blocks
 class Rows(ABC):
     """n raw events of one shape, by index; can be pickled, so that workers can read.
 
-    shape: of one event, channels first. dtype: uint8 or float32. blocks: which rows lie together
-    in storage, None where each is as near as any other.
+    shape: of one event, channels first. dtype: uint8 or float32. blocks: the rows stored together,
+    None if all rows are equally near.
     """
 
     shape: tuple[int, ...]
@@ -30,28 +30,28 @@ class Rows(ABC):
 
     @abstractmethod
     def read(self, indices: Int64[Tensor, " m"]) -> Tensor:
-        """(m, *shape) of dtype; raises DataError naming the place of what cannot be read."""
+        """Return (m, *shape) of dtype; raises DataError naming the place of an unreadable row."""
 
     @abstractmethod
     def place(self, index: int) -> str:
-        """Where a row stands, for messages: the file, and the row or member in it."""
+        """Return the place of a row, for messages: the file, and the row or member in it."""
 
     def key(self) -> str | None:
-        """What changes with the files and with how they are read; None: measured every time."""
+        """Return a key that changes with the files and their decoding; None: measure every time."""
         return None
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all values once read."""
+        """The bytes of all values once read."""
         return len(self) * math.prod(self.shape) * self.dtype.itemsize
 
     def parts(self, size: int = 2**22) -> Iterator[Tensor]:
-        """Indices 0…n−1 in pieces whose values take at most about `size` bytes."""
+        """Yield indices 0…n−1 in pieces whose values take at most about `size` bytes."""
         each = max(1, self.nbytes // max(1, len(self)))
         yield from torch.arange(len(self)).split(max(1, min(256, size // each)))
 
     def whole(self) -> Tensor:
-        """All values, with a progress bar."""
+        """Return all values, with a progress bar."""
         values = torch.empty((len(self), *self.shape), dtype=self.dtype)
         with progress(len(self), "reading") as bar:
             for part in self.parts():
@@ -61,7 +61,7 @@ class Rows(ABC):
 
 
 class Chosen(Rows):
-    """Some of the rows of another, in the order given."""
+    """Some of the rows of another, in the given order."""
 
     def __init__(self, rows: Rows, indices: Int64[Tensor, " m"]) -> None:
         self.rows: Rows = rows
@@ -82,7 +82,7 @@ class Chosen(Rows):
 
 
 class Kept(Rows):
-    """Rows that are read once, all of them, when the first is asked for, and held from then on."""
+    """Rows that are all read on the first access, and held from then on."""
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
@@ -102,7 +102,7 @@ class Kept(Rows):
 
 
 def progress(total: int, what: str) -> Any:
-    """A bar that appears after a second on a terminal."""
+    """Return a bar that appears after a second on a terminal."""
     from tqdm import tqdm
 
     return tqdm(total=total, desc=what, unit="", disable=None, leave=False, delay=1)

@@ -1,4 +1,4 @@
-"""Which files a list of shards means: one file, a folder, a glob, or a pattern with braces."""
+"""The files of a list of shards: one file, a folder, a glob, or a pattern with braces."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _PART = re.compile(r"(train|training|test|val|valid|validation)(?=[-_.]|$)", re.
 
 
 def is_pattern(what: str) -> bool:
-    """Whether a path names several files: `*`, `?`, `[…]` or braces."""
+    """Return whether a path names several files: `*`, `?`, `[…]` or braces."""
     return bool(_BRACES.search(what)) or glob.has_magic(what)
 
 
 def shard_files(path: str | Path, ending: str) -> list[Path]:
-    """The shards meant, in the order of their names (of braces: in the order written).
+    """Return the shards of a path, in the order of their names (of braces: in the order written).
 
     path: a file; a folder of files of this ending; a glob such as `train-*.tar`; or braces, as
-    `train-{000..009}.tar` and `{a,b}.tar`. Raises DataError where there are none, one named by
+    `train-{000..009}.tar` and `{a,b}.tar`. Raises DataError if there are none, one named by
     braces is absent, or a folder holds the shards of several parts (train, test, …).
     """
     text = str(Path(path).expanduser())
@@ -50,13 +50,13 @@ def shard_files(path: str | Path, ending: str) -> list[Path]:
 
 
 def shards_name(path: str | Path) -> str:
-    """What data are called by the path of their shards: `train` of train-{000..009}.tar."""
+    """Return the data's name by the path of their shards: `train` of train-{000..009}.tar."""
     name = re.split(r"[{*?\[]", Path(path).name)[0]
     return (name if name != Path(path).name else Path(path).stem).strip("-_. ") or "shards"
 
 
 def expand(pattern: str) -> list[str]:
-    """Braces written out: `{000..009}` counts with the zeros kept, `{a,b}` lists."""
+    """Return braces written out: `{000..009}` counts with leading zeros, `{a,b}` lists."""
     names = [pattern]
     while any(_BRACES.search(name) for name in names):
         longer = []

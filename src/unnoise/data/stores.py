@@ -1,4 +1,4 @@
-"""Where encoded pictures lie, by index, and the rows they make once decoded."""
+"""Stores of encoded pictures, by index, and the rows of their decoded values."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Store(ABC):
 
     @abstractmethod
     def get(self, indices: Sequence[int]) -> list[Path | bytes]:
-        """Each sample's file, or its bytes; raises DataError naming its place."""
+        """Return each sample's file, or its bytes; raises DataError naming its place."""
 
     @abstractmethod
     def place(self, index: int) -> str:
-        """Where a sample stands, for messages."""
+        """Return the place of a sample, for messages."""
 
     def key(self) -> str | None:
-        """Changes with the files; None where that cannot be said."""
+        """Return a key that changes with the files; None if that cannot be determined."""
         return None
 
 
@@ -59,7 +59,10 @@ class Files(Store):
 
 
 def files_key(files: Sequence[Path]) -> str:
-    """SHA-256 of names, sizes and times of files: changes where one of them is written again."""
+    """Return the SHA-256 of names, sizes and times of files.
+
+    It changes if one of them is written again.
+    """
     digest = hashlib.sha256()
     for file in files:
         stat = file.stat()
@@ -68,9 +71,9 @@ def files_key(files: Sequence[Path]) -> str:
 
 
 class Pictures(Rows):
-    """Encoded pictures, decoded by `read_picture` when they are read.
+    """Encoded pictures, decoded by `read_picture` on access.
 
-    mode: L or RGB. size: (height, width) of all. chosen: which of the store's samples.
+    mode: L or RGB. size: (height, width) of all. chosen: the store's samples that are used.
     """
 
     dtype = torch.uint8
@@ -112,7 +115,7 @@ class Pictures(Rows):
 
 
 def read_headers(store: Store, faults: Faults) -> tuple[list[int], list[Header]]:
-    """The samples whose header is sound, and their headers."""
+    """Return the samples whose header is sound, and their headers."""
     good, headers = [], []
     with progress(len(store), "looking at pictures") as bar:
         for piece in torch.arange(len(store)).split(64):
@@ -122,7 +125,7 @@ def read_headers(store: Store, faults: Faults) -> tuple[list[int], list[Header]]
             except DataError:
                 if faults.strict:
                     raise
-                sources = [None] * len(rows)  # each by itself, to say which
+                sources = [None] * len(rows)  # one by one, to name the faulty one
             for row, source in zip(rows, sources, strict=True):
                 try:
                     source = store.get([row])[0] if source is None else source

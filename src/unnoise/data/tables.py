@@ -1,4 +1,4 @@
-"""Parquet files as one table: row groups are read whole and a few of them kept."""
+"""Parquet files as one table: row groups are read whole and a few of them cached."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .faults import Faults
 from .order import WINDOW_BYTES
 from .stores import files_key
 
-GROUP_BYTES = 2**30  # of one column of one row group, unpacked; larger ones are refused
+GROUP_BYTES = 2**30  # unpacked bytes of one column of one row group; larger ones are refused
 
 
 class Tables:
     """Parquet files of one schema as one table; its rows by index, its row groups by number.
 
-    names: the columns. features: what Hugging Face's `datasets` noted of each. Raises DataError,
-    naming the file, for what is no sound parquet file and for schemas that differ.
+    names: the columns. features: the notes of Hugging Face's `datasets` on each. Raises DataError,
+    naming the file, for unsound parquet files and for schemas that differ.
     """
 
     def __init__(self, files: list[Path], faults: Faults) -> None:
@@ -64,27 +64,27 @@ class Tables:
         return int(self.starts[-1])
 
     def kind(self, column: str) -> Any:
-        """The Arrow type of a column, without the name an extension gives it."""
+        """Return the Arrow type of a column, without the name that an extension gives it."""
         kind = self.schema.field(column).type
         return getattr(kind, "storage_type", kind)
 
     def group_of(self, rows: np.ndarray) -> np.ndarray:
-        """The row group that each row is in."""
+        """Return the row group of each row."""
         return np.searchsorted(self.starts, rows, side="right") - 1
 
     def place(self, row: int) -> str:
-        """File and row of a row."""
+        """Return file and row of a row."""
         group = int(self.group_of(np.array([row]))[0])
         file = self.groups[group][0]
         first = next(i for i, (number, _) in enumerate(self.groups) if number == file)
         return f"{self.files[file]} row {row - int(self.starts[first])}"
 
     def sizes(self, column: str) -> tuple[int, ...]:
-        """Bytes of a column in each row group, unpacked."""
+        """Return the unpacked bytes of a column in each row group."""
         return tuple(self.size(group, column) for group in range(len(self.groups)))
 
     def size(self, group: int, column: str) -> int:
-        """Bytes of a column in one row group, unpacked."""
+        """Return the unpacked bytes of a column in one row group."""
         file, inside = self.groups[group]
         meta = self._reader(file).metadata.row_group(inside)
         parts = (meta.column(i) for i in range(meta.num_columns))
@@ -92,7 +92,7 @@ class Tables:
         return sum(p.total_uncompressed_size for p in mine)
 
     def column(self, column: str) -> list[Any]:
-        """A whole column, as plain values."""
+        """Return a whole column, as plain values."""
         found: list[Any] = []
         for file in range(len(self.files)):
             try:
@@ -103,7 +103,7 @@ class Tables:
         return found
 
     def group(self, group: int, column: str) -> Any:
-        """One column of one row group, of those kept or read now: an Arrow array."""
+        """Return one column of one row group, from the cache or read now: an Arrow array."""
         key = (group, column)
         if key in self._held:
             self._held.move_to_end(key)
@@ -132,7 +132,7 @@ class Tables:
         return array
 
     def numbers(self, group: int, column: str, rows: slice | np.ndarray) -> np.ndarray:
-        """Some rows, counted within their group, of a column of lists, as one array."""
+        """Return some rows, counted within their group, of a column of lists, as one array."""
         array = self.group(group, column)
         if isinstance(rows, slice):
             array = array.slice(rows.start, rows.stop - rows.start)
@@ -159,10 +159,11 @@ class Tables:
         return array.to_numpy(zero_copy_only=False).reshape(shape)
 
     def key(self) -> str:
+        """Return a key that changes with the files."""
         return files_key(self.files)
 
     def _reader(self, file: int) -> Any:
-        """The open file, of this process: a forked one opens its own."""
+        """Return the open file, of this process: a forked one opens its own."""
         if self._opened[0] != os.getpid():
             self._opened = (os.getpid(), {})
         readers = self._opened[1]
@@ -174,7 +175,7 @@ class Tables:
 
 
 def is_binary(tables: Tables, column: str) -> bool:
-    """Whether a column holds bytes, or structs with `bytes`."""
+    """Return whether a column holds bytes, or structs with `bytes`."""
     import pyarrow.types as kinds
 
     kind = tables.kind(column)
@@ -184,7 +185,7 @@ def is_binary(tables: Tables, column: str) -> bool:
 
 
 def is_list(tables: Tables, column: str) -> bool:
-    """Whether a column holds lists, of lists …, of numbers."""
+    """Return whether a column holds lists, of lists …, of numbers."""
     import pyarrow.types as kinds
 
     kind = tables.kind(column)
@@ -217,7 +218,7 @@ def _written(schema: Any) -> str:
 
 
 def _features(schema: Any) -> dict[str, dict[str, Any]]:
-    """What `datasets` wrote of the columns into the schema; empty where it did not."""
+    """Return the notes of `datasets` on the columns in the schema; empty if there are none."""
     with suppress(ValueError, KeyError, TypeError, AttributeError):
         found = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         return {name: kind for name, kind in found.items() if isinstance(kind, dict)}

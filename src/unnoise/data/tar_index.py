@@ -1,4 +1,4 @@
-"""Where the members of tar shards lie: one scan of the headers, kept in the cache."""
+"""The index of the members of tar shards: one scan of the headers, stored in the cache."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from .rows import progress
 from .stores import files_key
 
 FORMAT = 1
-MEMBER_BYTES = 2**29  # of one member; larger ones are no pictures
+MEMBER_BYTES = 2**29  # bytes of one member; larger ones are no pictures
 
 
 @dataclass(frozen=True)
 class Index:
     """Members of all shards, sample by sample.
 
-    sample: which sample (from 0) each member belongs to. shard, offset, size: where its bytes are.
-    ending: the part of its name after the first dot, lower case. keys, shards: of each sample, its
-    name before that dot and its shard.
+    sample: the sample (from 0) of each member. shard, offset, size: the place of its bytes. ending:
+    the part of its name after the first dot, lower case. keys, shards: of each sample, its name
+    before that dot and its shard.
     """
 
     sample: np.ndarray
@@ -41,8 +41,10 @@ class Index:
 
 
 def index_tars(files: list[Path], faults: Faults) -> Index:
-    """Scan the headers of tar files. Members that follow each other under one name before the
-    first dot are a sample, as webdataset has it. Hidden members (`._x.jpg`) are left out.
+    """Return the index of tar files, from a scan of their headers.
+
+    Members that follow each other under one name before the first dot are a sample, as in
+    webdataset. Hidden members (`._x.jpg`) are left out.
 
     Raises DataError, naming shard and member, for a file that is no tar or is cut short, a name
     that leads out (`../`, absolute), links and devices, and a key or an ending given twice.
@@ -163,7 +165,7 @@ def _refuse(file: Path, member: tarfile.TarInfo, total: int) -> None:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """("a/b", "seg.png") of "a/b.seg.png"."""
+    """Return ("a/b", "seg.png") of "a/b.seg.png"."""
     folder, slash, base = name.removeprefix("./").rpartition("/")
     stem, _, ending = base.partition(".")
     return folder + slash + stem, ending.lower()
@@ -187,7 +189,7 @@ class Handles:
                 os.close(handle)
 
     def read(self, file: int, offset: int, size: int) -> bytes:
-        """Some bytes, without moving a position that a forked process would share."""
+        """Return some bytes, without moving a position that a forked process would share."""
         if file not in self._open:
             if len(self._open) >= self.MOST:
                 os.close(self._open.pop(next(iter(self._open))))

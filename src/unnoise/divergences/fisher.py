@@ -1,4 +1,4 @@
-"""The Fisher divergence: how far two scores are apart."""
+"""The Fisher divergence: the mean squared distance of two scores."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument
-from .divergence import _mean
 from .normal import Normal
 from .quadrature import integrate
-from .value import Density, Estimate
+from .value import Density, Estimate, monte_carlo
 
 
 def score_of(density: Density, x: Tensor) -> Tensor:
-    """∇ log p at points x (n, *event), by automatic differentiation."""
+    """Return ∇ log p at points x (n, *event), by automatic differentiation."""
     at = x.detach().requires_grad_()
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(density(at).sum(), at)
@@ -29,20 +28,20 @@ def fisher(
     high: float | None = None,
     from_p: Tensor | None = None,
 ) -> Estimate:
-    """E_p‖∇log p − ∇log q‖², what score matching minimises (twice; it carries a ½).
+    """Return E_p‖∇log p − ∇log q‖², twice the objective of score matching.
 
     p, q: `Normal`s or log-densities of points (n, *event). With samples `from_p` a Monte Carlo
     mean; with two Normals and no limits the closed form tr((Q−P)Σ_p(Q−P)) + ‖Q(m_p − m_q)‖², P
     and Q the precisions; else quadrature over the real line. Unlike an f-divergence it does not
-    see how much mass lies in modes far apart. Raises InvalidArgument for limits and samples
-    together. Source: Hyvärinen 2005; Lyu 2009.
+    depend on how much mass lies in each of several modes far apart. Raises InvalidArgument for
+    limits and samples together. Source: Hyvärinen 2005; Lyu 2009.
     """
     limits = low is not None or high is not None
     if from_p is not None:
         if limits:
             raise InvalidArgument("limits are for quadrature, samples for Monte Carlo; give one")
         gap = score_of(p, from_p).double() - score_of(q, from_p).double()
-        return _mean([(gap**2).flatten(1).sum(1)])
+        return monte_carlo([(gap**2).flatten(1).sum(1)])
     if isinstance(p, Normal) and isinstance(q, Normal) and not limits:
         own, other = (torch.cholesky_inverse(law._factor()) for law in (p, q))
         bend = other - own

@@ -1,4 +1,4 @@
-"""What a divergence makes of a model that is too small: one Gaussian for any density."""
+"""The Gaussian that minimises a divergence from any density."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def fit_normal(
     high: float = 10.0,
     start: tuple[float, float] = (0.0, 1.0),
 ) -> Normal:
-    """The N(m, s²) on the line with the least D(p‖N), from (mean, deviation) = `start`.
+    """Return the N(m, s²) on the line with the least D(p‖N), from (mean, deviation) = `start`.
 
     p: log-density of points (n, 1), its structure between `low` and `high`. "kl" is maximum
     likelihood in the limit of infinite data: E_p[−log N] is KL(p‖N) plus the entropy of p, and
-    the best Gaussian has the mean and the variance of p (it covers the modes). "reverse_kl" finds
-    one of several local minima, each on a mode (it seeks one): which, `start` decides.
+    the best Gaussian has the mean and the variance of p (it covers the modes). "reverse_kl" has
+    several local minima, each on a mode (it seeks one); `start` decides which is found.
 
     Newton's method on a fixed Gauss–Legendre rule of the whole line. Raises InvalidArgument for
-    bad limits or start, NonFinite where it does not settle.
+    bad limits or start, NonFinite if the iteration does not converge.
     """
     if not low < start[0] < high or not start[1] > 0:
         raise InvalidArgument(

@@ -1,6 +1,6 @@
 """f-divergences: D_f(p‖q) = ∫ q·f(p/q), f convex with f(1) = 0.
 
-Every generator is kept as its integrand φ(log p, log q) = q·f(p/q) + c·(q − p), c = f′(1): the
+Every generator is given by its integrand φ(log p, log q) = q·f(p/q) + c·(q − p), c = f′(1): the
 same integral for normalised densities, nowhere negative, and flat where p = q, so quadrature and
 Monte Carlo lose no digits to cancelling halves.
 """
@@ -37,7 +37,7 @@ class Generator:
     one_sided: str | None = None
 
     def __call__(self, log_p: Tensor, log_q: Tensor) -> Tensor:
-        """φ at points, (n,); −∞ is a density of zero, where both are zero φ is 0."""
+        """Return φ at points, (n,); −∞ is a density of zero, and φ is 0 where both are zero."""
         no_p, no_q = torch.isneginf(log_p), torch.isneginf(log_q)
         safe_p, safe_q = log_p.masked_fill(no_p, 0.0), log_q.masked_fill(no_q, 0.0)
         value = self.integrand(safe_p, safe_q)
@@ -100,7 +100,7 @@ GENERATORS: dict[str, Generator] = {
 
 
 def alpha(a: float) -> Generator:
-    """The α-divergence, ∫ (p^α·q^(1−α) − α·p − (1−α)·q)/(α(α−1)).
+    """Return the α-divergence, ∫ (p^α·q^(1−α) − α·p − (1−α)·q)/(α(α−1)).
 
     α → 1 is KL(p‖q), α → 0 KL(q‖p), ½ four times the squared Hellinger distance, 2 half of χ².
     Raises InvalidArgument for an α that is not finite. Source: Amari 1985; Minka 2005.
@@ -130,11 +130,11 @@ def from_f(
     slope: float = 0.0,
     name: str = "f",
 ) -> Generator:
-    """A generator of your own: f(u), convex, f(1) = 0, u = p/q.
+    """Return the generator of a function f(u), convex, f(1) = 0, u = p/q.
 
-    at_zero: f(0); at_infinity: lim f(u)/u; slope: f′(1), taken off so that the integrand is never
-    negative (0 leaves f as it is). Raises InvalidArgument for a name that is taken, where f(1) is
-    not 0 or f is not convex on a few points.
+    at_zero: f(0); at_infinity: lim f(u)/u; slope: f′(1), subtracted so that the integrand is never
+    negative (0 leaves f as it is). Raises InvalidArgument for a name that is taken, if f(1) is not
+    0 or if f is not convex on a few points.
     """
     if name in GENERATORS or name.startswith("alpha:"):
         raise InvalidArgument(f"the name {name!r} is taken; give your generator another")
@@ -155,7 +155,7 @@ def from_f(
 
 
 def generator(which: str | Generator) -> Generator:
-    """A generator by name: kl, reverse_kl, js, tv, chi2, hellinger, or "alpha:0.5"."""
+    """Return the generator of a name: kl, reverse_kl, js, tv, chi2, hellinger, or "alpha:0.5"."""
     if isinstance(which, Generator):
         return which
     if which.startswith("alpha:"):

@@ -22,9 +22,9 @@ Numbers = Tensor | float | Sequence[float] | Sequence[Sequence[float]]
 class Normal:
     """N(mean, covariance) on vectors of length d; computed in float64.
 
-    mean: (d,); covariance: (d, d), or variances (d,); one number each on the line. A
-    singular covariance is allowed where no density is asked. Raises InvalidArgument for shapes
-    that disagree, a matrix that is not symmetric or a negative variance.
+    mean: (d,); covariance: (d, d), or variances (d,); one number each on the line. A singular
+    covariance is allowed if no density is needed. Raises InvalidArgument for shapes that disagree,
+    a matrix that is not symmetric or a negative variance.
     """
 
     def __init__(self, mean: Numbers, covariance: Numbers) -> None:
@@ -48,10 +48,11 @@ class Normal:
 
     @property
     def dimensions(self) -> int:
+        """The length d of a vector."""
         return len(self.mean)
 
     def log_density(self, x: Tensor) -> Tensor:
-        """log p(x), x (n, d), in nats. Raises Unsupported where the covariance is singular."""
+        """Return log p(x) of x (n, d), in nats; raises Unsupported on a singular covariance."""
         factor = self._factor()
         z = torch.linalg.solve_triangular(factor, (x - self.mean).T, upper=False)
         level = 2 * factor.diagonal().log().sum() + self.dimensions * LOG_2PI
@@ -60,7 +61,7 @@ class Normal:
     __call__ = log_density
 
     def sample(self, noise: Streams) -> Tensor:
-        """Samples, (n, d), float64."""
+        """Draw one sample a stream: (n, d), float64."""
         return self.mean + noise.normal(self.dimensions).double() @ root(self.covariance)
 
     def _factor(self) -> Tensor:
@@ -74,18 +75,18 @@ class Normal:
 
 
 def root(matrix: Tensor) -> Tensor:
-    """The symmetric square root of a covariance."""
+    """Return the symmetric square root of a covariance."""
     values, vectors = torch.linalg.eigh(matrix)
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
 def between_normals(which: str | Generator, p: Normal, q: Normal) -> Estimate:
-    """D(p‖q) of two Gaussians in closed form.
+    """Return D(p‖q) of two Gaussians in closed form.
 
-    kl, reverse_kl, hellinger, chi2 and every alpha; tv where the covariances are equal, or in one
-    dimension. chi2 and alpha > 1 or < 0 are infinite where αP + (1−α)Q is not positive definite
-    (P, Q the precisions). Raises Unsupported for what has none (js), InvalidArgument where the
-    dimensions differ. Source: Gil et al. 2013, table 2.
+    kl, reverse_kl, hellinger, chi2 and every alpha; tv if the covariances are equal, or in one
+    dimension. chi2 and alpha > 1 or < 0 are infinite if αP + (1−α)Q is not positive definite (P, Q
+    the precisions). Raises Unsupported for a divergence without closed form (js), InvalidArgument
+    if the dimensions differ. Source: Gil et al. 2013, table 2.
     """
     chosen = generator(which)
     if p.dimensions != q.dimensions:
@@ -116,7 +117,7 @@ def between_normals(which: str | Generator, p: Normal, q: Normal) -> Estimate:
 
 
 def has_closed_form(which: str | Generator, p: Normal, q: Normal) -> bool:
-    """Whether `between_normals` knows this divergence."""
+    """Return whether `between_normals` has a formula for this divergence."""
     name = generator(which).name
     if name == "tv":
         return p.dimensions == 1 or torch.equal(p.covariance, q.covariance)
@@ -128,7 +129,7 @@ def _expm1(x: float) -> float:
 
 
 def _kl(p: Normal, q: Normal) -> float:
-    """½[tr(Σ_q⁻¹Σ_p) − d + Δᵀ Σ_q⁻¹ Δ + log det Σ_q/det Σ_p]; ∞ where p is singular."""
+    """Return ½[tr(Σ_q⁻¹Σ_p) − d + Δᵀ Σ_q⁻¹ Δ + log det Σ_q/det Σ_p]; ∞ if p is singular."""
     factor = q._factor()
     turned = torch.linalg.solve_triangular(factor, root(p.covariance), upper=False)
     ratios = torch.linalg.svdvals(turned) ** 2  # eigenvalues of Σ_q⁻¹Σ_p
@@ -137,7 +138,7 @@ def _kl(p: Normal, q: Normal) -> float:
 
 
 def _log_affinity(a: float, p: Normal, q: Normal) -> float:
-    """log ∫ p^α·q^(1−α); ∞ where it diverges."""
+    """Return log ∫ p^α·q^(1−α); ∞ if it diverges."""
     mixed = a * q.covariance + (1 - a) * p.covariance  # Σ_p(αP + (1−α)Q)Σ_q
     factor_p, factor_q = p._factor(), q._factor()
     whole = a * torch.cholesky_inverse(factor_p) + (1 - a) * torch.cholesky_inverse(factor_q)

@@ -23,7 +23,7 @@ _RULES = (_rule(_FINE), _rule(_COARSE))
 
 
 def _line(low: float, high: float) -> tuple[float, float, Callable[[Tensor], tuple]]:
-    """(first, last, u → (x, dx/du)): a bounded variable for any limits."""
+    """Return (first, last, u → (x, dx/du)): a bounded variable for any limits."""
     if math.isfinite(low) and math.isfinite(high):
         return low, high, lambda u: (u, torch.ones_like(u))
     if math.isfinite(low) or math.isfinite(high):
@@ -39,13 +39,13 @@ def integrate(
     high: float = math.inf,
     tolerance: float = 1e-10,
 ) -> tuple[Tensor, Tensor]:
-    """∫ function from low to high, and its error; several integrals at once.
+    """Return ∫ function from low to high, and its error; several integrals at once.
 
     function: x (n,) float64 → (n,) or (n, k). The error is the summed difference of rules with 32
     and 16 points a panel (the value is the finer one's: the truth is usually far closer), at most
-    `tolerance`, absolute, or relative where the integral is above 1. An infinite integrand gives
-    an infinite integral, with error 0. Raises InvalidArgument for limits in the wrong order,
-    NonFinite for NaN or where the tolerance is out of reach.
+    `tolerance`, absolute, or relative if the integral is above 1. An infinite integrand gives an
+    infinite integral, with error 0. Raises InvalidArgument for limits in the wrong order, NonFinite
+    for NaN or a tolerance out of reach.
     """
     if not low < high:
         raise InvalidArgument(f"integration from {low!r} to {high!r}; give low < high")
@@ -66,7 +66,7 @@ def integrate(
         scale = (total + fine.sum(0)).abs().clamp(min=1.0)
         allowed = tolerance * scale * ((right - left) / (last - first))[:, None]
         done = (gap <= allowed).all(1)
-        if bool((error + gap.sum(0) <= tolerance * scale).all()):  # jumps: only their sum settles
+        if bool((error + gap.sum(0) <= tolerance * scale).all()):  # at jumps only the sum converges
             done = torch.ones_like(done)
         total, error = total + fine[done].sum(0), error + gap[done].sum(0)
         if bool(done.all()):
@@ -85,7 +85,7 @@ def integrate(
 def _panels(
     function: Callable, place: Callable, left: Tensor, right: Tensor, nodes: Tensor, weights: Tensor
 ) -> Tensor:
-    """The integral over every panel, (panels, k)."""
+    """Return the integral over every panel, (panels, k)."""
     half = (right - left)[:, None] / 2
     u = left[:, None] + half * (1 + nodes)
     x, stretch = place(u.flatten())
@@ -97,7 +97,7 @@ def _panels(
 
 
 def fixed_rule(low: float, high: float, panels: int = 128) -> tuple[Tensor, Tensor]:
-    """Points and weights of the whole line: even panels between the limits, tails beyond them."""
+    """Return points and weights of the whole line: even panels between the limits, tails beyond."""
     nodes, weights = _rule(_COARSE)
     points, shares = [], []
     for first, last, count in ((-math.inf, low, 32), (low, high, panels), (high, math.inf, 32)):

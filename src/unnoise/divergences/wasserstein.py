@@ -12,16 +12,15 @@ from ..randomness import Streams
 from .normal import Normal, root
 from .value import Estimate
 
-MOST_PAIRS = 200_000_000  # of the cost matrix, 1.6 GB in float64
+MOST_PAIRS = 200_000_000  # entries of the cost matrix, 1.6 GB in float64
 
 
 def wasserstein_gaussian(p: Normal, q: Normal, order: int = 2) -> Estimate:
-    """W_order between Gaussians in closed form; singular covariances are welcome.
+    """Return W_order between Gaussians in closed form; covariances may be singular.
 
     W₂² = ‖m_p − m_q‖² + tr(Σ_p + Σ_q − 2(Σ_p^½ Σ_q Σ_p^½)^½), the Bures–Wasserstein distance, in
-    any dimension; W₁ in one dimension only, E|Δ + (s_p − s_q)·Z| (or where the covariances are
-    equal: ‖Δ‖). Raises InvalidArgument otherwise. Source: Gelbrich 1990; Peyré & Cuturi 2019,
-    rem. 2.31.
+    any dimension; W₁ in one dimension only, E|Δ + (s_p − s_q)·Z| (or, for equal covariances, ‖Δ‖).
+    Raises InvalidArgument otherwise. Source: Gelbrich 1990; Peyré & Cuturi 2019, rem. 2.31.
     """
     _check_order(order)
     if p.dimensions != q.dimensions:
@@ -84,10 +83,10 @@ def wasserstein_1d(
     weights_x: Tensor | None = None,
     weights_y: Tensor | None = None,
 ) -> Estimate:
-    """W_order between weighted points on the line, x (n,), y (m,): (∫|F⁻¹ − G⁻¹|^p du)^(1/p).
+    """Return W_order between weighted points on the line, x (n,), y (m,).
 
-    Sorts both; exact for the samples. As an estimate of the distance of the laws behind them it
-    is biased upwards, by O(n^−½).
+    (∫|F⁻¹ − G⁻¹|^p du)^(1/p), by sorting both; exact for the samples. As an estimate of the
+    distance of the distributions behind them it is biased upwards, by O(n^−½).
     """
     _check_order(order)
     (x, y), n, m = _points(x, y), len(x), len(y)
@@ -96,7 +95,7 @@ def wasserstein_1d(
 
 
 def _sorted_powers(x: Tensor, y: Tensor, a: Tensor, b: Tensor, order: int) -> Tensor:
-    """W_p^p of every row: x (k, n) against y (k, m)."""
+    """Return W_p^p of every row: x (k, n) against y (k, m)."""
     x, by_x = x.sort(dim=1)
     y, by_y = y.sort(dim=1)
     if x.shape == y.shape and bool((a == a[0]).all() and (b == b[0]).all()):
@@ -121,11 +120,12 @@ def wasserstein(
     weights_x: Tensor | None = None,
     weights_y: Tensor | None = None,
 ) -> Estimate:
-    """W_order between weighted point clouds x (n, *event), y (m, *event), by linear programming.
+    """Return W_order between weighted point clouds x (n, *event), y (m, *event).
 
-    Exact for the samples (network simplex, POT's emd2), cost ‖x − y‖^order; time about n³. As an
-    estimate of the distance of the laws it is biased upwards, by O(n^(−1/d)): compare with the
-    value between two sample sets of one law. Raises InvalidArgument above 2·10⁸ pairs.
+    By linear programming, exact for the samples (network simplex, POT's emd2), cost ‖x − y‖^order;
+    time about n³. As an estimate of the distance of the distributions it is biased upwards, by
+    O(n^(−1/d)): compare with the value between two sample sets of one distribution. Raises
+    InvalidArgument above 2·10⁸ pairs.
     """
     import ot
 
@@ -148,7 +148,7 @@ def wasserstein(
 
 
 def unit_vectors(directions: Streams, dimensions: int) -> Tensor:
-    """Directions uniform on the sphere, one a stream: (streams, dimensions) in float64."""
+    """Return directions uniform on the sphere, one a stream: (streams, dimensions) in float64."""
     theta = directions.normal(dimensions).double()
     return theta / theta.norm(dim=1, keepdim=True)
 
@@ -161,10 +161,11 @@ def sliced(
     weights_x: Tensor | None = None,
     weights_y: Tensor | None = None,
 ) -> Estimate:
-    """Sliced W_order: (mean over unit vectors θ of W_p^p(θ·x, θ·y))^(1/p), one a stream.
+    """Return the sliced W_order: (mean over unit vectors θ of W_p^p(θ·x, θ·y))^(1/p).
 
-    The error is that of the choice of directions, not of the samples; for a shift Δ in d
-    dimensions the order-2 value is ‖Δ‖/√d. Source: Rabin et al. 2011; Bonneel et al. 2015.
+    One direction is drawn per stream. The error is that of the choice of directions, not of the
+    samples; for a shift Δ in d dimensions the order-2 value is ‖Δ‖/√d. Source: Rabin et al. 2011;
+    Bonneel et al. 2015.
     """
     _check_order(order)
     x, y = _points(x, y)

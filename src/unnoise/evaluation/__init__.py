@@ -18,7 +18,7 @@ from .memorisation import copies, memorisation
 from .metric import Level, Metric
 from .pixels import ValuePCA
 from .shipped import features_for, load_classifier, save_classifier, shipped_classifier
-from .sides import FeatureNet, Labelled, Part, bounded
+from .sides import FeatureNet, Labelled, Part, subsample
 from .slices import Slices, sliced_wasserstein
 
 __all__ = [
@@ -44,7 +44,6 @@ __all__ = [
     "Verdict",
     "bootstrap",
     "bootstrap_mean",
-    "bounded",
     "c2st",
     "check_features",
     "compare",
@@ -65,5 +64,6 @@ __all__ = [
     "save_classifier",
     "shipped_classifier",
     "sliced_wasserstein",
+    "subsample",
     "train_classifier",
 ]

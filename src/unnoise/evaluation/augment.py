@@ -21,7 +21,7 @@ def random_affine(
     shift: float = 0.07,
     shear: float = 0.1,
 ) -> Float[Tensor, "batch channels height width"]:
-    """Each image turned, scaled, sheared and shifted by its own small random amounts.
+    """Return each image rotated, scaled, sheared and shifted by small random amounts of its own.
 
     Output pixel p reads the input at s·R(θ)·K·p + b with θ uniform in ±`rotation` degrees, log s
     in ±log(1 + `scale`), a horizontal shear in ±`shear` and b in ±`shift` of the image's side;

@@ -1,4 +1,4 @@
-"""Classifier two-sample test: can a linear classifier tell samples from data?"""
+"""The classifier two-sample test: how well a linear classifier separates samples from data."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def c2st(
     folds: int = 5,
     seed: int = 0,
 ) -> Bool[np.ndarray, " n+m"]:
-    """Whether each point, real ones first, was told right by a classifier that had not seen it.
+    """Return, for each point, whether a classifier trained without it classified it correctly.
 
-    The mean is the accuracy of the test, 0.5 where the two sets cannot be told apart. Logistic
-    regression (L2, C = 1) on features standardised by the training folds, `folds`-fold cross
-    validation, folds stratified by side and by stratum (class) where given; classes are weighted
-    to balance if n ≠ m. Raises DataError for fewer than two points a fold and side.
-    Source: Lopez-Paz and Oquab 2017.
+    Real points come first. The mean is the accuracy of the test, 0.5 for two sets of one
+    distribution. Logistic regression (L2, C = 1) on features standardised by the training folds,
+    `folds`-fold cross validation, folds stratified by side and by stratum (class) if given; the two
+    sides are weighted to balance if n ≠ m. Raises InvalidArgument for fewer than two folds,
+    DataError for fewer than two points a fold and side. Source: Lopez-Paz and Oquab 2017.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
@@ -46,7 +46,9 @@ def c2st(
         )
         cell = stratum * 2 + side
         rare = np.bincount(cell, minlength=2 * len(names)) < folds
-        common = np.bincount(stratum).argmax() * 2 + side  # where values of rare strata go
+        common = (
+            np.bincount(stratum).argmax() * 2 + side
+        )  # rare strata are counted as the commonest one
         strata = np.where(rare[cell], common, cell)
     right = np.zeros(len(x), bool)
     for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, strata):

@@ -1,11 +1,11 @@
-"""The metric card: what was measured, on what, with which error, as JSON and as a table."""
+"""The metric card: which metrics were measured on which values, with their errors."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import DataError, unknown
 from ..safe_files.safe_read import read_text
 from ..safe_files.strict_json import strict_json
-from .metric import Level, Metric
+from .metric import GOALS, TITLES, Level, Metric, number
 from .migration import migrated
 
 FORMAT = 2
@@ -22,10 +22,10 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made the samples; None where the caller did not say.
+    """The origin of the samples; a field that the caller did not state is None.
 
-    ema: which average of the weights. path: from data to noise. passes: network passes per sample.
-    seeds: of the noise.
+    ema: which average of the weights was used. path: from data to noise. passes: network
+    evaluations per sample (nfe). seeds: of the noise.
     """
 
     model: str | None = None
@@ -47,12 +47,13 @@ class Provenance:
 class Card:
     """Every metric of one set of samples, and all that is needed to repeat or to compare it.
 
-    samples: how many were given; compared: points a side in one comparison; parts: comparisons
-    averaged; per_class: points of each class a side, None where classes were not matched or not
-    equal. directions: of the sliced distance. searched: training values that copies were looked
-    for among, of `train_values` in all. levels: the loss by noise level, where the model was at
-    hand. Hashes are sha256 of arrays (reference: of the points compared with; train: of the values
-    searched) or of weights. What a card of format 1 did not have is None.
+    samples: number of samples given; compared: points a side in one comparison; parts: number of
+    comparisons averaged; per_class: points of each class a side, None unless classes were matched
+    in equal numbers. directions: number of directions of the sliced distance. searched: number of
+    training values that were searched for copies, out of `train_values`. levels: the loss by noise
+    level, None if no model was given. Hashes are sha256 of arrays (reference: of the points
+    compared with; train: of the values searched) or of weights. Fields that format 1 lacks are
+    None.
     """
 
     data: str
@@ -82,12 +83,12 @@ class Card:
     format: int = field(default=FORMAT)
 
     def to_json(self) -> str:
-        """Strict JSON (no NaN), keys in the order of the fields."""
+        """Return strict JSON (no NaN), keys in the order of the fields."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Card:
-        """Read a card; one of an older format is migrated.
+        """Read a card; a card of an older format is migrated.
 
         Raises DataError for broken JSON, unknown or missing keys, wrong types, a newer format.
         """
@@ -114,13 +115,39 @@ class Card:
         return cls(**raw)
 
     def to_markdown(self) -> str:
-        """The table, the loss by noise level, what made the samples, the protocol in words."""
-        from .card_text import markdown
+        """Return Markdown: metrics, loss by noise level, origin of the samples, protocol."""
 
-        return markdown(self)
+        lines = [
+            f"# Metric card: {self.provenance.model or 'samples'} on {self.data or 'data'}",
+            "",
+            "| metric | value | 95 % interval | real data (least – most) | ideal |",
+            "|---|---|---|---|---|",
+        ]
+        for name, m in self.metrics.items():
+            lines.append(
+                f"| {TITLES.get(name, name)} | **{number(m.value, m)}** | "
+                f"{number(m.low, m)} – {number(m.high, m)} | {_floor(m)} | {GOALS.get(name, '')} |"
+            )
+        lines += _level_lines(self.levels)
+        made = {k: v for k, v in asdict(self.provenance).items() if v is not None}
+        if "seeds" in made:
+            made["seeds"] = ", ".join(map(str, made["seeds"]))
+        record = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in self.features_record.items())
+        searched = "" if self.searched is None else f"{self.searched} values, "
+        facts = {
+            **{k.replace("_", " "): v for k, v in made.items()},
+            "samples": f"{self.samples}, sha256 {self.samples_hash[:16]}",
+            "features": f"{self.features}, sha256 {self.features_hash[:16]}"
+            + (f" ({record})" if record else ""),
+            "reference": f"{self.compared} values, sha256 {self.reference_hash[:16]}",
+            "training data": f"{searched}sha256 {self.train_hash[:16]}",
+            "versions": ", ".join(f"{k} {v}" for k, v in self.versions.items()),
+        }
+        lines += ["", "| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in facts.items())]
+        return "\n".join([*lines, "", "## Protocol", "", self.protocol, ""])
 
     def save(self, folder: str | Path) -> tuple[Path, Path]:
-        """Write card.json and card.md, each whole or not at all; returns their paths."""
+        """Write card.json and card.md, each whole or not at all, and return their paths."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         out = []
@@ -133,7 +160,7 @@ class Card:
 
 
 def load_card(path: str | Path) -> Card:
-    """Read card.json, or the card in a folder; raises DataError where there is none."""
+    """Read a card from card.json, or from the folder that holds it; raises DataError for none."""
     path = Path(path)
     path = path / "card.json" if path.is_dir() else path
     try:
@@ -147,7 +174,7 @@ def load_card(path: str | Path) -> Card:
 
 
 def versions() -> dict[str, str]:
-    """Versions of python and of the packages that the numbers depend on."""
+    """Return the versions of python and of the packages that the numbers depend on."""
     out = {"python": platform.python_version()}
     for name in ("unnoise", "torch", "numpy", "scipy", "scikit-learn"):
         try:
@@ -155,6 +182,34 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             out[name] = "unknown"
     return out
+
+
+def _floor(m: Metric) -> str:
+    if m.floor is None:
+        return "–"
+    if m.floor_low == m.floor_high:
+        return number(m.floor, m)
+    return f"{number(m.floor, m)} ({number(m.floor_low, m)} – {number(m.floor_high, m)})"
+
+
+def _level_lines(levels: Sequence[Level] | None) -> list[str]:
+    if levels is None:
+        return []
+    lines = [
+        "",
+        "## Loss by noise level",
+        "",
+        "| t (0 data, 1 noise) | held-out loss | 95 % interval | trivial | ÷ trivial | on training "
+        "values |",
+        "|---|---|---|---|---|---|",
+    ]
+    for v in levels:
+        share = f"{v.loss / v.trivial:.2f}" if v.trivial else "–"
+        lines.append(
+            f"| {v.low:.2f} – {v.high:.2f} | **{number(v.loss)}** | {number(v.loss_low)} – "
+            f"{number(v.loss_high)} | {number(v.trivial)} | {share} | {number(v.train)} |"
+        )
+    return lines
 
 
 _OPTIONAL = " or null"
@@ -179,7 +234,7 @@ def _is(value: Any, kind: str) -> bool:
 
 
 def _numbers(kind: type, raw: Any, what: str) -> None:
-    """Every field of a Metric or a Level is a number, or null where that is its default."""
+    """Raise DataError unless every field of a Metric or Level is a number, or null by default."""
     _keys(kind, raw, what)
     optional = {f.name for f in fields(kind) if f.default is None}
     for key, value in raw.items():

@@ -30,9 +30,10 @@ class FeatureClassifier(nn.Module):
     normalisation and SiLU, pooled to at most 4 a side; vectors: two dense layers. Then a dense
     layer of `features` numbers with SiLU, which is the feature space, and the linear output.
 
-    Arguments: `event` shape of one value, channels first; `classes` how many; `width` channels of
-    the first level; `features` how many features; `mean`, `std` per channel (per number for a
-    vector), taken off the raw values inside. Raises Unsupported for an event of another rank.
+    Arguments: `event` shape of one value, channels first; `classes` number of classes; `width`
+    channels of the first level; `features` number of features; `mean`, `std` per channel (per
+    number for a vector), by which raw values are standardised inside. Raises Unsupported for an
+    event of another rank.
     """
 
     mean: Tensor
@@ -73,7 +74,7 @@ class FeatureClassifier(nn.Module):
         self.initialise(0)
 
     def initialise(self, seed: int) -> None:
-        """Fresh weights: He-normal from the streams of `seed`, unit norms, zero biases."""
+        """Draw fresh weights: He-normal from the streams of `seed`, unit norms, zero biases."""
         with torch.no_grad():
             for index, module in enumerate(self.modules()):
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -86,26 +87,27 @@ class FeatureClassifier(nn.Module):
                         module.bias.zero_()
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Return the constructor's arguments."""
         return dict(self._config)
 
     def hidden(self, values: Tensor) -> Float[Tensor, "batch features"]:
-        """The penultimate layer of raw values."""
+        """Return the penultimate layer's output for raw values."""
         x = (values.to(self.mean) - self.mean) / self.std
         return F.silu(self.to_features(self.body(x)))
 
     def forward(self, values: Tensor) -> Float[Tensor, "batch classes"]:
-        """Logits of raw values."""
+        """Return the logits of raw values."""
         return self.head(self.hidden(values))
 
     @property
     def name(self) -> str:
+        """A short description for people."""
         features = self._config["features"]
         return f"penultimate layer ({features}) of a {self.classes}-class classifier"
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over the configuration and every tensor (name, dtype, shape, bytes)."""
+        """The sha256 of the configuration and of every tensor (name, dtype, shape, bytes)."""
         digest = hashlib.sha256(json.dumps(self._config, sort_keys=True).encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -123,28 +125,30 @@ class FeatureClassifier(nn.Module):
 
     @torch.no_grad()
     def features(self, values: Tensor | np.ndarray) -> Float[np.ndarray, "n features"]:
-        """Features of raw values in float64, in evaluation mode."""
+        """Return the features of raw values in float64; the network runs in evaluation mode."""
         self.eval()
         parts = [self.hidden(v).double().numpy() for v in self._batches(values)]
         return np.concatenate(parts) if parts else np.empty((0, self._config["features"]))
 
     @torch.no_grad()
     def predict(self, values: Tensor | np.ndarray) -> Int[np.ndarray, " n"]:
-        """The most likely class of each raw value."""
+        """Return the most likely class of each raw value."""
         self.eval()
         parts = [self(v).argmax(1).numpy() for v in self._batches(values)]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
     def accuracy(self, values: Tensor | np.ndarray, labels: Tensor | np.ndarray) -> float:
-        """Share of raw values whose predicted class is their label."""
+        """Return the share of raw values whose predicted class is their label."""
         return float((self.predict(values) == np.asarray(labels)).mean())
 
 
 def layers(
     event: tuple[int, ...], classes: int, width: int, features: int
 ) -> tuple[nn.Module, nn.Linear, nn.Linear]:
-    """Body, feature layer and output, on the meta device: no memory, and no draw from the global
-    generator (see `initialise`)."""
+    """Return body, feature layer and output on the meta device.
+
+    No memory is taken, and nothing is drawn from the global generator (see `initialise`).
+    """
     with torch.device("meta"):
         body, outputs = (_dense if len(event) == 1 else _pyramid)(event, width)
         return body, nn.Linear(outputs, features), nn.Linear(features, classes)

@@ -1,4 +1,4 @@
-"""Training the feature classifier."""
+"""The training of the feature classifier."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..artifacts.precision import resolve
 from ..errors import DataError, NonFinite
 from ..randomness import Streams
+from ..sampling import resolve
 from .augment import random_affine
 from .classifier import FeatureClassifier
 
@@ -34,14 +34,13 @@ def train_classifier(
     """Train a FeatureClassifier on raw values and their labels.
 
     AdamW with a 5 % warm-up and a cosine to zero; images are changed by `random_affine` each time
-    they are seen, other data are not. Weights, order and changes come from `seed` alone.
-    Features are always computed in float32, whatever the training ran in.
+    that they are shown, other data are not. Weights, order and changes come from `seed` alone.
+    Features are always computed in float32, whatever the precision of the training.
 
-    Arguments: `values` (n, *event), bytes or floats, `labels` (n,) in 0 … classes−1; `seen` how
-    many training examples are shown in all; `bfloat16` trains under autocast (None: where the
-    processor has it); `on_epoch(epoch, epochs, loss)` is told of the progress. Raises DataError
-    for labels that do not fit and for fewer than two classes or 20 values, NonFinite where
-    training diverges.
+    Arguments: `values` (n, *event), bytes or floats, `labels` (n,) in 0 … classes−1; `seen` number
+    of training examples shown in all; `bfloat16` trains under autocast (None: if the processor has
+    it); `on_epoch(epoch, epochs, loss)` is called after each epoch. Raises DataError for labels
+    that do not fit and for fewer than two classes or 20 values, NonFinite if training diverges.
     """
     values, labels = torch.as_tensor(values), torch.as_tensor(labels).long()
     classes = _check(values, labels, classes)

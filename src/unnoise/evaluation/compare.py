@@ -1,4 +1,4 @@
-"""Two metric cards side by side: which is better, by how many standard errors, or why not."""
+"""A comparison of two metric cards: the better one in each metric, in standard errors."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any
 
 from ..errors import InvalidArgument
 from .card import Card
-from .card_text import number
-from .metric import GOALS, TITLES, Metric
+from .metric import GOALS, TITLES, Metric, number
 
 ENOUGH = 2.0  # standard errors that make a difference
-REPEATED = ("frechet_ratio",)  # says again what another metric says: shown, not counted
+REPEATED = ("frechet_ratio",)  # a multiple of another metric: shown, not counted
 _REMEDIES = {
     "train_hash": "both models must be trained on the same part of the same data",
     "reference_hash": "evaluate both against the same part of the same data (--part), with the "
@@ -32,8 +31,11 @@ _MAY_DIFFER = ("data", "samples", "parts", "replicates", "samples_hash")
 
 @dataclass(frozen=True)
 class Verdict:
-    """One metric of both cards. standard_errors: how much nearer to the goal the better one is, in
-    standard errors of the difference; better: "A", "B", or "neither" below 2 of them."""
+    """One metric of both cards.
+
+    standard_errors: by how much the better card is nearer to the goal, in standard errors of the
+    difference; better: "A", "B", or "neither" below 2 of them.
+    """
 
     name: str
     goal: str
@@ -46,7 +48,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The verdicts, what differs between the cards, what to bear in mind, one sentence."""
+    """The verdicts, the fields in which the cards differ, notes for the reader, one sentence."""
 
     verdicts: tuple[Verdict, ...]
     differences: dict[str, tuple[Any, Any]]
@@ -54,7 +56,7 @@ class Comparison:
     sentence: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; an infinite number of standard errors is null."""
+        """Return plain JSON values; an infinite number of standard errors is null."""
         return {
             "verdict": self.sentence,
             "metrics": {
@@ -74,7 +76,7 @@ class Comparison:
         }  # fmt: skip
 
     def to_text(self) -> str:
-        """A table for people."""
+        """Return a table for people."""
         rows = [("metric", "A", "B", "ideal", "better", "by")]
         for v in self.verdicts:
             by = f"{v.standard_errors:.1f} standard errors"
@@ -98,17 +100,17 @@ class Comparison:
 
 
 def compare(a: Card, b: Card) -> Comparison:
-    """Which card is better in which metric, nearer to its goal, and by how many standard errors.
+    """Return which card is better in which metric, nearer to its goal, and by how much.
 
     The error of a difference is √(error_A² + error_B²). Raises InvalidArgument, naming the field
-    and what to do, where the cards have other training data, reference, features or numbers of the
+    and the remedy, if the cards have other training data, reference, features or numbers of the
     protocol: then their values do not mean the same. Solver, steps, seeds and model may differ.
     """
     for key in MUST_AGREE:
         mine, theirs = getattr(a, key), getattr(b, key)
         if mine != theirs:
             raise InvalidArgument(
-                f"these cards cannot be compared: {key} is {_told(a, key)} and {_told(b, key)}; "
+                f"these cards cannot be compared: {key} is {_shown(a, key)} and {_shown(b, key)}; "
                 f"{_REMEDIES.get(key, _REMEDY)}"
             )
     shared, notes = [], []
@@ -142,7 +144,7 @@ def _verdict(name: str, a: Metric, b: Metric) -> Verdict:
 
 
 def _distance(value: float, goal: str) -> float:
-    """How far from the goal: less is better."""
+    """Return the distance from the goal (less is better)."""
     if goal in ("low", "high"):
         return value if goal == "low" else -value
     return abs(value - float(goal))
@@ -203,7 +205,7 @@ def _list(verdicts: list[Verdict]) -> str:
     )
 
 
-def _told(card: Card, key: str) -> str:
+def _shown(card: Card, key: str) -> str:
     value = getattr(card, key)
     of = {"features_hash": card.features, "train_hash": card.data, "reference_hash": card.data}
     return f"{_short(value)!r} ({of[key]})" if key in of else repr(value)

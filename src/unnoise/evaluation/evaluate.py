@@ -1,4 +1,4 @@
-"""Samples against data: every metric of the card, by one protocol."""
+"""The evaluation of samples against data: every metric of the card, by one protocol."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .memorisation import copies, memorisation
 from .metric import TITLES, Metric
 from .pixels import flatten
 from .protocol import protocol_text
-from .sides import FeatureNet, Labelled, bounded, check, classes_of, count_of, side
+from .sides import FeatureNet, Labelled, as_side, check_sides, classes_of, count_of, subsample
 from .slices import DIRECTIONS, Slices, sliced_distance, sliced_wasserstein
 
 SUBSETS = 8
@@ -43,39 +43,40 @@ def evaluate(
     replicates: int = 500,
     seed: int = 0,
 ) -> Card:
-    """The metric card of some samples; a pure function of its arguments.
+    """Return the metric card of some samples; a pure function of its arguments.
 
     Samples are cut into parts of the size and the class counts of the reference (at most `size`)
     and each part is compared with the reference; values are averages over the parts. The floor is
-    the same with real training values in the place of samples.
+    the same comparison with real training values in the place of samples.
 
-    Arguments: `samples` raw values as restored, with the class each was asked for (None where
-    nothing was); `train` what the model was trained on, of which at most 50,000, and at most 2 GiB,
-    are used, taken at random; `train_values` how many there were where `train` is already a part
-    of them; `reference` values it never saw, for the card alone; `features` from `named_features`,
-    or any `FeatureNet`; `data` a name; `provenance` what made the samples; `levels` the model's
-    loss by noise level; `about_reference` what the card says of it. Raises DataError for sides that
-    do not fit together or are below 20 values.
+    Arguments: `samples` raw values in the data's units, with the class requested for each as label
+    (None for an unconditional model); `train` the model's training data, of which at most 50,000
+    values, and at most 2 GiB, are used, taken at random; `train_values` number of training values
+    if `train` is already a subset; `reference` values on which the model was not trained;
+    `features` from `named_features`, or any `FeatureNet`; `data` the data's name; `provenance`
+    origin of the samples; `levels` the model's loss by noise level; `about_reference` a sentence
+    for the card; `size` points a side in one comparison; `replicates` of the bootstrap; `seed` of
+    every random choice. Raises DataError for sides that do not fit together or are below 20 values.
     """
     size = need_count("size", size, LEAST)
     need_count("replicates", replicates, 20)
-    given, known, real = side(samples), side(bounded(train)), side(reference)
+    given, known, real = as_side(samples), as_side(subsample(train)), as_side(reference)
     sides = {"samples": given, "training values": known, "reference": real}
-    check(sides)
+    check_sides(sides)
     matched = all(part.labels is not None for part in sides.values())
     classes = {name: classes_of(part, matched) for name, part in sides.items()}
-    asked, of_train, of_reference = classes.values()
-    counts = matched_counts(asked, of_reference, of_train, size)
+    requested, of_train, of_reference = classes.values()
+    counts = matched_counts(requested, of_reference, of_train, size)
     total = sum(counts.values())
-    parts = min(int((asked == c).sum()) // n for c, n in counts.items())
+    parts = min(int((requested == c).sum()) // n for c, n in counts.items())
     parts = min(parts, SUBSETS)
 
     reference_rows = subsets(of_reference, counts, 1, seed)[0]
     held_values, held_strata = real.values[reference_rows], of_reference[reference_rows]
     train_rows = subsets(of_train, counts, SUBSETS, seed + 2)
-    sample_rows = subsets(asked, counts, parts, seed + 1)
-    with threadpool_limits(1, "blas"):  # many small products: more threads only wait
-        sampled = Features(_computed(features, given.values, "samples"), asked)
+    sample_rows = subsets(requested, counts, parts, seed + 1)
+    with threadpool_limits(1, "blas"):  # many small products: more threads are slower
+        sampled = Features(_computed(features, given.values, "samples"), requested)
         held = Features(_computed(features, held_values, "reference"), held_strata)
         floor_features = [
             Features(_computed(features, known.values[rows], "training values"), of_train[rows])
@@ -87,7 +88,7 @@ def evaluate(
         metrics = distribution(held, measured, floors, replicates, seed)
         metrics["sliced"] = _sliced(
             Slices(known.values, seed=seed), (held_values, held_strata),
-            [(given.values[rows], asked[rows]) for rows in sample_rows],
+            [(given.values[rows], requested[rows]) for rows in sample_rows],
             [known.values[rows] for rows in train_rows], replicates, seed,
         )  # fmt: skip
         pixels, held_pixels = flatten(given.values), flatten(held_values)
@@ -97,18 +98,18 @@ def evaluate(
             flatten(known.values[used]),
             held_pixels,
             list(pools.reshape(len(train_rows), -1)),
-            asked,
+            requested,
             replicates=max(20, replicates // 2),
             seed=seed,
         )
         copied = copies(pixels, known.values)
         copied_held = float(copies(held_pixels, known.values).mean())
-    mean = partial(bootstrap_mean, strata=asked, replicates=replicates, seed=seed)
+    mean = partial(bootstrap_mean, strata=requested, replicates=replicates, seed=seed)
     metrics["memorisation"] = Metric.of(nearest, [0.5])
     metrics["copies"] = Metric.of(mean(copied), [copied_held])
     predict: Callable[[Tensor], Int[np.ndarray, " n"]] | None = getattr(features, "predict", None)
     if matched and predict is not None:
-        right = predict(given.values) == asked
+        right = predict(given.values) == requested
         right_held = float((predict(held_values) == held.strata).mean())
         metrics["accuracy"] = Metric.of(mean(right), [right_held])
     if levels is not None:
@@ -149,7 +150,7 @@ def evaluate(
 
 
 def _computed(features: FeatureNet, values: Tensor, what: str) -> np.ndarray:
-    """Features in float64; raises InvalidArgument where a net gives another shape or NaN."""
+    """Return features in float64; raise InvalidArgument for a wrong shape or NaN."""
     found = np.asarray(features.features(values), np.float64)
     if found.ndim != 2 or len(found) != len(values) or not np.isfinite(found).all():
         kind = "NaN or infinity" if found.shape[:1] == (len(values),) else f"shape {found.shape}"
@@ -168,7 +169,7 @@ def _sliced(
     replicates: int,
     seed: int,
 ) -> Metric:
-    """The sliced distance of parts (values, strata) and its floor."""
+    """Return the sliced distance of parts (values, strata) and its floor."""
     real = slices(held[0])
     estimate = sliced_distance(
         real,

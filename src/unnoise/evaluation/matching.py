@@ -9,7 +9,7 @@ from jaxtyping import Int
 
 from ..errors import DataError
 
-LEAST = 20  # fewer values on a side give numbers without meaning
+LEAST = 20  # metrics of fewer values a side mean nothing
 
 
 def matched_counts(
@@ -18,11 +18,11 @@ def matched_counts(
     train: Int[np.ndarray, " n"],
     size: int,
 ) -> dict[int, int]:
-    """How many of each class to compare: what all three sides can give, in all at most `size`.
+    """Return the number of points of each class to compare, in all at most `size`.
 
-    Arguments: the labels of each side (zeros where classes are not to be matched). Where the
-    reference has more than `size`, its proportions are kept. Raises DataError for classes that
-    only one of samples and reference has, and for fewer than 20 in all.
+    Arguments: the labels of each side (zeros unless classes are matched). Every side has at least
+    these numbers; a reference of more than `size` is reduced in its own proportions. Raises
+    DataError for classes that only one of samples and reference has, and for fewer than 20 in all.
     """
     sides = [_tally(side) for side in (samples, reference, train)]
     if set(sides[0]) != set(sides[1]):
@@ -57,7 +57,7 @@ def subsets(
     how_many: int,
     seed: int,
 ) -> list[Int[np.ndarray, " h"]]:
-    """Random index sets with `counts[c]` of every class, disjoint as far as the values reach."""
+    """Return random index sets with `counts[c]` of every class, as disjoint as the values allow."""
     generator = np.random.default_rng(seed)
     shuffled = {c: generator.permutation(np.flatnonzero(labels == c)) for c in counts}
     out = []

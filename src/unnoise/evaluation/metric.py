@@ -1,7 +1,8 @@
-"""A metric of the card: its value, its error, what real data reach, and which way is better."""
+"""A metric of the card: its value, its error, the value of real data, and its goal."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -41,10 +42,10 @@ GOALS = {
 
 @dataclass(frozen=True)
 class Metric:
-    """A value with its 95 % interval and standard error, and what real data reach.
+    """A value with its 95 % interval and standard error, and the values that real data reach.
 
     floor, floor_low, floor_high: mean, least and most of real data in the place of samples. error:
-    None on cards of format 1, which did not keep it.
+    the standard error; None on cards of format 1, which did not store it.
     """
 
     value: float
@@ -57,7 +58,7 @@ class Metric:
 
     @classmethod
     def of(cls, estimate: Interval, floor: Sequence[float] = ()) -> Metric:
-        """An estimate and the values that real data reached."""
+        """Return the metric of an estimate and of the values that real data reached."""
         made = cls(estimate.value, estimate.low, estimate.high, error=estimate.error)
         if not len(floor):
             return made
@@ -66,7 +67,7 @@ class Metric:
 
     @property
     def standard_error(self) -> float:
-        """`error`, or where the card has none, the interval's width over 2·1.96."""
+        """The field `error`, or if that is None, the interval's width over 2·1.96."""
         return (self.high - self.low) / (2 * 1.96) if self.error is None else self.error
 
 
@@ -75,7 +76,7 @@ class Level:
     """The loss at noise levels `low` < t ≤ `high` on n pairs of a held-out value and noise.
 
     loss: mean squared error of the network's own output per number, with its 95 % interval.
-    trivial: that of the best linear predictor of white data. train: the loss on training values.
+    trivial: the loss of the best linear predictor of white data. train: loss on training values.
     """
 
     low: float
@@ -86,3 +87,18 @@ class Level:
     loss_high: float
     trivial: float
     train: float
+
+
+def number(x: float | None, metric: Metric | None = None) -> str:
+    """Format a number to three significant digits; no digit far below the metric's error."""
+    if x is None:
+        return "–"
+    if abs(x) >= 1000:
+        return f"{x:.0f}"
+    error = 0.0 if metric is None else metric.standard_error
+    digits = 2 - _magnitude(x) if abs(x) > error else 1 - _magnitude(error)
+    return f"{x:.{max(0, digits)}f}" if digits < 7 else f"{x:.2e}"
+
+
+def _magnitude(x: float) -> int:
+    return math.floor(math.log10(abs(x))) if x else -1

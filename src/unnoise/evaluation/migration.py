@@ -1,4 +1,4 @@
-"""Metric cards of older formats, brought up to the present one."""
+"""The migration of metric cards of older formats to the present one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from ..errors import DataError
 
 
 def migrated(raw: Any, newest: int) -> Any:
-    """A card's JSON in the newest format; what an older one did not keep is None.
+    """Return a card's JSON in the newest format; fields that an older format lacks are None.
 
-    Raises DataError for what is no object or has a format that this release does not know.
+    Raises DataError unless `raw` is an object with a format between 1 and `newest`.
     """
     if not isinstance(raw, dict):
         raise DataError(f"a metric card is {type(raw).__name__}; it must be an object")
@@ -26,7 +26,7 @@ def migrated(raw: Any, newest: int) -> Any:
 
 
 def _from_1(raw: dict[str, Any]) -> dict[str, Any]:
-    """Format 2 added errors, the sliced distance, the search's extent, noise levels, the path."""
+    """Return format 2: with errors, sliced distance, extent of the search, noise levels, path."""
     raw = dict(raw)
     for key in ("directions", "searched", "train_values", "levels"):
         raw.setdefault(key, None)

@@ -14,7 +14,7 @@ _ROWS = 2000  # of the training values; more do not move the leading components
 
 
 class ValuePCA:
-    """Projection on the leading principal components of the training values.
+    """The projection on the leading principal components of the training values.
 
     z = (x − μ)·V in raw units, V the eigenvectors of the covariance of at most 2,000 evenly
     spaced training values. `count` is lowered to what n and the dimension allow. Raises DataError
@@ -46,18 +46,22 @@ class ValuePCA:
 
     @property
     def name(self) -> str:
+        """A short description for people."""
         return f"{self.basis.shape[1]} principal components of the raw values"
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over mean and components, rounded to float32."""
+        """The sha256 of mean and components, rounded to float32."""
         digest = hashlib.sha256()
         for part in (self.mean, self.basis):
             digest.update(f"{part.shape}".encode() + part.astype("<f4").tobytes())
         return digest.hexdigest()
 
     def features(self, values: Tensor | np.ndarray) -> Float[np.ndarray, "n d"]:
-        """Components of raw values in float64."""
+        """Return the components of raw values, in float64.
+
+        Raises InvalidArgument for values of another shape.
+        """
         if tuple(np.shape(values)[1:]) != self.event:
             raise InvalidArgument(
                 f"values of shape {tuple(np.shape(values))}; components were fitted to {self.event}"
@@ -66,6 +70,6 @@ class ValuePCA:
 
 
 def flatten(values: Tensor | np.ndarray) -> Float[np.ndarray, "n d"]:
-    """Raw values as rows of float64."""
+    """Return raw values as rows of float64."""
     array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     return array.reshape(len(array), -1).astype(np.float64)

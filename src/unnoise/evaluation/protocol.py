@@ -19,7 +19,12 @@ def protocol_text(
     about_reference: str,
     levels: NoiseLevels | None,
 ) -> str:
-    """One paragraph a line of the protocol, with the numbers that were used."""
+    """Return the protocol, one paragraph a metric, with the numbers that were used.
+
+    compared: points a side; parts: comparisons averaged; matched: whether classes were matched;
+    search: (training values searched for copies, training values in all); judged: whether the card
+    has the accuracy of requested classes.
+    """
     searched, trained_on = search
     among = "all of them"
     if searched < trained_on:
@@ -44,10 +49,9 @@ def protocol_text(
         "equality; it may be negative.",
         f"Sliced Wasserstein distance: of raw values, each channel in units of its deviation in "
         f"the training data, √(mean of W₂² over {directions} random directions); W₂² compares "
-        "sorted projections. No feature net has a say in it. It is biased upwards, for the floor "
-        "as well.",
+        "sorted projections. It uses no feature net. It is biased upwards, for the floor as well.",
         f"C2ST: logistic regression on standardised features, {folds} folds; the share of values "
-        "told right by a model that had not seen them. 0.5 is indistinguishable.",
+        "classified correctly by a model trained without them. 0.5 is indistinguishable.",
         f"Precision, recall (Kynkäänniemi et al. 2019), density, coverage (Naeem et al. 2020): "
         f"k = {k} neighbours.",
         f"Memorisation: the share of samples whose nearest value (L2 of raw values) lies in a "
@@ -59,13 +63,13 @@ def protocol_text(
     ]
     if judged:
         paragraphs.append(
-            "Requested-class accuracy: the share of samples that the classifier gives the class "
-            "asked for. The floor is its accuracy on the reference."
+            "Requested-class accuracy: the share of samples whose predicted class is the requested "
+            "one. The floor is the classifier's accuracy on the reference."
         )
     if levels is not None:
         paragraphs.append(levels.protocol)
     paragraphs.append(
-        "Intervals: 95 % bootstrap, classes kept. Means resample the values that are averaged "
+        "Intervals: 95 % bootstrap within classes. Means resample the values that are averaged "
         "(samples; reference values for recall and coverage, for coverage and "
         "a jackknife over samples; both for C2ST); the distances and "
         "memorisation resample both sides, recompute, and are centred on the estimate "

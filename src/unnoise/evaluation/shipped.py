@@ -24,7 +24,7 @@ from .sides import FeatureNet, Labelled
 
 FORMAT = 1
 WEIGHTS = Path(__file__).parent / "weights"
-_CONFIG: dict[str, Any] = {  # whether a list, the least number, of which kinds
+_CONFIG: dict[str, Any] = {  # (is a list, least number, types)
     "event": (True, 1, int), "classes": (False, 1, int), "width": (False, 1, int),
     "features": (False, 1, int), "mean": (True, -(2**40), int | float),
     "std": (True, 1e-30, int | float),
@@ -33,7 +33,7 @@ _KEYS = ("format", "config", "record", "fingerprint", "train_hash")
 
 
 def save_classifier(model: FeatureClassifier, stem: str | Path, train_hash: str) -> Path:
-    """Write STEM.safetensors and STEM.json (configuration, record, hashes); returns the latter."""
+    """Write STEM.safetensors and STEM.json (configuration, record, hashes); return the latter."""
     from safetensors.torch import save_file
 
     stem = Path(stem)
@@ -55,17 +55,17 @@ def save_classifier(model: FeatureClassifier, stem: str | Path, train_hash: str)
 
 
 def load_classifier(stem: str | Path) -> tuple[FeatureClassifier, str]:
-    """The classifier of `save_classifier` and the hash of what it was trained on.
+    """Return the classifier of `save_classifier` and the hash of its training data.
 
-    Raises ArtifactError where a file is missing or damaged, or the weights are not those that the
-    card names.
+    Raises ArtifactError if a file is missing or damaged, or the weights are not those whose hash
+    the card names.
     """
     stem = Path(stem)
     card = _card(_with(stem, ".json"))
     weights, config = _with(stem, ".safetensors"), card["config"]
 
     def agree(entries: dict[str, Entry]) -> None:
-        """The file must list exactly the network's tensors before memory is taken for any."""
+        """Raise ArtifactError unless the file lists exactly the network's tensors."""
         names = ("body", "to_features", "head")
         sizes = (config["classes"], config["width"], config["features"])
         parts = layers(tuple(config["event"]), *sizes)
@@ -81,7 +81,7 @@ def load_classifier(stem: str | Path) -> tuple[FeatureClassifier, str]:
         raise ArtifactError(f"the classifier at {stem} cannot be read: {error}") from error
     if model.fingerprint != card["fingerprint"]:
         raise ArtifactError(
-            f"the classifier at {stem} has hash {model.fingerprint[:16]} but its card says "
+            f"the classifier at {stem} has hash {model.fingerprint[:16]} but its card has "
             f"{str(card['fingerprint'])[:16]}; take both files from one place"
         )
     model.record = dict(card["record"])
@@ -89,7 +89,7 @@ def load_classifier(stem: str | Path) -> tuple[FeatureClassifier, str]:
 
 
 def shipped_classifier(name: str) -> FeatureClassifier:
-    """A classifier that ships with the project; raises InvalidArgument for an unknown name."""
+    """Return a classifier that ships with the project; raises InvalidArgument on unknown names."""
     names = sorted(path.stem for path in WEIGHTS.glob("*.json"))
     if name not in names:
         raise unknown("shipped classifier", name, names)
@@ -104,11 +104,12 @@ def features_for(
     cache: str | Path | None = None,
     **options: Any,
 ) -> FeatureNet:
-    """The feature space for data: a classifier where there are labels, else `ValuePCA`.
+    """Return the feature space for data: a classifier if there are labels, else `ValuePCA`.
 
-    The shipped classifier where `train` is what it was trained on; else the one in the folder
-    `cache`; else one is trained by `train_classifier(**options)` and left in `cache`. Its accuracy
-    on `validation` and `test` goes into its record. Raises DataError for data that do not fit.
+    The classifier is the shipped one if `train` is its training data, else the one in the folder
+    `cache`, else a new one from `train_classifier(**options)`, which is stored in `cache`. Its
+    accuracy on `validation` and `test` goes into its record. Raises DataError for data that do not
+    fit.
     """
     if train.labels is None or len(torch.as_tensor(train.labels).unique()) < 2:
         return ValuePCA(train.values)
@@ -130,7 +131,7 @@ def features_for(
 def trained(
     train: Labelled, validation: Labelled | None, test: Labelled | None, **options: Any
 ) -> FeatureClassifier:
-    """`train_classifier`, with the accuracy on the parts that have labels in its record."""
+    """Train a classifier and record its accuracy on the parts that have labels."""
     if train.labels is None:
         raise DataError("a classifier needs labels; evaluate data without them by `ValuePCA`")
     model = train_classifier(train.values, train.labels, **options)

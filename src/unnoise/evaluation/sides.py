@@ -1,4 +1,4 @@
-"""What is compared: samples, training data, reference, as values with or without labels."""
+"""The sides of a comparison (samples, training data, reference): values, labels or none."""
 
 from __future__ import annotations
 
@@ -22,36 +22,46 @@ class Labelled(Protocol):
     """Raw values (n, *event) and labels (n,) or None: a `Dataset`, a `Part`."""
 
     @property
-    def values(self) -> Tensor | np.ndarray: ...
+    def values(self) -> Tensor | np.ndarray:
+        """Raw values (n, *event)."""
+
     @property
-    def labels(self) -> Tensor | np.ndarray | None: ...
+    def labels(self) -> Tensor | np.ndarray | None:
+        """Labels (n,), or None."""
 
 
 class Part(NamedTuple):
-    """The plainest `Labelled`."""
+    """The plainest `Labelled`: values and labels."""
 
     values: Tensor | np.ndarray
     labels: Tensor | np.ndarray | None = None
 
 
 class Side(NamedTuple):
+    """One side as tensors: values (n, *event) and labels (n,) or None."""
+
     values: Tensor
     labels: Tensor | None
 
 
 @runtime_checkable
 class FeatureNet(Protocol):
-    """What turns raw values into features; one that also has `predict` names the class."""
+    """A map from raw values to features; if it has `predict`, that returns the class of each."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """A short description for people."""
+
     @property
-    def fingerprint(self) -> str: ...
-    def features(self, values: Tensor | np.ndarray) -> Float[np.ndarray, "n d"]: ...
+    def fingerprint(self) -> str:
+        """A hash that is equal for equal feature spaces."""
+
+    def features(self, values: Tensor | np.ndarray) -> Float[np.ndarray, "n d"]:
+        """Return the features (n, d) of raw values in float64."""
 
 
-def bounded(part: Labelled, most: int = SEARCHED, bytes_: int = SEARCHED_BYTES) -> Labelled:
-    """The part, or of a large one at most `most` values and at most `bytes_` bytes, at random."""
+def subsample(part: Labelled, most: int = SEARCHED, bytes_: int = SEARCHED_BYTES) -> Labelled:
+    """Return the part, or at most `most` values and `bytes_` bytes of it, taken at random."""
     count = count_of(part)
     if count <= min(most, 1000):
         return part
@@ -61,7 +71,7 @@ def bounded(part: Labelled, most: int = SEARCHED, bytes_: int = SEARCHED_BYTES) 
     if count <= most:
         return part
     sample: Callable[[int], Labelled] | None = getattr(part, "sample", None)
-    if sample is not None:  # a data set may leave the others where they are
+    if sample is not None:  # a data set reads only those on its disk
         return sample(most)
     rows = permutation(0, 0, count, "data sample")[:most].sort().values
     labels = None if part.labels is None else torch.as_tensor(part.labels)[rows]
@@ -69,18 +79,18 @@ def bounded(part: Labelled, most: int = SEARCHED, bytes_: int = SEARCHED_BYTES) 
 
 
 def count_of(part: Labelled) -> int:
-    """How many values a part has, without reading them where it can say."""
+    """Return the number of values of a part, without reading them if it has a length."""
     return len(part.values if isinstance(part, tuple) or not isinstance(part, Sized) else part)
 
 
-def side(part: Labelled) -> Side:
-    """A part as tensors."""
+def as_side(part: Labelled) -> Side:
+    """Return a part as tensors."""
     values = torch.as_tensor(part.values)
     return Side(values, None if part.labels is None else torch.as_tensor(part.labels).long())
 
 
-def check(sides: dict[str, Side]) -> None:
-    """Raise DataError or InvalidArgument where the sides cannot be compared."""
+def check_sides(sides: dict[str, Side]) -> None:
+    """Raise DataError or InvalidArgument unless the sides can be compared."""
     events = {name: tuple(part.values.shape[1:]) for name, part in sides.items()}
     if len(set(events.values())) > 1:
         raise DataError(f"shapes of one value differ: {events}; compare values of one shape")
@@ -104,7 +114,7 @@ def check(sides: dict[str, Side]) -> None:
 
 
 def classes_of(part: Side, matched: bool) -> np.ndarray:
-    """Labels, or one class for all where classes are not matched."""
+    """Return the labels, or one class for all values unless classes are matched."""
     if not matched or part.labels is None:
         return np.zeros(len(part.values), np.int64)
     return np.asarray(part.labels, np.int64)

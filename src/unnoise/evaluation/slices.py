@@ -14,7 +14,7 @@ from ..errors import InvalidArgument, need_count
 from ..randomness import Streams
 from .intervals import Interval, Resampler, bootstrap
 from .pixels import flatten
-from .sides import Part, bounded
+from .sides import Part, subsample
 
 DIRECTIONS = 128
 _ROWS = 2000
@@ -25,14 +25,14 @@ class Slices:
 
     `directions` unit vectors, uniform on the sphere of all numbers of one value, drawn from the
     streams of `seed`; channels are axis 1 (the numbers themselves for vectors); deviations are
-    those of at most 2,000 training values taken at random; a channel that never changes keeps its
-    unit.
+    those of at most 2,000 training values taken at random; a channel that never varies is not
+    rescaled.
     """
 
     def __init__(
         self, train: Tensor | np.ndarray, directions: int = DIRECTIONS, seed: int = 0
     ) -> None:
-        values = torch.as_tensor(bounded(Part(train), _ROWS).values)
+        values = torch.as_tensor(subsample(Part(train), _ROWS).values)
         axes = [0, *range(2, values.ndim)]
         spread = values.double().std(axes, correction=0)
         spread = torch.where(spread > 0, spread, torch.ones_like(spread))
@@ -42,18 +42,18 @@ class Slices:
         self.directions = unit_vectors(streams, values[0].numel()).numpy() / unit
 
     def __call__(self, values: Tensor | np.ndarray) -> Float32[np.ndarray, "directions n"]:
-        """The projections of some raw values."""
+        """Return the projections of some raw values."""
         return (self.directions @ flatten(values).T).astype(np.float32)
 
 
 def sliced_wasserstein(
     a: Float32[np.ndarray, "directions n"], b: Float32[np.ndarray, "directions n"]
 ) -> float:
-    """√(mean over θ of W₂²(θ·x, θ·y)) of projections; W₂² of n sorted pairs is their mean square.
+    """Return √(mean over θ of W₂²(θ·x, θ·y)) of two sets of projections.
 
-    A shift by Δ of data in d dimensions gives ‖Δ‖/√d. Biased upwards by O(n^−½) in each direction:
-    read it beside the floor of real data. Raises InvalidArgument for sets of unequal size. Source:
-    Rabin et al. 2011; Bonneel et al. 2015, eq. 2.
+    W₂² of n sorted pairs is their mean square. A shift by Δ of data in d dimensions gives ‖Δ‖/√d.
+    Biased upwards by O(n^−½) in each direction: read it beside the floor of real data. Raises
+    InvalidArgument for sets of unequal size. Source: Rabin et al. 2011; Bonneel et al. 2015, eq. 2.
     """
     if a.shape != b.shape:
         raise InvalidArgument(f"projections of shapes {a.shape} and {b.shape}; they must agree")
@@ -69,9 +69,9 @@ def sliced_distance(
     replicates: int = 100,
     seed: int = 0,
 ) -> Interval:
-    """Mean over sets of samples against one set of real data, with its bootstrap interval.
+    """Return the mean over sets of samples against one set of real data, with its interval.
 
-    strata: how to resample the real data, then each set.
+    strata: the resamplers of the real data, then of each set.
     """
     value = float(np.mean([sliced_wasserstein(real, s) for s in samples]))
 

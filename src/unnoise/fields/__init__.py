@@ -1,14 +1,13 @@
-"""Fields: what a model says about (x_t, t), through any lens."""
+"""Fields: predictions at (x_t, t), readable in any lens."""
 
 from . import dynamics
-from .along import Along
 from .condition import Condition
 from .denoiser import Denoiser
 from .energy import Energy
 from .exact import FiniteData, Gaussian, Mixture
-from .field import Field, Given, Prediction, mix
+from .field import Along, Field, Given, Prediction, mix
 from .flow_map import FlowMap
-from .lenses import LENSES, conversion, convert, determinant, lens_row, refusal
+from .lenses import LENSES, conversion, convert, determinant, lens_row, refusal, residual
 
 __all__ = [
     "LENSES",
@@ -30,4 +29,5 @@ __all__ = [
     "lens_row",
     "mix",
     "refusal",
+    "residual",
 ]

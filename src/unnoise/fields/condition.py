@@ -1,15 +1,15 @@
-"""Conditions: a tree of tensors with a leading batch dimension, and who keeps theirs."""
+"""Conditions by name: tensors with a leading batch dimension, and a keep mask for each name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, unknown
 from ..randomness import moved
 
 Tree = dict[str, "Tensor | Tree"]
@@ -17,25 +17,37 @@ Tree = dict[str, "Tensor | Tree"]
 
 @dataclass(frozen=True)
 class Condition:
-    """What samples are conditioned on; where `keep` is False a sample has the null condition.
+    """Values that samples are conditioned on, by name; a sample has the null of a name where the
+    mask of that name is False.
 
-    values: name → tensor (batch, …), or a nested tree of them; keep: bool (batch,).
+    values: name → tensor (batch, …), or a nested tree of them. keep: name → bool (batch,); one mask
+    given alone holds for every name. A condition without names fits every batch. Raises
+    InvalidArgument where values and masks have different names.
     """
 
     values: Tree
-    keep: Tensor
+    keep: dict[str, Tensor]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.keep, Tensor):
+            object.__setattr__(self, "keep", dict.fromkeys(self.values, self.keep))
+        elif self.keep.keys() != self.values.keys():
+            raise InvalidArgument(
+                f"keep masks for {sorted(self.keep)} and values for {sorted(self.values)}; give "
+                "one mask for each name"
+            )
 
     @staticmethod
     def of(given: Condition | Mapping[str, Any], batch: int) -> Condition:
-        """A Condition for `batch` samples from plain numbers, lists or tensors.
+        """Return a Condition for `batch` samples from plain numbers, lists or tensors.
 
-        A number, or a tensor with one row, is meant for every sample. Raises
+        Every name is kept. A number, or a tensor with one row, is meant for every sample. Raises
         InvalidArgument where a leading dimension is neither 1 nor `batch`.
         """
         if isinstance(given, Condition):
-            if len(given.keep) != batch:
+            if given.keep and len(given) != batch:
                 raise InvalidArgument(
-                    f"a condition for {len(given.keep)} samples, with a batch of {batch}"
+                    f"a condition for {len(given)} samples, with a batch of {batch}"
                 )
             return given
 
@@ -61,42 +73,66 @@ class Condition:
                 out[name] = tensor
             return out
 
-        return Condition(build(given, ""), torch.ones(batch, dtype=torch.bool))
+        return Condition(build(given, ""), _everywhere(given, torch.ones(batch, dtype=torch.bool)))
 
     def __len__(self) -> int:
-        return len(self.keep)
+        return len(next(iter(self.keep.values()), ()))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Condition:
-        return Condition(_apply(self.values, change), change(self.keep))
+        return Condition(
+            _apply(self.values, change), {name: change(mask) for name, mask in self.keep.items()}
+        )
 
     def __getitem__(self, rows: slice | Tensor) -> Condition:
         return self._map(lambda value: value[rows])
 
     def to(self, device: torch.device | str) -> Condition:
-        """The same condition on another device."""
+        """Return the same condition on another device."""
         device = torch.device(device)
-        if all(tensor.device == device for tensor in (self.keep, *_leaves(self.values))):
+        if all(tensor.device == device for tensor in (*self.keep.values(), *self.leaves())):
             return self
         return self._map(lambda value: moved(value, device))
 
-    def leaves(self) -> list[Tensor]:
-        """Every tensor of the tree."""
-        return list(_leaves(self.values))
+    def leaves(self, *names: str) -> list[Tensor]:
+        """Return every tensor of the values, or those of some names."""
+        return list(_leaves({name: self.values[name] for name in names or self.values}))
 
-    def null(self) -> Condition:
-        """The same values, every sample's condition dropped."""
-        return Condition(self.values, torch.zeros_like(self.keep))
+    def null(self, *names: str) -> Condition:
+        """Return the same values, with these names (all of them by default) dropped everywhere."""
+        gone = [self._known(name) for name in names] or list(self.keep)
+        masks = {name: torch.zeros_like(self.keep[name]) for name in gone}
+        return Condition(self.values, self.keep | masks)
 
-    def drop(self, dropped: Tensor) -> Condition:
-        """The condition of the samples in the mask `dropped` (batch,) set to null."""
-        return Condition(self.values, self.keep & ~dropped)
+    def only(self, name: str) -> Condition:
+        """Return the same values, with all other names dropped everywhere."""
+        others = [other for other in self.keep if other != self._known(name)]
+        return self.null(*others) if others else self
+
+    def drop(self, dropped: Tensor | Mapping[str, Tensor]) -> Condition:
+        """Return the condition with the samples of a mask (batch,) set to null.
+
+        dropped: name → mask, or one mask for every name. Raises InvalidArgument for other names.
+        """
+        masks = _everywhere(self.keep, dropped) if isinstance(dropped, Tensor) else dropped
+        gone = {self._known(name): self.keep[name] & ~mask for name, mask in masks.items()}
+        return Condition(self.values, self.keep | gone)
 
     @staticmethod
     def cat(parts: Sequence[Condition]) -> Condition:
-        """The batches of several conditions, one after the other."""
+        """Return the batches of several conditions of the same names, one after the other."""
         return Condition(
-            _join([part.values for part in parts]), torch.cat([part.keep for part in parts])
+            _join([part.values for part in parts]),
+            {name: torch.cat([part.keep[name] for part in parts]) for name in parts[0].keep},
         )
+
+    def _known(self, name: str) -> str:
+        if name not in self.keep:
+            raise unknown("condition", name, self.keep)
+        return name
+
+
+def _everywhere(names: Iterable[str], mask: Tensor) -> dict[str, Tensor]:
+    return dict.fromkeys(names, mask)
 
 
 def _apply(tree: Tree, change: Callable[[Tensor], Tensor]) -> Tree:

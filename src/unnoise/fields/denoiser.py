@@ -1,4 +1,4 @@
-"""A network made a field: input scaling, what its output means, and the path it was trained on."""
+"""A network as a field: input scaling, the meaning of its output, and its training path."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from .lenses import check_lens, determinant, lens_row, require_lens
 from .plain import plain
 
 NOISE_INPUTS = ("t", "log_snr")
-KEPT = 4096  # times of which the coefficients are remembered
+KEPT = 4096  # times whose coefficients are cached
 
-# of a call: on x_t before the network, the noise level, and on x_t and on F after it, or None
+# factor of x_t before the network, noise level, factors of x_t and of F after it, or None
 Coefficients = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 
 
 class Denoiser(nn.Module, Field):
-    """A network with what surrounds it; a Field.
+    """A network with its scalings, a Field.
 
     The network is called `network(x, noise_level, condition)` with x = x_t/√(α²s² + σ²) of unit
-    variance, s = `data_std`, and noise_level (batch,) float32: t, or log-SNR/4 clamped to ±5. What
-    it returns is F; the prediction in lens `predicts` is
+    variance, s = `data_std`, and noise_level (batch,) float32: t, or log-SNR/4 clamped to ±5. Its
+    output is F; the prediction in lens `predicts` is
       plain:          F
       preconditioned: c·x_t + d·F, c = (a·α·s² + b·σ)/(α²s² + σ²), d = −s·det/√(α²s² + σ²),
     for the lens a·x0 + b·ε with determinant det: the choice that makes F's target of unit variance
     and its errors least amplified, which for x0 and α = 1 is EDM's (Karras et al. 2022, table 1).
 
-    With `learned_variance` the network answers with twice the channels (axis 1): F, then r, and the
+    With `learned_variance` the network's output has twice the channels (axis 1): F, then r, and the
     Prediction's fraction is (r + 1)/2, not bounded (Nichol & Dhariwal 2021, sec. 3.1).
 
-    Raises Unsupported where the lens cannot be predicted on the path, InvalidArgument where the
-    network's answer does not have the channels it should.
+    Raises Unsupported if the lens cannot be predicted on the path, InvalidArgument if the network's
+    output does not have the right number of channels.
     """
 
     def __init__(
@@ -63,16 +63,16 @@ class Denoiser(nn.Module, Field):
         self._first: tuple[nn.Module, dict[str, Any], str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is kept from call to call: a copy, or a file, begins anew."""
+        """Pickle and copy without the cache of coefficients."""
         return {**self.__dict__, "_kept": {}, "_kept_for": (), "_first": None}
 
     @property
     def parameter_count(self) -> int:
-        """How many numbers the network has."""
+        """The number of the network's parameters."""
         return sum(p.numel() for p in self.network.parameters())
 
     def around(self, network: nn.Module) -> Denoiser:
-        """The same denoiser around another network."""
+        """Return the same denoiser around another network."""
         return Denoiser(
             network,
             self.path,
@@ -84,7 +84,7 @@ class Denoiser(nn.Module, Field):
         )
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Prediction:
-        """The prediction at x_t: (batch, *event), t: () or (batch,)."""
+        """Return the prediction at x_t: (batch, *event), t: () or (batch,)."""
         shrink, level, skip, scale = self._coefficients(x_t, t)
         if condition is not None:
             condition = Condition.of(condition, len(x_t)).to(x_t.device)
@@ -97,7 +97,7 @@ class Denoiser(nn.Module, Field):
         return Prediction.of(self.predicts, value, x_t, t, self.path, variance_fraction=fraction)
 
     def _coefficients(self, x_t: Tensor, t: Tensor) -> Coefficients:
-        """The numbers around the network at times t; those at one time for all are kept."""
+        """Return the coefficients at times t; those of a single time are cached."""
         if not isinstance(t, Tensor) or t.ndim or torch.compiler.is_compiling() or not plain(t):
             return self._compute(as_time(t).to(x_t.device), x_t)
         settings = (
@@ -112,7 +112,7 @@ class Denoiser(nn.Module, Field):
         key = (t.item(), t.dtype, x_t.dtype, x_t.device, len(x_t))
         found = self._kept.get(key)
         if found is None:
-            with torch.inference_mode(False):  # kept for any later call
+            with torch.inference_mode(False):  # so that later calls can use it
                 time = torch.tensor(key[0], dtype=t.dtype, device="cpu")
                 found = self._compute(as_time(time).to(x_t.device), x_t)
             self._kept[key] = found
@@ -133,7 +133,10 @@ class Denoiser(nn.Module, Field):
         return expand(1 / size, x_t), level, skip, scale
 
     def _dtype(self, without: torch.dtype) -> torch.dtype:
-        """That of the network's first parameter, or `without` any; where that is, is kept."""
+        """Return the dtype of the network's first parameter, or `without` if there is none.
+
+        The place of that parameter is cached.
+        """
         network, found = self._modules["network"], None
         assert network is not None
         if self._first is not None and self._first[0] is network:
@@ -149,11 +152,11 @@ class Denoiser(nn.Module, Field):
 
     @staticmethod
     def _halves(value: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor]:
-        """What the network says of the mean, and the fraction of the variance."""
+        """Return the mean's part of the network's output, and the fraction of the variance."""
         wanted = (len(x_t), 2 * x_t.shape[1], *x_t.shape[2:])
         if value.shape != wanted:
             raise InvalidArgument(
-                f"the network answers {tuple(value.shape)} and a learned variance needs {wanted}; "
+                f"the network returns {tuple(value.shape)} and a learned variance needs {wanted}; "
                 f"build it with channels_out={2 * x_t.shape[1]}, or learned_variance=False"
             )
         mean, raw = value.chunk(2, dim=1)

@@ -16,7 +16,7 @@ from ..randomness import Streams
 Function = Callable[[Tensor], Tensor]
 PROBES = ("rademacher", "gaussian")
 MODES = ("auto", "backward", "forward", "single")
-MOST_NUMBERS = {"cpu": 2**16}  # tangents held at once, in numbers: what a cache holds
+MOST_NUMBERS = {"cpu": 2**16}  # numbers of tangents held at once: the size of a cache
 MOST_NUMBERS_ELSEWHERE = 2**22
 
 
@@ -66,7 +66,7 @@ def curvatures(function: Function, x: Tensor, tangents: Tensor) -> tuple[Tensor,
 
 
 def forward_products(function: Function, x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
-    """As `backward_products`, by batched forward mode: no graph is kept."""
+    """Return the same as `backward_products`, by batched forward mode: no graph is stored."""
     shared = tangents.ndim == x.ndim
 
     def product(v: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,7 +84,7 @@ def forward_products(function: Function, x: Tensor, tangents: Tensor) -> tuple[T
 
 
 def single_products(function: Function, x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
-    """As `backward_products`, by one backward pass a tangent."""
+    """Return the same as `backward_products`, by one backward pass a tangent."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         value = function(x)

@@ -30,15 +30,17 @@ from .field import Field
 
 @dataclass(frozen=True)
 class Residual:
-    """What an equation leaves over at each point: value (batch,), 1/time; size: the sum of the
-    absolute values of its terms."""
+    """The residual of an equation at each point.
+
+    value: (batch,), 1/time; size: the sum of the absolute values of its terms.
+    """
 
     value: Tensor
     size: Tensor
 
     @property
     def relative(self) -> Tensor:
-        """|value|/size, (batch,): rounding where the equation holds, of order 1 where it fails."""
+        """|value|/size, (batch,): rounding if the equation holds, of order 1 if it fails."""
         return self.value.abs() / self.size.clamp(min=torch.finfo(self.size.dtype).tiny)
 
 
@@ -54,7 +56,7 @@ class _Point:
 
 
 def fokker_planck(field: Field, x: Tensor, t: Tensor | float) -> Residual:
-    """How far `field.log_density` is from solving the forward equation of its path's SDE.
+    """Return the residual of `field.log_density` in the forward equation of its path's SDE.
 
     x: (batch, *event), float64; t: () or (batch,). `log_density` must be normalised at every t.
     Costs one backward pass a dimension. Raises Unsupported for a field without `log_density`,
@@ -73,16 +75,17 @@ def fokker_planck(field: Field, x: Tensor, t: Tensor | float) -> Residual:
 
 
 def continuity(field: Field, x: Tensor, t: Tensor | float) -> Residual:
-    """How far the field's velocity is from carrying its densities (the probability-flow ODE).
+    """Return the residual of the field's velocity in the continuity equation of its densities.
 
-    Arguments, cost and errors as `fokker_planck`.
+    It is zero if the probability-flow ODE carries the densities. Arguments, cost and errors as
+    `fokker_planck`.
     """
     at = _look(field, x, t)
     return _carried(at, lambda y: field(y, at.t).velocity)
 
 
 def reverse_sde(field: Field, x: Tensor, t: Tensor | float, eta: float = 1.0) -> Residual:
-    """How far the reverse SDE with this η is from having the field's densities as its marginals.
+    """Return the residual of the reverse SDE with this η in the equation of the field's densities.
 
     dx = [f·x − ½(1+η²)g²·score]dt + η·g·dw̄: η = 1 is Anderson's reverse SDE, 0 the probability
     flow, and every η has the same marginals. Arguments, cost and errors as `fokker_planck`;

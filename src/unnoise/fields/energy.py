@@ -17,10 +17,10 @@ from .lenses import require_lens
 class Energy(nn.Module, Field):
     """p_t(x) ∝ exp(−E(x, t)), score = −∂E/∂x.
 
-    energy(x, t, condition) gives one number a sample, (batch,), from x (batch, *event), t (batch,)
-    and a Condition or None; it may be a module, whose parameters are then this one's. The score
-    can be differentiated again where gradients are on. Raises Unsupported where the path has no
-    score to predict, InvalidArgument where the energy is not one number a sample.
+    energy(x, t, condition) returns one number a sample, (batch,), from x (batch, *event), t
+    (batch,) and a Condition or None; it may be a module, whose parameters are then this one's. The
+    score can be differentiated again if gradients are on. Raises Unsupported if the path has no
+    score to predict, InvalidArgument if the energy is not one number a sample.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Energy(nn.Module, Field):
         self.energy, self.path = energy, path
 
     def log_density(self, x: Tensor, t: Tensor | float, condition: Conditions = None) -> Tensor:
-        """−E(x, t), (batch,): log p_t(x) up to a constant of its own at every t."""
+        """Return −E(x, t), (batch,): log p_t(x) up to a constant of its own at every t."""
         if condition is not None:
             condition = Condition.of(condition, len(x)).to(x.device)
         value = self.energy(x, as_time(t).to(x.device).expand(len(x)), condition)
@@ -43,6 +43,6 @@ class Energy(nn.Module, Field):
         return -value
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Prediction:
-        """The prediction at x_t: (batch, *event), t: () or (batch,)."""
+        """Return the prediction at x_t: (batch, *event), t: () or (batch,)."""
         score = torch.func.grad(lambda x: self.log_density(x, t, condition).sum())(x_t)
         return Prediction.of("score", score, x_t, t, self.path)

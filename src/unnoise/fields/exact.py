@@ -57,7 +57,7 @@ class Gaussian(Field):
     def __call__(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Prediction:
         times = as_time(t).double()
         alpha, sigma = (expand(c, x_t) for c in (self.path.alpha(times), self.path.sigma(times)))
-        if self.basis is not None:
+        if self.basis is not None and alpha.ndim:
             alpha, sigma = alpha.reshape(-1, 1), sigma.reshape(-1, 1)
         total = alpha**2 * self.variance + sigma**2
         gain = alpha * self.variance / total.clamp(min=torch.finfo(total.dtype).tiny)
@@ -67,17 +67,17 @@ class Gaussian(Field):
         return Prediction(x_t, t, self.path, "x0", x0)
 
     def log_density(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """log p_t(x), (batch,), in nats."""
+        """Return log p_t(x), (batch,), in nats."""
         times = as_time(t).double()
         alpha, sigma = expand(self.path.alpha(times), x), expand(self.path.sigma(times), x)
         z = self._turn(x - alpha * self.mean)
-        if self.basis is not None:
+        if self.basis is not None and alpha.ndim:
             alpha, sigma = alpha.reshape(-1, 1), sigma.reshape(-1, 1)
         variance = (alpha**2 * self.variance + sigma**2).expand(z.shape)
         return -0.5 * (z**2 / variance + variance.log() + LOG_2PI).flatten(1).sum(1)
 
     def sample(self, noise: Streams, t: float = 0.0) -> Tensor:
-        """Exact samples of p_t, (n, *event)."""
+        """Draw exact samples of p_t, (n, *event)."""
         alpha, sigma = float(self.path.alpha(t)), float(self.path.sigma(t))
         draw = noise.normal(*self.mean.shape).to(self.mean.dtype)
         scale = (alpha**2 * self.variance + sigma**2).sqrt()
@@ -86,7 +86,7 @@ class Gaussian(Field):
 
 
 class Mixture(Field):
-    """A mixture of Gaussians: posterior weights times each component's own answer.
+    """A mixture of Gaussians: posterior weights times each component's own prediction.
 
     weights: (k,); means: (k, *event); covariance: one entry a component, each as for `Gaussian`.
     """
@@ -119,11 +119,11 @@ class Mixture(Field):
         return Prediction(x_t, t, self.path, "x0", x0)
 
     def log_density(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """log p_t(x), (batch,), in nats."""
+        """Return log p_t(x), (batch,), in nats."""
         return self._joint(x, t).logsumexp(1)
 
     def sample(self, noise: Streams, t: float = 0.0) -> Tensor:
-        """Exact samples of p_t, (n, *event)."""
+        """Draw exact samples of p_t, (n, *event)."""
         edges = self.log_weights.exp().cumsum(0)[:-1].contiguous()
         which = torch.searchsorted(edges, noise.uniform().to(edges.dtype), right=True)
         every = torch.stack([part.sample(noise.rewound(noise.mark()), t) for part in self.parts])
@@ -134,8 +134,8 @@ class Mixture(Field):
 class FiniteData(Field):
     """The ideal denoiser of a data set: E[x0|x] = Σ wᵢxᵢ, w = softmax(−‖x − αxᵢ‖²/2σ²).
 
-    points: (n, *event). What a network with unlimited capacity would learn: it only ever
-    reproduces the points. Raises InvalidArgument at σ = 0, where x0 is not a function of x.
+    points: (n, *event). A network of unlimited capacity would learn this field, whose samples are
+    the points alone. Raises InvalidArgument at σ = 0, where x0 is not a function of x.
     """
 
     def __init__(self, points: Tensor, path: GaussianPath) -> None:
@@ -160,14 +160,17 @@ class FiniteData(Field):
         return Prediction(x_t, t, self.path, "x0", x0.reshape(x_t.shape))
 
     def log_density(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """log p_t(x), (batch,), in nats; a mixture of n equal Gaussians of deviation σ(t)."""
+        """Return log p_t(x), (batch,), in nats.
+
+        p_t is a mixture of n equal Gaussians of deviation σ(t).
+        """
         exponents, sigma = self._exponents(x, t)
         size = self._flat.shape[1]
         level = size * (sigma.flatten().log() + 0.5 * LOG_2PI) + math.log(len(self.points))
         return exponents.logsumexp(1) - level
 
     def sample(self, noise: Streams, t: float = 0.0) -> Tensor:
-        """Exact samples of p_t, (n, *event)."""
+        """Draw exact samples of p_t, (n, *event)."""
         which = noise.integers(len(self.points))
         draw = noise.normal(*self.points.shape[1:]).to(self.points.dtype)
         return float(self.path.alpha(t)) * self.points[which] + float(self.path.sigma(t)) * draw

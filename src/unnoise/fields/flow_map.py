@@ -1,4 +1,4 @@
-"""Anytime-to-anytime jumps: what few-step students learn, and what a solver already is."""
+"""Flow maps: jumps from any time to any other, by a few-step student or by a solver."""
 
 from __future__ import annotations
 

@@ -24,21 +24,21 @@ LENSES: dict[str, Callable[[GaussianPath, Tensor], tuple[Tensor, Tensor]]] = {
 
 
 def check_lens(lens: str) -> str:
-    """Return `lens`, or raise InvalidArgument naming the known ones."""
+    """Return `lens`; raise InvalidArgument with the known names for another."""
     if lens not in LENSES:
         raise unknown("lens", lens, LENSES)
     return lens
 
 
 def lens_row(path: GaussianPath, lens: str, t: Tensor | float) -> tuple[Tensor, Tensor]:
-    """(a, b) of the lens a·x0 + b·ε at times t."""
+    """Return (a, b) of the lens a·x0 + b·ε at times t."""
     return LENSES[check_lens(lens)](path, as_time(t))
 
 
 def determinant(path: GaussianPath, lens: str, t: Tensor | float) -> Tensor:
-    """α·b − σ·a: x0 −σ, eps α, score −α/σ, v α² + σ², velocity α·σ̇ − σ·α̇."""
+    """Return α·b − σ·a: x0 −σ, eps α, score −α/σ, v α² + σ², velocity α·σ̇ − σ·α̇."""
     t = as_time(t)
-    if lens == "score":  # written out: −1/σ is infinite where −α/σ still tells the truth
+    if lens == "score":  # written out: −1/σ may overflow where −α/σ is finite
         return -path.alpha(t) / path.sigma(t)
     a, b = lens_row(path, lens, t)
     return path.alpha(t) * b - path.sigma(t) * a
@@ -47,10 +47,10 @@ def determinant(path: GaussianPath, lens: str, t: Tensor | float) -> Tensor:
 def conversion(
     path: GaussianPath, source: str, target: str, t: Tensor | float
 ) -> tuple[Tensor, Tensor]:
-    """(c, d) with target = c·x_t + d·source, at times t, in float64.
+    """Return (c, d) with target = c·x_t + d·source, at times t, in float64.
 
-    Raises Unsupported where the source lens does not determine the target: its determinant is
-    zero (eps where α = 0, x0 where σ = 0) or a coefficient is not finite.
+    Raises Unsupported if the source lens does not determine the target: its determinant is zero
+    (eps where α = 0, x0 where σ = 0) or a coefficient is not finite.
     """
     t = as_time(t).double()
     if check_lens(source) == check_lens(target):
@@ -78,8 +78,10 @@ def conversion(
 
 
 def require_score(path: GaussianPath) -> None:
-    """Raise Unsupported where −ε/σ is not the score: ε and x0 are not independent, or ε is not
-    normal."""
+    """Raise Unsupported if −ε/σ is not the score.
+
+    That is so if ε and x0 are not independent, or ε is not normal.
+    """
     if not path.independent:
         raise Unsupported(f"the score on {path}: {_NO_SCORE}")
 
@@ -91,7 +93,7 @@ _NO_SCORE = (
 
 
 def refusal(path: GaussianPath, lens: str) -> str | None:
-    """Why a network cannot predict this lens on this path, or None where it can."""
+    """Return why a network cannot predict this lens on this path, or None if it can."""
     check_lens(lens)
     if lens == "score" and not path.independent:
         return _NO_SCORE
@@ -104,18 +106,27 @@ def refusal(path: GaussianPath, lens: str) -> str | None:
 
 
 def require_lens(path: GaussianPath, lens: str) -> None:
-    """Raise Unsupported where `refusal` has a reason."""
+    """Raise Unsupported if `refusal` returns a reason."""
     reason = refusal(path, lens)
     if reason:
         raise Unsupported(f"predicting {lens} on {path}: {reason}")
 
 
+def residual(
+    path: GaussianPath, lens: str, value: Tensor, x0: Tensor, eps: Tensor, t: Tensor | float
+) -> Tensor:
+    """Return value − (a·x0 + b·ε) for the lens a·x0 + b·ε: (batch, *event), at least float32."""
+    a, b = (expand(c, x0) for c in lens_row(path, lens, t))
+    miss = value - (a * x0 + b * eps)
+    return miss.to(torch.promote_types(miss.dtype, torch.float32))
+
+
 def convert(
     path: GaussianPath, source: str, target: str, value: Tensor, x_t: Tensor, t: Tensor
 ) -> Tensor:
-    """`value` of lens `source` at (x_t, t) seen through lens `target`; same shape.
+    """Return `value` of lens `source` at (x_t, t) in lens `target`; same shape.
 
-    Raises as `conversion` does, and InvalidArgument where shapes disagree.
+    Raises the errors of `conversion`, and InvalidArgument if shapes disagree.
     """
     if source == target:
         return value

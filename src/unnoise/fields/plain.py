@@ -1,4 +1,4 @@
-"""Tensors whose values may be read and remembered."""
+"""A test for tensors whose values may be read and cached."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from torch.autograd import forward_ad
 
 
 def plain(tensor: Tensor) -> bool:
-    """Whether the values say all there is (no gradients, tangents or batched transforms pass
-    through), and reading them waits for no device."""
+    """Return True if the tensor is on the CPU and carries no gradient, tangent or vmap.
+
+    Its values then may be read without waiting for a device, and cached.
+    """
     return (
         tensor.device.type == "cpu"
         and type(tensor) is Tensor

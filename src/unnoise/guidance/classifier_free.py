@@ -1,4 +1,4 @@
-"""Classifier-free guidance: a field that leans away from its own unconditional answer."""
+"""Classifier-free guidance: a prediction moved away from the unconditional one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..fields.field import Conditions
 
 
 class ClassifierFree(Field):
-    """See `classifier_free`."""
+    """The field that `classifier_free` returns."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class ClassifierFree(Field):
         return guided
 
     def _inside(self, t: Tensor) -> bool | Tensor:
-        """Whether t is in the interval (both ends in it): a bool, or a mask where t has a batch."""
+        """Return whether t is in the interval (ends included): a bool, or a mask for batched t."""
         if self.interval is None:
             return True
         inside = (t >= self.interval[0]) & (t <= self.interval[1])
@@ -89,13 +89,14 @@ def classifier_free(
     interval: tuple[float, float] | None = None,
     rescale: float = 0.0,
 ) -> ClassifierFree:
-    """uncond + scale·(cond − uncond), both halves in one batched evaluation (two passes).
+    """Return the guided field uncond + scale·(cond − uncond).
 
-    scale 1 is the conditional model, 0 the unconditional one; papers that write (1 + w)·cond −
-    w·uncond mean scale = 1 + w. interval: times (low, high) of the path inside which to guide; the
-    conditional model elsewhere, at one pass (Kynkäänniemi et al. 2024). rescale φ: the guided x0
-    is scaled towards the deviation of the conditional x0, per sample (Lin et al. 2024, there on
-    the network's output; on x0 here, so that it means the same in every lens).
+    Both halves are computed in one batched evaluation (nfe 2). scale 1 is the conditional model, 0
+    the unconditional one; papers that write (1 + w)·cond − w·uncond mean scale = 1 + w. interval:
+    times (low, high) of the path inside which to guide; elsewhere the conditional model, at nfe 1
+    (Kynkäänniemi et al. 2024). rescale φ: the guided x0 is scaled towards the deviation of the
+    conditional x0, per sample (Lin et al. 2024, there on the network's output; on x0 here, so that
+    the result is the same in every lens).
 
     Raises InvalidArgument for a scale that is not finite, a bad interval or rescale, no condition,
     or a rescale of events of one number.

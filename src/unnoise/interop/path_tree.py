@@ -33,7 +33,7 @@ KINDS: dict[str, type] = {
 
 
 def to_tree(path: GaussianPath) -> dict[str, Any]:
-    """A path as JSON can hold it: {"kind": its class, and its fields}.
+    """Return a path as JSON values: {"kind": its class, and its fields}.
 
     Raises Unsupported for a class outside the closed set.
     """
@@ -52,7 +52,7 @@ def to_tree(path: GaussianPath) -> dict[str, Any]:
 
 
 def from_tree(tree: Mapping[str, Any]) -> GaussianPath:
-    """The path that `to_tree` wrote. Raises InvalidArgument naming what is wrong."""
+    """Return the path that `to_tree` wrote; raises InvalidArgument naming the faulty key."""
     path = _build(tree)
     if not isinstance(path, GaussianPath):
         raise InvalidArgument(f"{tree.get('kind')!r} is no path by itself; give a ChainPath of it")

@@ -1,12 +1,12 @@
-"""What a model says of given data: log p(x), exact, bounded or estimated."""
+"""The log-likelihood of data under a model: exact, bounded or estimated."""
 
 from ..fields.derivatives import trace
 from .bound import Bound, continuous_bound, prior_kl, variational_bound
 from .decoder import Levels, gaussian_nll, level_nll
-from .dequantise import AffineLogistic, discrete_log_likelihood, spread
+from .dequantise import AffineLogistic, dequantise_with, discrete_log_likelihood
 from .encoding import decode, encode, even_grid, lerp, slerp
 from .flow import log_likelihood
-from .steps import VARIANCES, Steps
+from .steps import VARIANCES, ReverseSteps
 from .value import Likelihood
 
 __all__ = [
@@ -15,9 +15,10 @@ __all__ = [
     "Bound",
     "Levels",
     "Likelihood",
-    "Steps",
+    "ReverseSteps",
     "continuous_bound",
     "decode",
+    "dequantise_with",
     "discrete_log_likelihood",
     "encode",
     "even_grid",
@@ -27,7 +28,6 @@ __all__ = [
     "log_likelihood",
     "prior_kl",
     "slerp",
-    "spread",
     "trace",
     "variational_bound",
 ]

@@ -1,4 +1,4 @@
-"""From a Gaussian to the probability of a level: the discretised decoder of Ho et al. 2020."""
+"""The discretised decoder: from a Gaussian to the probability of a level (Ho et al. 2020)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import InvalidArgument, need_count
 
 LOG_2PI = math.log(2 * math.pi)
 _FAR = 1e4  # in deviations: beyond the edges, finite so that gradients stay finite
-_OFF = 0.02  # how far from a level a value may lie, in steps: rounding only
+_OFF = 0.02  # largest distance of a value from its level, in steps: rounding only
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Levels:
             raise InvalidArgument(f"levels from {self.low!r} to {self.high!r}; need low < high")
 
     def scale(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """(low, step) shaped to go with (batch, *event), in the dtype of `like`."""
+        """Return (low, step), shaped to broadcast with (batch, *event), in the dtype of `like`."""
         if len(self.low) not in (1, like.shape[1] if like.ndim > 1 else 1):
             raise InvalidArgument(
                 f"levels of {len(self.low)} channels for values of shape {tuple(like.shape)}; "
@@ -51,7 +51,10 @@ class Levels:
         return low.to(like), step.to(like)
 
     def index(self, x0: Tensor) -> Tensor:
-        """Which level each value is, 0 … count − 1; raises InvalidArgument for values between."""
+        """Return the level of each value, 0 … count − 1.
+
+        Raises InvalidArgument for values between.
+        """
         low, step = self.scale(x0)
         place = (x0 - low) / step
         index = place.round()
@@ -66,13 +69,13 @@ class Levels:
 
 
 def gaussian_nll(x0: Tensor, mean: Tensor, log_variance: Tensor | float) -> Tensor:
-    """−log N(x0; mean, exp(log_variance)) of each number, in nats; the shape of x0."""
+    """Return −log N(x0; mean, exp(log_variance)) of each number, in nats; the shape of x0."""
     log_variance = torch.as_tensor(log_variance, dtype=x0.dtype, device=x0.device)
     return 0.5 * (LOG_2PI + log_variance + (x0 - mean).square() * (-log_variance).exp())
 
 
 def level_nll(x0: Tensor, mean: Tensor, log_variance: Tensor | float, levels: Levels) -> Tensor:
-    """−log of the mass that N(mean, exp(log_variance)) gives to each number's level, in nats.
+    """Return −log of the mass of N(mean, exp(log_variance)) at each number's level, in nats.
 
     The mass between the midpoints to the neighbouring levels, the outermost ones open to ±∞, so
     that the levels' masses sum to 1 (Ho et al. 2020, eq. 13). Accurate in both tails. Raises
@@ -86,7 +89,7 @@ def level_nll(x0: Tensor, mean: Tensor, log_variance: Tensor | float, levels: Le
     above = (centre + 0.5 * step - mean) / deviation
     below = torch.where(index == 0, -_FAR, below)
     above = torch.where(index == levels.count - 1, _FAR, above)
-    # of the two tails the smaller keeps its digits
+    # the smaller of the two tails loses no digits
     flip = below > 0
     a, b = torch.where(flip, -above, below), torch.where(flip, -below, above)
     upper, lower = torch.special.log_ndtr(b), torch.special.log_ndtr(a)

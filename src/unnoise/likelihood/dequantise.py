@@ -1,4 +1,4 @@
-"""Discrete levels made continuous: uniform and variational dequantisation."""
+"""Dequantisation, uniform and variational: discrete levels made continuous."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ Dequantiser = Callable[[Tensor, Streams], tuple[Tensor, Tensor]]
 _INNER = 2.0**-24  # u stays this far from 0 and 1
 
 
-def uniform(x: Tensor, noise: Streams) -> tuple[Tensor, Tensor]:
-    """u ~ U(0, 1), of log density 0 (Uria et al. 2013; Theis et al. 2016)."""
+def uniform_dequantiser(x: Tensor, noise: Streams) -> tuple[Tensor, Tensor]:
+    """Draw u ~ U(0, 1), and return it with its log density 0.
+
+    Source: Uria et al. 2013; Theis et al. 2016.
+    """
     u = noise.uniform(*x.shape[1:]).to(x).clamp(_INNER, 1 - _INNER)
     return u, x.new_zeros(len(x))
 
@@ -41,6 +44,7 @@ class AffineLogistic(nn.Module):
             self.slope = nn.Parameter(torch.zeros(2, *event))
 
     def forward(self, x: Tensor, noise: Streams) -> tuple[Tensor, Tensor]:
+        """Draw u ~ q(u|x), and return it with log q(u|x), (batch,)."""
         if tuple(x.shape[1:]) != self.event:
             raise InvalidArgument(
                 f"x has shape {tuple(x.shape)}; this dequantiser is for (batch, *{self.event})"
@@ -57,9 +61,9 @@ class AffineLogistic(nn.Module):
         return torch.sigmoid(a), log_q.flatten(1).sum(1)
 
 
-def spread(x: Tensor, u: Tensor, levels: Levels) -> Tensor:
-    """x + (u − ½)·step: every level becomes the cell of one step around it."""
-    levels.index(x)  # raises for values that are no level
+def dequantise_with(x: Tensor, u: Tensor, levels: Levels) -> Tensor:
+    """Return x + (u − ½)·step: every level becomes the cell of one step around it."""
+    levels.index(x)  # raises InvalidArgument for values that are no level
     return x + (u - 0.5) * levels.scale(x)[1]
 
 
@@ -69,11 +73,11 @@ def discrete_log_likelihood(
     levels: Levels,
     noise: Streams,
     *,
-    dequantiser: Dequantiser = uniform,
+    dequantiser: Dequantiser = uniform_dequantiser,
     draws: int = 1,
     weighted: bool = False,
 ) -> Likelihood:
-    """A lower bound on log P(x) of values on levels, in nats; `bits_per_dim` counts a level as 1.
+    """Return a lower bound on log P(x) of values on levels, in nats.
 
     P(x) = ∫ p(x + (u − ½)·step)·Π step du over the unit cube, so with u ~ q(u|x)
 
@@ -81,20 +85,21 @@ def discrete_log_likelihood(
 
     the mean over `draws` of u. weighted: log of the mean of the exponentials instead, tighter with
     every draw (Burda et al. 2016) and of no stated error. x: (batch, *event) on the levels;
-    log_likelihood: continuous, such as `lambda x: log_likelihood(field, x)`. The standard error
-    is that over the draws (None for one); where the density is itself an estimate, one draw
-    keeps its error. Raises InvalidArgument for values that are no level.
+    log_likelihood: of continuous data, such as `lambda x: log_likelihood(field, x)`. The standard
+    error is that over the draws (None for one, unless the density is itself an estimate with an
+    error). `bits_per_dim` of the result counts a level as 1. Raises InvalidArgument for values that
+    are no level.
     """
     need_count("draws", draws)
     if weighted and draws == 1:
         raise InvalidArgument("weighted=True changes nothing with draws=1; give more draws")
-    name = "uniform" if dequantiser is uniform else "variational"
+    name = "uniform" if dequantiser is uniform_dequantiser else "variational"
     # Σ log step over the event
     volume = (levels.scale(x)[1].double().log() + torch.zeros_like(x[:1]).double()).sum()
     values, nfe, part = [], 0, None
     for _ in range(draws):
         u, log_q = dequantiser(x, noise)
-        part = log_likelihood(spread(x, u, levels).detach())
+        part = log_likelihood(dequantise_with(x, u, levels).detach())
         values.append(part.nats.double() + volume - log_q.detach().double())
         nfe += part.nfe
     every = torch.stack(values)
@@ -116,10 +121,10 @@ def fit(
 ) -> Iterator[float]:
     """Train q(u|x) to raise the bound, one step a batch; yields −E[log q|x] of each.
 
-    The gradient of E[log p(x + (u − ½)·step)] in q's parameters is that of score·∂x/∂u: the score
-    ∇ log p of the model at the data's end is all that is asked of it, (batch, *event) → the same
-    shape, e.g. `lambda x: field(x, t).score` at a small t. No walk is differentiated. What is
-    yielded is q's entropy in nats: 0 where q is uniform, negative as it narrows.
+    The gradient of E[log p(x + (u − ½)·step)] in q's parameters is that of score·∂x/∂u. `score`:
+    the only need is the model's ∇ log p at the data's end, (batch, *event) → the same shape, e.g.
+    `lambda x: field(x, t).score` at a small t; no trajectory is differentiated. The yielded number
+    is q's entropy in nats: 0 where q is uniform, negative as it narrows.
     """
     optimiser = torch.optim.Adam(dequantiser.parameters(), rate, betas=(0.9, 0.99))
     drawn = 0
@@ -127,7 +132,7 @@ def fit(
         noise = Streams(seed, range(drawn, drawn + len(x)), "dequantise")
         drawn += len(x)
         u, log_q = dequantiser(x, noise)
-        place = spread(x, u, levels)
+        place = dequantise_with(x, u, levels)
         with torch.no_grad():
             pull = score(place.detach())
         gain = (pull * place).flatten(1).sum(1) - log_q

@@ -16,7 +16,7 @@ from ..solvers.adaptive.ode import Broken, evaluated
 from ..solvers.adaptive.scaled import Scaled
 from ..solvers.solver import TimeGrid
 
-GAP = 1e-5  # of σ/(σ + α): where a walk next to σ = 0 first asks the field
+GAP = 1e-5  # σ/(σ + α) of the first evaluation next to σ = 0
 
 
 @torch.no_grad()
@@ -26,7 +26,7 @@ def encode(
     """Return the latent of x: the probability flow from grid[-1] up to grid[0].
 
     x (batch, *event) at time grid[-1], the data's end; grid decreases, as in sampling (a number:
-    `even_grid`), and is walked from its last time to its first by any deterministic solver, whose
+    `even_grid`), and is followed from its last time to its first by any deterministic solver, whose
     formula holds in either direction: with "ddim" this is DDIM inversion (Song et al. 2021, eq.
     14; Dhariwal & Nichol 2021, F). Where σ = 0 at the data's end no field is defined there: the
     first 1e-5 of σ/(σ + α) is one midpoint step of two evaluations, which costs no order.
@@ -35,7 +35,7 @@ def encode(
     path of the same marginals gives the same one (Song et al. 2021, "uniquely identifiable
     encoding"; across paths compare x/√(α² + σ²)). Conditions are bound by field.conditioned. Raises
     Unsupported for a solver that draws noise and for several points in log-SNR out of σ = 0, where
-    that is infinite; InvalidArgument for a bad grid.
+    log-SNR is infinite; InvalidArgument for a bad grid.
     """
     solver, times = get(solver), _times(field.path, grid).floats[::-1]
     if _in_log_snr(solver) and float(field.path.sigma(times[0])) == 0:
@@ -56,8 +56,8 @@ def decode(
     """Return the data of a latent: the probability flow from grid[0] down to grid[-1].
 
     As `Solver.solve`, but into σ = 0 the last 1e-5 of σ/(σ + α) is a midpoint step of its own,
-    which keeps the solver's order on the last step (not where it fits points in log-SNR); the
-    inverse of `encode` on the same grid, up to the solver's error. Raises as `encode` does.
+    which preserves the solver's order on the last step (unless it fits points in log-SNR); the
+    inverse of `encode` on the same grid, up to the solver's error. Raises the errors of `encode`.
     """
     solver, times = get(solver), _times(field.path, grid)
     if _in_log_snr(solver) and not solver.stochastic:
@@ -68,7 +68,7 @@ def decode(
 def even_grid(path: GaussianPath, steps: int, start: float = 1.0, end: float = 0.0) -> Tensor:
     """Return decreasing times, even in σ/(σ + α), in which the flow is smooth on any path."""
     ends = torch.tensor([start, end], dtype=torch.float64)
-    grids.uniform(steps, start, end)  # raises where the ends or the number are wrong
+    grids.uniform(steps, start, end)  # raises InvalidArgument for wrong ends or steps
     sigma, alpha = path.sigma(ends), path.alpha(ends)
     first, last = (sigma / (sigma + alpha)).tolist()
     ratio = torch.linspace(first, last, steps + 1, dtype=torch.float64)
@@ -145,18 +145,19 @@ def _across(field: Field, x: Tensor, start: float, end: float) -> tuple[Tensor, 
 
 
 def slerp(a: Tensor, b: Tensor, weight: Tensor | float) -> Tensor:
-    """Interpolate two encodings spherically: sin((1−w)θ)/sin θ·a + sin(wθ)/sin θ·b.
+    """Return the spherical interpolation of two encodings.
 
-    a, b: (batch, *event), θ the angle between a sample's two events; weight: a number or
-    (batch,). Points between two draws of N(0, I) keep its norm (Shoemake 1985; Song et al. 2021,
-    D.3). Raises InvalidArgument for different shapes, for events of norm 0 and for opposite ones.
+    sin((1−w)θ)/sin θ·a + sin(wθ)/sin θ·b. a, b: (batch, *event), θ the angle between a sample's two
+    events; w = `weight`: a number or (batch,). Points between two draws of N(0, I) have the norm of
+    such draws (Shoemake 1985; Song et al. 2021, D.3). Raises InvalidArgument for different shapes,
+    for events of norm 0 and for opposite ones.
     """
     w, flat_a, flat_b = _weights(a, b, weight), a.flatten(1), b.flatten(1)
     size_a, size_b = flat_a.norm(dim=1), flat_b.norm(dim=1)
     if bool((size_a * size_b == 0).any()):
         raise InvalidArgument("an event of norm 0 has no direction; use lerp")
     unit_a, unit_b = flat_a / size_a[:, None], flat_b / size_b[:, None]
-    # twice the half angle: keeps its digits near 0 and near π
+    # twice the half angle: no digits are lost near 0 and near π
     theta = 2 * torch.atan2((unit_a - unit_b).norm(dim=1), (unit_a + unit_b).norm(dim=1))
     if bool((theta > math.pi * (1 - 1e-6)).any()):
         raise InvalidArgument(

@@ -32,7 +32,7 @@ from .value import Likelihood
 
 LogDensity = Callable[[Tensor], Tensor]
 DIVERGENCES = ("exact", "hutchinson")
-FIXED_GAP = 1e-5  # of the coordinate, beside σ = 0, where the steps are fixed
+FIXED_GAP = 1e-5  # distance from σ = 0 in the coordinate, for fixed steps
 
 
 @torch.no_grad()
@@ -85,7 +85,7 @@ def log_likelihood(
         raise unknown("divergence", divergence, DIVERGENCES)
     if divergence == "exact" and (noise is not None or probes != 1 or probe != "rademacher"):
         raise InvalidArgument(
-            "noise, probe and probes are for divergence='hutchinson'; leave them out, or ask for it"
+            "noise, probe and probes are for divergence='hutchinson'; leave them out, or give it"
         )
     if not 0 <= end < start <= 1:
         raise InvalidArgument(f"from end = {end!r} to start = {start!r}; need 0 ≤ end < start ≤ 1")
@@ -127,7 +127,7 @@ def log_likelihood(
 
 
 class _Motion:
-    """d(y, ℓ)/dc = (k, s·tr ∂k/∂x), one ℓ a probe; `vectors` None: exact."""
+    """The rates d(y, ℓ)/dc = (k, s·tr ∂k/∂x), one ℓ a probe; exact if `vectors` is None."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class _Motion:
             slope = on_x * self.size + slope.sum(0, keepdim=True)
         else:
             square = self.vectors.flatten(2).square().sum(2).to(wide)
-            # where |v|² is not D, the linear flow of N(m, s²) data stands in for what is missing
+            # if |v|² is not D, the linear flow of N(m, s²) data replaces the missing part
             slope = on_x * square + slope + self._linear(t).to(wide) * (self.size - square)
         return torch.cat([k.flatten(1), (s.to(wide) * slope).T], 1)
 
@@ -186,7 +186,7 @@ def _carry(
         steps_of = controlled(state, first, last, method, norm, solver.max_passes)
         return evaluated(steps_of, rate).y
     places = torch.linspace(first, last, need_count("steps", steps) + 1, dtype=torch.float64)
-    fixed = lambda states, c: (rate(c.expand(len(state)), states[0]),)  # noqa: E731
+    fixed = lambda states, c: (rate(c.to(state.device).expand(len(state)), states[0]),)  # noqa: E731
     return integrate(fixed, (state,), places, solver.tableau)[0]
 
 
@@ -254,6 +254,9 @@ def _prior(field: Field, prior: str | LogDensity, start: float, data_std: float)
 
 
 def gaussian_log_density(x: Tensor, path: GaussianPath, t: float, data_std: float) -> Tensor:
-    """log N(x; 0, σ(t)² + α(t)²·data_std²) over the event, (batch,): `GaussianPath.prior`'s."""
+    """Return log N(x; 0, σ(t)² + α(t)²·data_std²) over the event, (batch,).
+
+    It is the density of `GaussianPath.prior`.
+    """
     variance = float(path.sigma(t)) ** 2 + (float(path.alpha(t)) * data_std) ** 2
     return -0.5 * (x.square() / variance + math.log(variance) + LOG_2PI).flatten(1).sum(1)

@@ -16,7 +16,7 @@ VARIANCES = ("posterior", "transition", "learned")
 
 
 @dataclass(frozen=True)
-class Steps:
+class ReverseSteps:
     """Times t_0 < t_1 < … < t_T of a path, and the reverse step t_n → t_{n−1} of each n = 1..T.
 
     With s = t_{n−1}, t = t_n: β = σ_t² − (α_t/α_s)²σ_s² the transition's variance, β̃ = β·σ_s²/σ_t²
@@ -25,19 +25,19 @@ class Steps:
     2021, eq. 15). On a chain these are its β_n and β̃_n; on part of a chain those of the longer
     steps.
 
-    Where σ(t_0) = 0 the step n = 1 is the decoder p(x0|x_1), of mean x̂0 and a variance between
-    β_1 and, for β̃_1 = 0, β̃_2; otherwise the decoder stands at t_0, of variance σ²/α² there.
+    If σ(t_0) = 0 the step n = 1 is the decoder p(x0|x_1), of mean x̂0 and a variance between β_1
+    and, for β̃_1 = 0, β̃_2; otherwise the decoder is at t_0, of variance σ²/α² there.
     """
 
     path: GaussianPath
     times: tuple[float, ...]
 
     @staticmethod
-    def of(path: GaussianPath, grid: Tensor | list[float] | int | None = None) -> Steps:
-        """From a decreasing grid, a number of even steps, or None: every step of a chain.
+    def of(path: GaussianPath, grid: Tensor | list[float] | int | None = None) -> ReverseSteps:
+        """Return the steps of a decreasing grid, of a number of even steps, or (None) of a chain.
 
-        Raises InvalidArgument where there is no grid and the path is no chain, Unsupported where
-        ε depends on x0.
+        Raises InvalidArgument if there is no grid and the path is no chain, Unsupported if ε
+        depends on x0.
         """
         need_independent(path)
         if isinstance(grid, int):
@@ -49,21 +49,21 @@ class Steps:
                     "grid of times, or use the continuous bound"
                 )
             grid = grids.trailing(path, path.chain.steps)
-        return Steps(path, tuple(reversed(grids.check(grid).tolist())))
+        return ReverseSteps(path, tuple(reversed(grids.check(grid).tolist())))
 
     @property
     def count(self) -> int:
-        """T."""
+        """The number of steps T."""
         return len(self.times) - 1
 
     @cached_property
     def t(self) -> Tensor:
-        """t_0 … t_T, float64."""
+        """The times t_0 … t_T, float64."""
         return torch.tensor(self.times, dtype=torch.float64)
 
     @property
     def decodes_first(self) -> bool:
-        """Whether step 1 is the decoder: there is no noise left at t_0."""
+        """Whether step 1 is the decoder, since there is no noise left at t_0."""
         return float(self.path.sigma(self.times[0])) == 0
 
     @property
@@ -108,7 +108,7 @@ class Steps:
         return self.times[1], low, high
 
     def kl(self, n: Tensor | int, error: Tensor, fraction: Tensor | float) -> Tensor:
-        """KL(q(x_s|x_t, x0) ‖ p(x_s|x_t)) of each number, in nats, for steps n ≥ `first`.
+        """Return KL(q(x_s|x_t, x0) ‖ p(x_s|x_t)) of each number, in nats, for steps n ≥ `first`.
 
         error: (x0 − x̂0)², (batch, *event); n: one step or (batch,). With g = log(β/β̃):
         ½·[v·g − 1 + e^(−v·g)·(1 + (SNR_s − SNR_t)·error)].
@@ -118,7 +118,7 @@ class Steps:
         return 0.5 * (gap + torch.expm1(-gap) + (-gap).exp() * signal * error)
 
     def decoder_log_variance(self, fraction: Tensor | float) -> Tensor | float:
-        """log Σ of p(x0|x_1) at a fraction."""
+        """Return log Σ of p(x0|x_1) at a fraction."""
         _, low, high = self.decoder
         return fraction * high + (1 - fraction) * low
 
@@ -130,19 +130,19 @@ class Steps:
 
 
 def check_variance(variance: str) -> str:
-    """Return `variance`, or raise InvalidArgument naming the known ones."""
+    """Return `variance`; raise InvalidArgument with the allowed names for another."""
     if variance not in VARIANCES:
         raise unknown("variance", variance, VARIANCES)
     return variance
 
 
 def fraction_of(variance: str, prediction: Prediction) -> Tensor | float:
-    """The fraction v of a Prediction's step; raises Unsupported where "learned" has none."""
+    """Return the fraction v of a Prediction's step; raises Unsupported if none was learned."""
     if variance != "learned":
         return {"posterior": 0.0, "transition": 1.0}[check_variance(variance)]
     if prediction.variance_fraction is None:
         raise Unsupported(
-            "the variance 'learned' was asked for, and this field says none; train with "
+            "the variance 'learned' is requested, and this field predicts none; train with "
             "model.learned_variance=true, or use variance 'posterior' or 'transition'"
         )
     return prediction.variance_fraction

@@ -1,4 +1,4 @@
-"""What a log-likelihood says of itself: unit, dequantisation; exact, a bound or an estimate."""
+"""A log-likelihood with its unit, its dequantisation and its kind: exact, bound or estimate."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Likelihood:
 
     nats: (batch,). kind: "exact" (up to the integrator's tolerance), "bound" (a lower bound on
     log p), "estimate" (random, unbiased). error: (batch,) the standard error of each sample's
-    value where it is random, else None. dimensions: numbers in one event. dequantisation: how
-    discrete data were made continuous: "none", "uniform" or "variational".
+    value if it is random, else None. dimensions: number of numbers in one event. dequantisation: of
+    discrete data, "none", "uniform" or "variational". nfe: evaluations of the field.
     """
 
     nats: Tensor
@@ -32,12 +32,18 @@ class Likelihood:
     nfe: int = 0
 
     def bits_per_dim(self) -> Tensor:
-        """−log₂ p(x)/dimensions, (batch,): lower is better. A density's is relative to the
-        measure of the data's own units; that of discrete levels counts each level as one unit."""
+        """Return −log₂ p(x)/dimensions, (batch,): lower is better.
+
+        A density's is relative to the measure of the data's own units; that of discrete levels
+        counts each level as one unit.
+        """
         return -self.nats / (self.dimensions * math.log(2))
 
     def mean(self) -> tuple[float, float]:
-        """Mean over the samples, in nats, and its standard error (spread over samples included)."""
+        """Return the mean over the samples, in nats, and its standard error.
+
+        The error includes the spread over the samples.
+        """
         if not len(self.nats):
             raise InvalidArgument("the likelihood of no samples has no mean; give at least one")
         values = self.nats.double()
@@ -46,7 +52,7 @@ class Likelihood:
 
     @staticmethod
     def cat(parts: list[Likelihood]) -> Likelihood:
-        """The parts of a data set as one; all of one kind."""
+        """Return the likelihoods of the batches of a data set as one; all of one kind."""
         first = parts[0]
         error = None if first.error is None else torch.cat([p.error for p in parts])  # type: ignore[misc]
         return Likelihood(

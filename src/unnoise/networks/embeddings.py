@@ -122,12 +122,13 @@ class ClassEmbedding(nn.Module):
 
 
 class VectorEmbedding(nn.Module):
-    """Vector -> vector by a linear layer; where `keep` is False, a learned or a zero vector."""
+    """Vector of numbers -> vector by two linear layers with SiLU between; where `keep` is False, a
+    learned or a zero vector. Numbers come with about unit variance, by the data description."""
 
     def __init__(self, name: str, size: int, width: int, null: str) -> None:
         super().__init__()
         self.name, self.size, self.width = name, size, width
-        self.linear = nn.Linear(size, width)
+        self.first, self.second = nn.Linear(size, width), nn.Linear(width, width)
         self.null = nn.Parameter(torch.randn(width)) if null == "learned" else None
 
     def forward(self, vector: Tensor, keep: Tensor) -> Float[Tensor, "batch width"]:
@@ -136,13 +137,14 @@ class VectorEmbedding(nn.Module):
                 f"condition {self.name!r} has dtype {vector.dtype} and shape "
                 f"{tuple(vector.shape)}; give floats of shape (batch, {self.size})"
             )
-        value = float_linear(self.linear, vector)
+        hidden = nn.functional.silu(float_linear(self.first, vector))
+        value = float_linear(self.second, hidden)
         return torch.where(keep[:, None], value, self.absent(len(vector)))
 
     def absent(self, batch: int) -> Float[Tensor, "batch width"]:
         """The null for every sample."""
         if self.null is None:
-            return self.linear.weight.new_zeros(batch, self.width, dtype=torch.float32)
+            return self.second.weight.new_zeros(batch, self.width, dtype=torch.float32)
         return self.null.float().expand(batch, -1)
 
 
@@ -160,7 +162,7 @@ class Embedding(nn.Module):
         self.conditions = nn.ModuleDict()
         for name, declared in conditions.items():
             null = declared["null"]
-            self.conditions[name] = (
+            self.conditions._modules[name] = (  # some names are those of a ModuleDict's methods
                 ClassEmbedding(name, declared["count"], width, null)
                 if declared["kind"] == "class"
                 else VectorEmbedding(name, declared["width"], width, null)
@@ -177,7 +179,7 @@ class Embedding(nn.Module):
                 if condition is None:
                     out = out + part.absent(len(out))  # type: ignore[operator]
                 else:
-                    out = out + part(condition.values[name], condition.keep)
+                    out = out + part(condition.values[name], condition.keep[name])
             return nn.functional.silu(out)
 
     def _check_names(self, values: Mapping[str, Any]) -> None:

@@ -46,7 +46,7 @@ class Memory:
         """steering(noise_level, condition), of one row where all rows are alike."""
         given = {"": noise_level}
         if condition is not None:
-            given |= {"keep": condition.keep, **_flat(condition.values)}
+            given |= _flat(condition.values) | _flat(condition.keep, "keep.")
         if not all(map(plain, given.values())):
             return steering(noise_level, condition)
         if sum(tensor.numel() * tensor.element_size() for tensor in given.values()) > KEY_BYTES:
@@ -58,12 +58,15 @@ class Memory:
             return self.kept[key]
         if all(bool((tensor == tensor[:1]).all()) for tensor in given.values()):
             noise_level, condition = noise_level[:1], None if condition is None else condition[:1]
-        made = steering(noise_level, condition)
+        with torch.inference_mode(False), torch.no_grad():  # stored for any later call
+            made = steering(noise_level, condition)
         leaves = tree_leaves(made)
         if not all(isinstance(leaf, Tensor) for leaf in leaves):
             return made  # of unknown size
         size = sum(t.numel() * t.element_size() for t in leaves)
-        if self.bytes + size <= BYTES:
+        if self.bytes + size > BYTES:
+            self.forget()
+        if size <= BYTES:
             self.kept[key], self.bytes = made, self.bytes + size
         return made
 

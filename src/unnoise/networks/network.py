@@ -123,9 +123,9 @@ def check_input(
             f"noise_level has shape {tuple(noise_level.shape)}; give one number per sample, "
             f"shape ({len(x)},)"
         )
-    if condition is not None and len(condition.keep) != len(x):
+    if condition is not None and condition.keep and len(condition) != len(x):
         raise InvalidArgument(
-            f"the condition describes {len(condition.keep)} samples and x holds {len(x)}; "
+            f"the condition describes {len(condition)} samples and x holds {len(x)}; "
             "give one condition per sample"
         )
 

@@ -1,8 +1,9 @@
 """Objectives: what to regress, at which noise levels, with which weight."""
 
-from .denoising import Batch, Denoising, Loss, Objective, condition_from_labels, draw_source
+from .denoising import Denoising, baseline_error, condition_from_labels, draw_source
 from .history import LossHistory
 from .maximum_likelihood import MaximumLikelihood
+from .objective import Batch, Loss, Objective
 from .presets import denoising_score_matching, ncsn
 from .score_matching import (
     FiniteDifferenceScoreMatching,
@@ -10,7 +11,16 @@ from .score_matching import (
     ScoreMatching,
     SlicedScoreMatching,
 )
-from .times import TIMES, Ladder, LogitNormal, LogNormal, OnChain, OneLevel, Times, Uniform
+from .times import (
+    TIMES,
+    Ladder,
+    LogitNormal,
+    LogNormal,
+    OnChain,
+    OneLevel,
+    TimeDistribution,
+    Uniform,
+)
 from .variational import Variational
 from .weights import NAMES as WEIGHTS
 from .weights import Weight, lens_factor, weight
@@ -33,10 +43,11 @@ __all__ = [
     "OneLevel",
     "ScoreMatching",
     "SlicedScoreMatching",
-    "Times",
+    "TimeDistribution",
     "Uniform",
     "Variational",
     "Weight",
+    "baseline_error",
     "condition_from_labels",
     "denoising_score_matching",
     "draw_source",

@@ -3,82 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, Unsupported
-from ..fields import Condition, Field, lens_row
-from ..paths import Coupling, GaussianPath, Independent, expand
+from ..fields import Condition, Field, determinant, residual
+from ..paths import Coupling, GaussianPath, Independent
 from ..randomness import Streams, moved
-from .times import OneLevel, Times, Uniform
+from .dropout import Dropout, check_dropout, drop_some
+from .objective import Batch, Loss, Objective
+from .times import OneLevel, TimeDistribution, Uniform
 from .weights import Weight, weight
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Data to learn from: x0 (batch, *event), and what each sample is conditioned on.
-
-    source: x1 (batch, *event), the other end of the path where it is not fresh noise: the partners
-    of x0, or samples of another data set for a coupling to rearrange. start, whole: where this is
-    a part of a larger batch, the position of its first sample there and that batch's size; None
-    for a batch that is whole.
-    """
-
-    x0: Tensor
-    condition: Condition | None = None
-    source: Tensor | None = None
-    start: int = 0
-    whole: int | None = None
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """(start, whole): which part of which batch this is."""
-        return self.start, len(self.x0) if self.whole is None else self.whole
-
-
-@dataclass(frozen=True)
-class Loss:
-    """A scalar to minimise, with each sample's part (batch,) and the time it was taken at."""
-
-    value: Tensor
-    per_sample: Tensor
-    t: Tensor
-
-
-class Objective(Protocol):
-    """What to regress: a loss from a model, a batch and the batch's noise.
-
-    An objective may also have `held_out()`, the same loss for data not trained on, and `state()`
-    with `load_state(state)`, tensors by name that its later losses depend on: a checkpoint carries
-    them.
-    """
-
-    def __call__(self, model: Field, batch: Batch, noise: Streams) -> Loss: ...
-
-
-@dataclass(frozen=True)
-class Denoising:
+class Denoising(Objective):
     """E_t E_ε w(λ)·mean‖network's lens − its target‖², target a·x0 + b·ε of the model's lens.
 
-    weight: see `objectives.weights`; times: which t; drop: share of samples trained without their
-    condition, which teaches the null condition that guidance needs; coupling: which ε goes with
+    weight: see `objectives.weights`; times: which t; condition_dropout: share of
+    samples trained on the null of a condition, which guidance needs, {name: share} or one for all
+    names; coupling: which ε goes with
     which x0. The squared error is averaged over the event. In the lens velocity with weight
     "velocity" this is flow matching (Lipman et al. 2023, eq. 9), for any path and coupling: then ε
     stands for the source x1 and the model lives on a `Coupled` path.
 
-    Raises InvalidArgument for a drop outside [0, 1], Unsupported for the likelihood weight with
+    Raises InvalidArgument for a share outside [0, 1], Unsupported for the likelihood weight with
     times that are not uniform or with ends that are coupled, and where `draw_source` does.
     """
 
     weight: Weight = field(default_factory=lambda: weight("simple"))
-    times: Times = field(default_factory=Uniform)
-    drop: float = 0.0
+    times: TimeDistribution = field(default_factory=Uniform)
+    condition_dropout: Dropout = 0.0
     coupling: Coupling = field(default_factory=Independent)
 
     def __post_init__(self) -> None:
-        check_drop(self.drop)
+        check_dropout(self.condition_dropout)
         if isinstance(self.times, OneLevel) and self.times.sigma == 0:
             raise Unsupported(
                 "there is nothing to denoise at noise level 0; give a positive level, or implicit "
@@ -99,18 +60,38 @@ class Denoising:
                 "'velocity', or measure log p by the flow"
             )
         eps = draw_source(batch, path, self.coupling, noise)
-        condition = drop_some(batch.condition, self.drop, noise)
+        condition = drop_some(batch.condition, self.condition_dropout, noise)
         prediction = model(path.diffuse(x0, eps, t), t, condition)
-        a, b = (expand(c, x0) for c in lens_row(path, prediction.lens, t))
-        miss = prediction.value - (a * x0 + b * eps)
-        miss = miss.to(torch.promote_types(miss.dtype, torch.float32))
+        miss = residual(path, prediction.lens, prediction.value, x0, eps, t)
         error = miss.square().flatten(1).mean(1)
         per_sample = self.weight.on(prediction.lens, path, t).to(error.dtype) * error
         return Loss(per_sample.mean(), per_sample.detach(), t)
 
     def held_out(self) -> Denoising:
         """This loss for data not trained on: no condition is dropped."""
-        return replace(self, drop=0.0)
+        return replace(self, condition_dropout=0.0)
+
+    def baseline_loss(self, model: Any, t: Tensor) -> Tensor | None:
+        """Return w·s²·det²/(α²s² + σ²) for the model's lens and data N(0, s²); None where the
+        coupling rearranges."""
+        if self.coupling.rearranges:
+            return None
+        error = baseline_error(model.path, model.predicts, model.data_std, t)
+        return self.weight.on(model.predicts, model.path, t) * error
+
+    def mean_baseline_loss(self, model: Any, seed: int = 0) -> float | None:
+        t = self.times.sample(model.path, Streams(seed, range(256), "trivial"))
+        loss = self.baseline_loss(model, t)
+        if loss is None or not bool(torch.isfinite(loss).all()):
+            return None
+        return float(loss.mean())
+
+
+def baseline_error(path: GaussianPath, lens: str, std: float, t: Tensor) -> Tensor:
+    """Return s²·det²/(α²s² + σ²): the mean squared error in `lens` of the best linear predictor of
+    x0 ~ N(0, s²), s = `std`, from x_t; same shape as t."""
+    error = (std * determinant(path, lens, t)) ** 2
+    return error / torch.hypot(path.alpha(t) * std, path.sigma(t)) ** 2
 
 
 def draw_source(batch: Batch, path: GaussianPath, coupling: Coupling, noise: Streams) -> Tensor:
@@ -145,40 +126,26 @@ def draw_source(batch: Batch, path: GaussianPath, coupling: Coupling, noise: Str
     return source[coupling.pair(x0, source, noise, _groups(batch.condition))]
 
 
-def check_drop(share: float) -> None:
-    """Raise InvalidArgument unless `share` lies in [0, 1]."""
-    if not 0 <= share <= 1:
-        raise InvalidArgument(f"drop is {share!r}; give a share from 0 to 1")
-
-
-def drop_some(condition: Condition | None, share: float, noise: Streams) -> Condition | None:
-    """The batch's condition with a random `share` of its samples dropped."""
-    if condition is None or not share:
-        return condition
-    dropped = noise.purpose("drop").uniform() < share
-    return condition.drop(moved(dropped, condition.keep.device))
-
-
 def _groups(condition: Condition | None) -> Tensor | None:
-    """A number for each sample, equal where all its conditions are."""
-    if condition is None:
+    """Return a number for each sample, equal where all its conditions are."""
+    if condition is None or not condition.keep:
         return None
-    columns = [condition.keep.long()]
-    for value in condition.leaves():
-        if value.is_floating_point():
-            raise Unsupported(
-                "a coupling rearranges inside groups of equal conditions, and these are not whole "
-                "numbers; use the independent coupling"
-            )
-        columns.append(value.long().flatten(1) if value.ndim > 1 else value.long())
-    rows = torch.cat([c if c.ndim == 2 else c[:, None] for c in columns], 1)
-    rows = torch.where(condition.keep[:, None], rows, torch.zeros_like(rows))
-    return rows.unique(dim=0, return_inverse=True)[1]
+    columns: list[Tensor] = []
+    for name, keep in condition.keep.items():
+        columns.append(keep.long()[:, None])
+        for value in condition.leaves(name):
+            if value.is_floating_point():
+                raise Unsupported(
+                    "a coupling rearranges inside groups of equal conditions, and these are not "
+                    "whole numbers; use the independent coupling"
+                )
+            rows = value.long().reshape(len(keep), -1)
+            columns.append(torch.where(keep[:, None], rows, torch.zeros_like(rows)))
+    return torch.cat(columns, 1).unique(dim=0, return_inverse=True)[1]
 
 
 def condition_from_labels(labels: Tensor | None) -> Condition | None:
     """The condition {"class": labels} of a labelled batch, None where there are no labels."""
     if labels is None:
         return None
-    keep = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
-    return Condition({"class": labels}, keep)
+    return Condition.of({"class": labels}, len(labels)).to(labels.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,18 +13,19 @@ from ..fields import Field
 from ..fields.derivatives import basis, curvatures
 from ..fields.exact import LOG_2PI
 from ..likelihood.decoder import Levels
-from ..likelihood.dequantise import spread, uniform
+from ..likelihood.dequantise import dequantise_with, uniform_dequantiser
 from ..paths import Coupled
 from ..randomness import Streams
 from ..solvers.adaptive import integrate
 from ..solvers.tableaux import TABLEAUX
-from .denoising import Batch, Loss, check_drop, drop_some
+from .dropout import Dropout, check_dropout, drop_some
+from .objective import Batch, Loss, Objective
 
 TRACES = ("exact", "hutchinson")
 
 
 @dataclass(frozen=True)
-class MaximumLikelihood:
+class MaximumLikelihood(Objective):
     """−log p(x0) in nats, log p(x0) = log N(x(1); 0, σ(1)²I) + ∫₀¹ tr(∂v/∂x) dt, dx/dt = v.
 
     v is the model's velocity, walked from the data at t = 0 to the noise at t = 1 in `steps` equal
@@ -31,25 +33,27 @@ class MaximumLikelihood:
     likelihood of the discrete flow to the tableau's order. trace: "exact" (forward mode, one
     tangent a dimension) or "hutchinson" (one ±1 direction a sample, kept along the way: unbiased).
     Each step costs the tableau's stages in passes: against one pass of flow matching. The model
-    must be on a `Coupled` path: a flow fitted so has a velocity and no score. drop: share of
-    samples trained without their condition. levels: those x0 lies on, where it is discrete: its
+    must be on a `Coupled` path: a flow fitted so has a velocity and no score. condition_dropout:
+    as for `Denoising`. levels: those x0 lies on, where it is discrete: its
     values are then spread evenly over a step (Theis et al. 2016), without which the likelihood
     has no upper bound.
 
-    Raises InvalidArgument for unknown names, no steps, a drop outside [0, 1], or a path that
+    Raises InvalidArgument for unknown names, no steps, a share outside [0, 1], or a path that
     starts from data; Unsupported on a path with independent noise, or whose α(1) is not zero, so
     that its prior is not N(0, σ²).
     Source: Chen et al. 2018, theorem 1; Grathwohl et al. 2019 (FFJORD; an adaptive solver there).
     """
 
+    derivatives: ClassVar[int] = 2  # the divergence is one
+
     steps: int = 8
     tableau: str = "rk4"
     trace: str = "exact"
-    drop: float = 0.0
+    condition_dropout: Dropout = 0.0
     levels: Levels | None = None
 
     def __post_init__(self) -> None:
-        check_drop(self.drop)
+        check_dropout(self.condition_dropout)
         need_count("steps", self.steps)
         if self.tableau not in TABLEAUX:
             raise unknown("tableau", self.tableau, TABLEAUX)
@@ -70,8 +74,10 @@ class MaximumLikelihood:
         if batch.source is not None:
             raise InvalidArgument("maximum likelihood takes no source; give Batch(x0)")
         if self.levels is not None:
-            x0 = spread(x0, uniform(x0, noise.purpose("dequantise"))[0], self.levels)
-        condition = drop_some(batch.condition, self.drop, noise)
+            x0 = dequantise_with(
+                x0, uniform_dequantiser(x0, noise.purpose("dequantise"))[0], self.levels
+            )
+        condition = drop_some(batch.condition, self.condition_dropout, noise)
         field = model if condition is None else model.conditioned(condition)
         if self.trace == "exact":
             directions = basis(x0)
@@ -93,4 +99,4 @@ class MaximumLikelihood:
 
     def held_out(self) -> MaximumLikelihood:
         """This loss for data not trained on: no condition is dropped."""
-        return replace(self, drop=0.0)
+        return replace(self, condition_dropout=0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .denoising import Denoising
+from .dropout import Dropout
 from .times import Ladder, OneLevel
 from .weights import weight
 
@@ -11,7 +12,7 @@ def ncsn(
     levels: int | None = 10,
     sigma_min: float | None = None,
     sigma_max: float | None = None,
-    drop: float = 0.0,
+    condition_dropout: Dropout = 0.0,
 ) -> Denoising:
     """A noise-conditional score network's objective (Song & Ermon 2019, eq. 6).
 
@@ -20,13 +21,13 @@ def ncsn(
     is the continuous ladder of the VE SDE (Song et al. 2021).
     """
     times = Ladder(levels=levels, sigma_min=sigma_min, sigma_max=sigma_max)
-    return Denoising(weight("simple"), times, drop)
+    return Denoising(weight("simple"), times, condition_dropout)
 
 
-def denoising_score_matching(sigma: float, drop: float = 0.0) -> Denoising:
+def denoising_score_matching(sigma: float, condition_dropout: Dropout = 0.0) -> Denoising:
     """‖s + ε/σ‖² at the one noise level σ/α = `sigma` (Vincent 2011, eq. 9).
 
     Its minimum is the score of the data with that noise. Averaged over the event; the paper has
     half of the sum.
     """
-    return Denoising(weight("score"), OneLevel(sigma=sigma), drop)
+    return Denoising(weight("score"), OneLevel(sigma=sigma), condition_dropout)

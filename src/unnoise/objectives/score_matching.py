@@ -8,8 +8,9 @@ here are three ways to say what is in the brackets. Denoising score matching, th
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,31 +20,35 @@ from ..fields import Field
 from ..fields.derivatives import PROBES, Function, basis, curvatures, draw_probes
 from ..paths import GaussianPath, Independent, expand
 from ..randomness import Streams, moved
-from .denoising import Batch, Loss, check_drop, draw_source, drop_some
-from .times import Times, Uniform
+from .denoising import draw_source
+from .dropout import Dropout, check_dropout, drop_some
+from .objective import Batch, Loss, Objective
+from .times import TimeDistribution, Uniform
 from .weights import Weight, weight
 
 
 @dataclass(frozen=True)
-class ScoreMatching(ABC):
+class ScoreMatching(Objective):
     """E_t E_{x_t} w·(½‖s‖² + tr ∂s/∂x), s the model's score at (x_t, t), whatever lens it predicts.
 
     Summed over the event, as the papers do: ½ the Fisher divergence from p_t plus a constant of
     the data. weight: see `objectives.weights`, as a factor on ‖error of the score‖²: "simple" is
     NCSN's λ(σ) = σ², "score" is 1. times: which noise levels; `OneLevel(0)` is the data itself,
-    for models that predict score and weight "score". drop: share of samples trained without their
-    condition.
+    for models that predict score and weight "score". condition_dropout: as for
+    `Denoising`.
 
-    Raises InvalidArgument for a drop outside [0, 1]; Unsupported for the likelihood weight with
+    Raises InvalidArgument for a share outside [0, 1]; Unsupported for the likelihood weight with
     times that are not uniform, and where the model's lens does not determine the score.
     """
 
+    derivatives: ClassVar[int] = 2  # the trace is one
+
     weight: Weight = field(default_factory=lambda: weight("simple"))
-    times: Times = field(default_factory=Uniform)
-    drop: float = 0.0
+    times: TimeDistribution = field(default_factory=Uniform)
+    condition_dropout: Dropout = 0.0
 
     def __post_init__(self) -> None:
-        check_drop(self.drop)
+        check_dropout(self.condition_dropout)
         if self.weight.name == "likelihood" and not isinstance(self.times, Uniform):
             raise Unsupported(
                 "the likelihood weight is a bound on log p under uniform times only; use "
@@ -54,7 +59,7 @@ class ScoreMatching(ABC):
         x0, path = batch.x0, model.path
         t = moved(self.times.sample(path, noise.purpose("times"), *batch.place), x0.device)
         eps = draw_source(batch, path, Independent(), noise)
-        condition = drop_some(batch.condition, self.drop, noise)
+        condition = drop_some(batch.condition, self.condition_dropout, noise)
 
         def score(x: Tensor) -> Tensor:
             value = model(x, t, condition).score
@@ -68,7 +73,7 @@ class ScoreMatching(ABC):
 
     def held_out(self) -> ScoreMatching:
         """This loss for data not trained on: no condition is dropped."""
-        return replace(self, drop=0.0)
+        return replace(self, condition_dropout=0.0)
 
     @abstractmethod
     def risk(self, score: Function, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
@@ -139,6 +144,8 @@ class FiniteDifferenceScoreMatching(Projected):
     there v is on a sphere of radius h). step: h in units of σ(t), the scale on which the score
     bends, or of x itself where σ(t) = 0. Raises InvalidArgument unless it is positive.
     """
+
+    derivatives: ClassVar[int] = 1
 
     step: float = 0.1
 

@@ -15,7 +15,7 @@ from ..randomness import Streams
 
 
 @dataclass(frozen=True)
-class Times(ABC):
+class TimeDistribution(ABC):
     """A distribution of times in (0, 1]; `OneLevel(0)` alone is at t = 0.
 
     With `stratified`, sample i of a batch of B draws its uniform from [i/B, (i+1)/B): the same
@@ -45,7 +45,7 @@ class Times(ABC):
 
 
 @dataclass(frozen=True)
-class Uniform(Times):
+class Uniform(TimeDistribution):
     """t uniform in (0, 1]."""
 
     def quantile(self, path: GaussianPath, u: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class Uniform(Times):
 
 
 @dataclass(frozen=True)
-class LogNormal(Times):
+class LogNormal(TimeDistribution):
     """log(σ/α) ~ N(mean, std²), truncated to the path's range (Karras et al. 2022: −1.2, 1.2)."""
 
     mean: float = -1.2
@@ -72,7 +72,7 @@ class LogNormal(Times):
 
 
 @dataclass(frozen=True)
-class LogitNormal(Times):
+class LogitNormal(TimeDistribution):
     """logit(t) ~ N(mean, std²) (Esser et al. 2024)."""
 
     mean: float = 0.0
@@ -87,7 +87,7 @@ class LogitNormal(Times):
 
 
 @dataclass(frozen=True)
-class OnChain(Times):
+class OnChain(TimeDistribution):
     """t = n/T, n uniform on the steps 1..T of a chain."""
 
     def quantile(self, path: GaussianPath, u: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class OnChain(Times):
 
 
 @dataclass(frozen=True)
-class Ladder(Times):
+class Ladder(TimeDistribution):
     """Noise levels σ/α in geometric progression, each as likely as the others (Song & Ermon 2019).
 
     levels: how many, 2 at least; None is the continuous ladder, log(σ/α) uniform. From `sigma_max`
@@ -126,7 +126,7 @@ class Ladder(Times):
 
 
 @dataclass(frozen=True)
-class OneLevel(Times):
+class OneLevel(TimeDistribution):
     """Always the time at which σ/α = `sigma`; 0 is the data itself, on paths that reach it.
 
     Raises InvalidArgument for a sigma that is negative or that the path does not reach.
@@ -155,7 +155,7 @@ def _check(mean: float, std: float) -> None:
         raise InvalidArgument(f"mean {mean!r} and std {std!r}; give a finite mean, a positive std")
 
 
-TIMES: dict[str, type[Times]] = {
+TIMES: dict[str, type[TimeDistribution]] = {
     "uniform": Uniform,
     "log_normal": LogNormal,
     "logit_normal": LogitNormal,

@@ -10,19 +10,21 @@ import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, Unsupported
-from ..fields import Field, Prediction, conversion, lens_row
+from ..fields import Field, Prediction, conversion, residual
 from ..likelihood.decoder import Levels, gaussian_nll, level_nll
-from ..likelihood.steps import Steps, check_variance, fraction_of
+from ..likelihood.steps import ReverseSteps, check_variance, fraction_of
 from ..paths import GaussianPath, Independent, expand
 from ..randomness import Streams
-from .denoising import Batch, Loss, check_drop, draw_source, drop_some
+from .denoising import draw_source
+from .dropout import Dropout, check_dropout, drop_some
 from .history import LossHistory
+from .objective import Batch, Loss, Objective
 from .times import Uniform
 from .weights import Weight
 
 
 @dataclass(frozen=True)
-class Variational:
+class Variational(Objective):
     """E_n w·mean‖error‖² + scale·T·L_n: one random term of the variational bound a sample.
 
     L_n is the KL divergence of step n, or the decoder's −log p(x0|x_1), in bits/dim: E[T·L_n] is
@@ -33,7 +35,7 @@ class Variational:
     hybrid objective: weight "simple", scale 0.001). variance: "learned", or "posterior" or
     "transition" for a bound that trains the mean. steps: T even steps of any path; None for every
     step of the model's chain. times: `Uniform`, or a `LossHistory`. levels: of discrete data, None
-    for a Gaussian decoder. drop: as for `Denoising`.
+    for a Gaussian decoder. condition_dropout: as for `Denoising`.
 
     Raises InvalidArgument for impossible numbers and for steps=None on a path that is no chain,
     Unsupported for a fixed variance beside denoising and for a learned one that the model lacks.
@@ -45,13 +47,13 @@ class Variational:
     steps: int | None = None
     times: Uniform | LossHistory = field(default_factory=Uniform)
     levels: Levels | None = None
-    drop: float = 0.0
+    condition_dropout: Dropout = 0.0
 
     def __post_init__(self) -> None:
         check_variance(self.variance)
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise InvalidArgument(f"scale is {self.scale!r}; give a positive number")
-        check_drop(self.drop)
+        check_dropout(self.condition_dropout)
         if self.weight is not None and self.variance != "learned":
             raise Unsupported(
                 f"variance {self.variance!r} beside a denoising loss: the bound would train "
@@ -74,11 +76,9 @@ class Variational:
         n = term + steps.first - 2
         t = steps.t[n].to(x0.device)
         eps = draw_source(batch, path, Independent(), noise)
-        condition = drop_some(batch.condition, self.drop, noise)
+        condition = drop_some(batch.condition, self.condition_dropout, noise)
         prediction = model(path.diffuse(x0, eps, t), t, condition)
-        a, b = (expand(c, x0) for c in lens_row(path, prediction.lens, t))
-        miss = prediction.value - (a * x0 + b * eps)
-        miss = miss.to(torch.promote_types(miss.dtype, torch.float32))
+        miss = residual(path, prediction.lens, prediction.value, x0, eps, t)
         bound = self._bound(steps, prediction, miss, x0.to(miss.dtype), n)
         loss = self.scale * terms / math.log(2) * bound
         if self.weight is not None:
@@ -90,7 +90,7 @@ class Variational:
         return Loss(loss.mean(), loss.detach(), t)
 
     def _bound(
-        self, steps: Steps, prediction: Prediction, miss: Tensor, x0: Tensor, n: Tensor
+        self, steps: ReverseSteps, prediction: Prediction, miss: Tensor, x0: Tensor, n: Tensor
     ) -> Tensor:
         """L_n of each sample in nats per number of the event, (batch,)."""
         if self.weight is not None:
@@ -120,18 +120,19 @@ class Variational:
     def held_out(self) -> Variational:
         """This loss for data not trained on: no condition is dropped, no history is kept."""
         times = Uniform() if isinstance(self.times, LossHistory) else self.times
-        return replace(self, drop=0.0, times=times)
+        return replace(self, condition_dropout=0.0, times=times)
 
     def state(self) -> dict[str, Tensor]:
-        """What a resumed run needs beside the model: the loss history, where there is one."""
+        """Return the loss history, where there is one."""
         return self.times.state() if isinstance(self.times, LossHistory) else {}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on where `state` was taken."""
         if isinstance(self.times, LossHistory):
             self.times.load_state(state)
+        else:
+            super().load_state(state)
 
 
 @lru_cache(maxsize=16)
-def _steps(path: GaussianPath, count: int | None) -> Steps:
-    return Steps.of(path, count)
+def _steps(path: GaussianPath, count: int | None) -> ReverseSteps:
+    return ReverseSteps.of(path, count)

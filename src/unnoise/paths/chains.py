@@ -29,7 +29,7 @@ class Chain:
     """A diffusion chain of T steps, given by β_1..β_T.
 
     ᾱ_n = Π_{i≤n}(1 − β_i), ᾱ_0 = 1; x_n = √ᾱ_n·x0 + √(1−ᾱ_n)·ε. Steps are counted n = 1..T; n = 0
-    is the data. Raises InvalidArgument where a β is outside (0, 1], or is 1 before the last step.
+    is the data. Raises InvalidArgument if a β is outside (0, 1], or is 1 before the last step.
     """
 
     betas: tuple[float, ...]
@@ -52,12 +52,12 @@ class Chain:
 
     @staticmethod
     def linear(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Chain:
-        """β evenly spaced from `first` to `last` (Ho et al. 2020)."""
+        """Return the chain with β evenly spaced from `first` to `last` (Ho et al. 2020)."""
         return Chain(tuple(np.linspace(first, last, need_count("steps", steps)).tolist()))
 
     @staticmethod
     def scaled_linear(steps: int = 1000, first: float = 0.00085, last: float = 0.012) -> Chain:
-        """√β evenly spaced (latent diffusion, Rombach et al. 2022)."""
+        """Return the chain with √β evenly spaced (latent diffusion, Rombach et al. 2022)."""
         roots = np.linspace(math.sqrt(first), math.sqrt(last), need_count("steps", steps))
         return Chain(tuple((roots**2).tolist()))
 
@@ -65,19 +65,28 @@ class Chain:
     def sigmoid(
         steps: int = 1000, first: float = 1e-4, last: float = 0.02, reach: float = 6.0
     ) -> Chain:
-        """β along a logistic curve from `first` to `last`, its argument from −reach to reach."""
+        """Return the chain with β along a logistic curve from `first` to `last`.
+
+        The argument of the logistic function runs from −reach to reach.
+        """
         s = 1 / (1 + np.exp(-np.linspace(-reach, reach, need_count("steps", steps))))
         return Chain(tuple((s * (last - first) + first).tolist()))
 
     @staticmethod
     def cosine(steps: int = 1000, offset: float = 0.008, clip: float = 0.999) -> Chain:
-        """β_n = min(1 − f(n/T)/f((n−1)/T), clip), f = cos²(π/2·(t+s)/(1+s)) (Nichol 2021)."""
+        """Return the cosine chain, β_n = min(1 − f(n/T)/f((n−1)/T), clip).
+
+        f(t) = cos²(π/2·(t+s)/(1+s)), s = `offset` (Nichol & Dhariwal 2021, eq. 17).
+        """
         t = np.arange(need_count("steps", steps) + 1) / steps
         f = np.sin(np.pi / 2 * (1 - t) / (1 + offset)) ** 2
         return Chain(tuple(np.minimum(1 - f[1:] / f[:-1], clip).tolist()))
 
     def with_zero_terminal_snr(self) -> Chain:
-        """√ᾱ moved and stretched so that ᾱ_T = 0 and ᾱ_1 is kept (Lin et al. 2024, alg. 1)."""
+        """Return this chain with √ᾱ shifted and scaled so that ᾱ_T = 0 and ᾱ_1 is unchanged.
+
+        Source: Lin et al. 2024, alg. 1.
+        """
         root = np.sqrt(self._alpha_bar[1:])
         if len(root) < 2:
             raise InvalidArgument("zero terminal SNR needs a chain of at least 2 steps")
@@ -87,7 +96,7 @@ class Chain:
 
     @property
     def steps(self) -> int:
-        """T."""
+        """The number of steps T."""
         return len(self.betas)
 
     @cached_property
@@ -106,23 +115,23 @@ class Chain:
         return n
 
     def beta(self, n: int) -> float:
-        """β_n, the variance added by step n."""
+        """Return β_n, the variance added by step n."""
         return self.betas[self._step(n) - 1]
 
     def alpha(self, n: int) -> float:
-        """1 − β_n."""
+        """Return 1 − β_n."""
         return 1 - self.beta(n)
 
     def alpha_bar(self, n: int) -> float:
-        """ᾱ_n, the share of the data's variance left after n steps; ᾱ_0 = 1."""
+        """Return ᾱ_n, the share of the data's variance left after n steps; ᾱ_0 = 1."""
         return float(self._alpha_bar[self._step(n, 0)])
 
     def beta_tilde(self, n: int) -> float:
-        """β̃_n = (1 − ᾱ_{n−1})/(1 − ᾱ_n)·β_n, the posterior's variance; 0 at n = 1."""
+        """Return β̃_n = (1 − ᾱ_{n−1})/(1 − ᾱ_n)·β_n, the posterior's variance; 0 at n = 1."""
         return float(self._one_minus[self._step(n) - 1] / self._one_minus[n] * self.beta(n))
 
     def posterior(self, n: int, m: int | None = None) -> Posterior:
-        """q(x_m | x_n, x0), m = n − 1 unless given (Ho et al. 2020, eq. 7, for any m < n).
+        """Return q(x_m | x_n, x0), m = n − 1 unless given (Ho et al. 2020, eq. 7, for any m < n).
 
         mean = √ᾱ_m·β/(1−ᾱ_n)·x0 + √(1−β)·(1−ᾱ_m)/(1−ᾱ_n)·x_n with 1 − β = ᾱ_n/ᾱ_m.
         """
@@ -139,7 +148,7 @@ class Chain:
         )
 
     def as_path(self) -> ChainPath:
-        """The chain as a path: n = t·T, exact at whole n."""
+        """Return the chain as a path: n = t·T, exact at whole n."""
         return ChainPath(self)
 
 
@@ -160,7 +169,7 @@ class ChainPath(GaussianPath):
 
     @cached_property
     def _ends(self) -> Tensor:
-        # the same angles measured from π/2, so that small α keep their digits
+        # the same angles measured from π/2, so that small α lose no digits
         c = self.chain
         return torch.from_numpy(np.arctan2(np.sqrt(c._alpha_bar), np.sqrt(c._one_minus)))
 
@@ -210,7 +219,7 @@ class ChainPath(GaussianPath):
 
 
 def _interpolate(value: Tensor, nodes: Tensor) -> Tensor:
-    """The fractional index at which increasing `nodes`, joined by lines, have `value`."""
+    """Return the fractional index at which increasing `nodes`, joined by lines, have `value`."""
     high = torch.searchsorted(nodes, value.contiguous()).clamp(1, len(nodes) - 1)
     low_value = nodes[high - 1]
     return (high - 1) + (value - low_value) / (nodes[high] - low_value)

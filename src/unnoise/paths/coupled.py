@@ -18,17 +18,17 @@ SOURCES = ("gaussian", "data")
 
 @dataclass(frozen=True)
 class Coupled(GaussianPath):
-    """x_t = α(t)·x0 + σ(t)·x1 with α and σ of `base`, for any joint law of (x0, x1).
+    """x_t = α(t)·x0 + σ(t)·x1 with α and σ of `base`, for any joint distribution of (x0, x1).
 
-    For flow matching with paired or rearranged ends (optimal transport, reflow, paired data), for
-    a source that is another data set (`source="data"`), and for flows of which nothing but the
-    velocity is known. x1 stands where ε stands on a Gaussian path: a field says E[x0|x_t] and
-    E[x1|x_t], and its velocity α̇·E[x0|x_t] + σ̇·E[x1|x_t] moves the marginals as the path does,
-    whatever the coupling (Lipman et al. 2023; Liu et al. 2023). The lenses x0, eps, v and
-    velocity, every deterministic solver and `along` hold unchanged. What does not hold is refused
-    with Unsupported: −E[x1|x_t]/σ is not the score, no linear SDE has these marginals, and no
-    stochastic solver can keep them. With source "gaussian" x1 alone is N(0, I) and sampling
-    starts as on `base`; with "data" it starts from given samples.
+    For flow matching with paired or rearranged ends (optimal transport, reflow, paired data), for a
+    source that is another data set (`source="data"`), and for flows of which only the velocity is
+    known. x1 takes the place of ε on a Gaussian path: a field predicts E[x0|x_t] and E[x1|x_t], and
+    its velocity α̇·E[x0|x_t] + σ̇·E[x1|x_t] moves the marginals as the path does, whatever the
+    coupling (Lipman et al. 2023; Liu et al. 2023). The lenses x0, eps, v and velocity, every
+    deterministic solver and `on_path` hold unchanged. The rest is refused with Unsupported:
+    −E[x1|x_t]/σ is not the score, no linear SDE has these marginals, and no stochastic solver
+    preserves them. With source "gaussian" x1 alone is N(0, I) and sampling starts as on `base`;
+    with "data" it starts from given samples.
     """
 
     base: GaussianPath

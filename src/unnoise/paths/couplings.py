@@ -1,4 +1,4 @@
-"""Couplings: which sample of the source each sample of the data is joined with in a batch."""
+"""Couplings: rules that pair each data sample of a batch with a source sample of the batch."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 class Coupling(ABC):
-    """Rearranges a batch's source samples among its data samples; both marginals are kept."""
+    """A rule that rearranges a batch's source samples; both marginals are preserved."""
 
     rearranges: bool = True
 
     @abstractmethod
     def pair(self, x0: Tensor, x1: Tensor, noise: Streams, groups: Tensor | None = None) -> Tensor:
-        """The row of x1 that goes with each row of x0: (batch,) int64.
+        """Return the row of x1 that is paired with each row of x0: (batch,) int64.
 
         x0, x1: (batch, *event). groups: (batch,) int64; rows are exchanged inside a group only, so
-        that the source keeps its law given the condition that a group stands for.
+        that the source's distribution given the group's condition is preserved.
         """
 
 
 @dataclass(frozen=True)
 class Independent(Coupling):
-    """The pairs as they come: independent noise, or pairs that are given."""
+    """The pairs as given: independent noise, or pairs of the data set."""
 
     rearranges = False
 
@@ -48,8 +48,8 @@ class Optimal(Coupling):
     entropy 0: the assignment of least Σ‖x0ᵢ − x1ⱼ‖², exact; it depends on the batch alone. entropy
     ε > 0: row i draws j from the plan of least cost + ε·m·KL(plan ‖ uniform), m the batch's mean
     cost (the papers' ε is not divided by m), by one uniform number of sample i's own stream. Pairs
-    depend on what else is in the batch; more of it straightens more. Raises InvalidArgument for a
-    negative entropy, Unsupported where Sinkhorn's iteration does not meet its marginals.
+    depend on the other samples of the batch; larger batches straighten more. Raises InvalidArgument
+    for a negative entropy, Unsupported if Sinkhorn's iteration does not meet its marginals.
     """
 
     entropy: float = 0.0
@@ -87,13 +87,13 @@ def _assignment(cost: Tensor) -> Tensor:
 
 
 def _plan(cost: Tensor, entropy: float) -> Tensor:
-    """The entropic plan, its rows summing to one: (n, n)."""
+    """Return the entropic plan, its rows summing to one: (n, n)."""
     import ot
 
     n = len(cost)
     scaled = (cost / cost.mean().clamp(min=torch.finfo(cost.dtype).tiny)).numpy()
     mass = torch.full((n,), 1.0 / n, dtype=cost.dtype).numpy()
-    with warnings.catch_warnings():  # what fails is seen by its marginals below
+    with warnings.catch_warnings():  # failure is detected below, by the marginals
         warnings.simplefilter("ignore")
         plan = torch.from_numpy(
             ot.sinkhorn(
@@ -121,7 +121,10 @@ COUPLINGS: dict[str, type[Coupling]] = {"independent": Independent, "optimal": O
 
 
 def coupling(name: str, **options: float) -> Coupling:
-    """A coupling by name, with its options (entropy); raises InvalidArgument for unknown ones."""
+    """Return the coupling of a name, with its options (entropy).
+
+    Raises InvalidArgument for an unknown name or option.
+    """
     if name not in COUPLINGS:
         raise unknown("coupling", name, COUPLINGS)
     kind = COUPLINGS[name]

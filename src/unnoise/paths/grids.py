@@ -1,7 +1,7 @@
 """Grids of times: decreasing float64 tensors from start to end, both ends in the grid.
 
-A grid of N steps has N + 1 times. A spacing in σ/α (log-SNR, Karras) needs finite limits: see
-`spaced` for what it does where σ/α is infinite at the start or zero at the end.
+A grid of N steps has N + 1 times. A spacing in σ/α (log-SNR, Karras) needs finite limits:
+`spaced` documents the rule if σ/α is infinite at the start or zero at the end.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def _even(steps: int, first: float, last: float) -> Tensor:
 
 
 def uniform(steps: int, start: float = 1.0, end: float = 0.0) -> Tensor:
-    """Evenly spaced times."""
+    """Return evenly spaced times."""
     _span(steps, start, end)
     return check(_even(steps, start, end))
 
 
 def quadratic(steps: int, start: float = 1.0, end: float = 0.0) -> Tensor:
-    """√t evenly spaced: finer near the data (Song et al. 2021, DDIM)."""
+    """Return times with √t evenly spaced: finer near the data (Song et al. 2021, DDIM)."""
     _span(steps, start, end)
     grid = _even(steps, math.sqrt(start), math.sqrt(end)) ** 2
     grid[0], grid[-1] = start, end
@@ -72,7 +72,7 @@ def log_snr(
     sigma_min: float | None = None,
     sigma_max: float | None = None,
 ) -> Tensor:
-    """log-SNR evenly spaced. See `spaced` for infinite ends."""
+    """Return times with log-SNR evenly spaced; for infinite ends see `spaced`."""
     return spaced(path, steps, start, end, sigma_min, sigma_max, lambda s: s.log(), torch.exp)
 
 
@@ -85,7 +85,10 @@ def karras(
     sigma_max: float | None = None,
     rho: float = 7.0,
 ) -> Tensor:
-    """(σ/α)^(1/ρ) evenly spaced (Karras et al. 2022, eq. 5). See `spaced` for infinite ends."""
+    """Return times with (σ/α)^(1/ρ) evenly spaced (Karras et al. 2022, eq. 5).
+
+    For infinite ends see `spaced`.
+    """
     if not (math.isfinite(rho) and rho > 0):
         raise InvalidArgument(f"rho is {rho!r}; give a positive number")
     return spaced(
@@ -103,12 +106,12 @@ def spaced(
     to: Callable[[Tensor], Tensor],
     back: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Times at which to(σ/α) is evenly spaced, `back` being the inverse of `to`.
+    """Return times at which to(σ/α) is evenly spaced, `back` being the inverse of `to`.
 
-    σ/α runs from its value at `start`, or from `sigma_max` where that is less (80 by default
-    where σ/α is infinite at `start`): the grid then starts at the time of `sigma_max`. It runs to
-    its value at `end`; where `sigma_min` is more than that (0.002 by default where σ/α is 0 at
-    `end`) to `sigma_min`, followed by one last step to `end`.
+    σ/α runs from its value at `start`, or from `sigma_max` if that is less (80 by default if σ/α is
+    infinite at `start`): the grid then starts at the time of `sigma_max`. It runs to its value at
+    `end`, or, if `sigma_min` is more than that (0.002 by default if σ/α is 0 at `end`), to
+    `sigma_min`, followed by one last step to `end`.
     """
     _span(steps, start, end)
     low, high = level_limits(path, start, end, sigma_min, sigma_max)
@@ -133,9 +136,9 @@ def level_limits(
     sigma_min: float | None = None,
     sigma_max: float | None = None,
 ) -> tuple[float, float]:
-    """(least, largest) σ/α between two times, narrowed as `spaced` says; both finite, positive.
+    """Return the (least, largest) σ/α between two times, narrowed by the rule of `spaced`.
 
-    Raises InvalidArgument for limits outside of what the path has there.
+    Both are finite and positive. Raises InvalidArgument for limits outside of the path's values.
     """
     first, last = (math.exp(-float(path.log_snr(t))) for t in (start, end))
     for name, value in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
@@ -162,34 +165,38 @@ def level_limits(
 
 
 def trailing(path: ChainPath, steps: int) -> Tensor:
-    """Chain steps counted down from T by T/steps, then 0: always starts at T (Lin et al. 2024)."""
-    length = _chain_length(path, steps)
-    return _on_chain([round(length * (steps - i) / steps) for i in range(steps)], length)
+    """Return chain steps counted down from T by T/steps, then 0 (Lin et al. 2024).
+
+    The grid always starts at T.
+    """
+    length = chain_length(path, steps)
+    return on_chain([round(length * (steps - i) / steps) for i in range(steps)], length)
 
 
 def leading(path: ChainPath, steps: int, offset: int = 0) -> Tensor:
-    """Chain steps 1 + offset + i·⌊T/steps⌋, largest first, then 0 (Ho et al. 2020).
+    """Return chain steps 1 + offset + i·⌊T/steps⌋, largest first, then 0 (Ho et al. 2020).
 
     It does not start at T. offset 1 is latent diffusion's; raises InvalidArgument beyond T.
     """
-    length = _chain_length(path, steps)
+    length = chain_length(path, steps)
     first, gap = 1 + need_count("offset", offset, 0), length // steps
     if first + (steps - 1) * gap > length:
         raise InvalidArgument(
             f"offset {offset} takes {steps} steps to step {first + (steps - 1) * gap} of a chain "
             f"of {length}; give a smaller offset or fewer steps"
         )
-    return _on_chain([first + (steps - 1 - i) * gap for i in range(steps)], length)
+    return on_chain([first + (steps - 1 - i) * gap for i in range(steps)], length)
 
 
 def linspace(path: ChainPath, steps: int) -> Tensor:
-    """Chain steps n evenly from T to 1, n − 1 rounded with halves to even, then 0."""
-    length = _chain_length(path, steps)
+    """Return chain steps n evenly from T to 1, n − 1 rounded with halves to even, then 0."""
+    length = chain_length(path, steps)
     gap = (length - 1) / max(steps - 1, 1)
-    return _on_chain([1 + round(length - 1 - i * gap) for i in range(steps)], length)
+    return on_chain([1 + round(length - 1 - i * gap) for i in range(steps)], length)
 
 
-def _chain_length(path: ChainPath, steps: int) -> int:
+def chain_length(path: ChainPath, steps: int) -> int:
+    """Return the steps of the path's chain; raise InvalidArgument unless it has `steps` of them."""
     if not isinstance(path, ChainPath):
         raise InvalidArgument(
             f"this grid counts the steps of a chain, and {type(path).__name__} is none; "
@@ -200,5 +207,6 @@ def _chain_length(path: ChainPath, steps: int) -> int:
     return path.chain.steps
 
 
-def _on_chain(numbers: list[int], length: int) -> Tensor:
+def on_chain(numbers: list[int], length: int) -> Tensor:
+    """Return the grid through steps `numbers` of a chain of `length`, then through 0."""
     return check(torch.tensor([*numbers, 0], dtype=torch.float64) / length)

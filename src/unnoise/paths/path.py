@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def as_time(t: Tensor | float) -> Tensor:
-    """Times as a tensor of at least float32; Python numbers become float64."""
+    """Return times as a tensor of at least float32; Python numbers become float64."""
     if not isinstance(t, Tensor):
         return torch.tensor(t, dtype=torch.float64)
     return t if t.dtype in (torch.float32, torch.float64) else t.float()
 
 
 def expand(coefficient: Tensor, x: Tensor) -> Tensor:
-    """A coefficient of shape () or (batch,), shaped to multiply x of shape (batch, *event).
+    """Return a coefficient of shape () or (batch,), shaped to multiply x of shape (batch, *event).
 
     The result has the dtype of x: coefficients are computed in their own precision and rounded
     once.
@@ -43,45 +43,45 @@ def expand(coefficient: Tensor, x: Tensor) -> Tensor:
 class GaussianPath(ABC):
     """x_t = α(t)·x0 + σ(t)·ε, ε ~ N(0, I); immutable, hashable, holds no tensors.
 
-    `log_snr` is λ = log(α/σ), half of log(α²/σ²): the DPM-Solver papers' half log-SNR. Every
-    method takes times of any shape and answers in their dtype (at least float32).
+    `log_snr` is λ = log(α/σ), half of log(α²/σ²): the DPM-Solver papers' half log-SNR. Every method
+    takes times of any shape and returns their dtype (at least float32).
     """
 
     @property
     def independent(self) -> bool:
-        """Whether ε is standard normal and independent of x0: what the score and the SDE need."""
+        """Whether ε is standard normal and independent of x0; the score and the SDE need both."""
         return True
 
     @abstractmethod
     def alpha(self, t: Tensor | float) -> Tensor:
-        """Signal scale α(t)."""
+        """Return the signal scale α(t)."""
 
     @abstractmethod
     def sigma(self, t: Tensor | float) -> Tensor:
-        """Noise scale σ(t)."""
+        """Return the noise scale σ(t)."""
 
     @abstractmethod
     def alpha_rate(self, t: Tensor | float) -> Tensor:
-        """dα/dt."""
+        """Return dα/dt."""
 
     @abstractmethod
     def sigma_rate(self, t: Tensor | float) -> Tensor:
-        """dσ/dt."""
+        """Return dσ/dt."""
 
     @abstractmethod
     def log_snr(self, t: Tensor | float) -> Tensor:
-        """λ(t) = log(α/σ), strictly decreasing; +∞ where σ = 0, −∞ where α = 0."""
+        """Return λ(t) = log(α/σ), strictly decreasing; +∞ where σ = 0, −∞ where α = 0."""
 
     @abstractmethod
     def time(self, log_snr: Tensor | float) -> Tensor:
-        """The time at which the path has this log-SNR; the inverse of `log_snr`."""
+        """Return the time at which the path has this log-SNR; the inverse of `log_snr`."""
 
     def log_snr_rate(self, t: Tensor | float) -> Tensor:
-        """dλ/dt = α̇/α − σ̇/σ, negative."""
+        """Return dλ/dt = α̇/α − σ̇/σ, negative."""
         return self.alpha_rate(t) / self.alpha(t) - self.sigma_rate(t) / self.sigma(t)
 
     def diffuse(self, x0: Tensor, eps: Tensor, t: Tensor | float) -> Tensor:
-        """The forward process in one jump: α(t)·x0 + σ(t)·ε.
+        """Return x_t = α(t)·x0 + σ(t)·ε, the forward process in one jump.
 
         x0, eps: (batch, *event); t: () or (batch,).
         """
@@ -89,35 +89,38 @@ class GaussianPath(ABC):
         return expand(self.alpha(t), x0) * x0 + expand(self.sigma(t), x0) * eps
 
     def drift(self, t: Tensor | float) -> Tensor:
-        """f(t) = α̇/α of the SDE dx = f·x dt + g dw with these marginals (Song et al. 2021)."""
+        """Return f(t) = α̇/α of the SDE dx = f·x dt + g dw of these marginals.
+
+        Source: Song et al. 2021.
+        """
         return self.alpha_rate(t) / self.alpha(t)
 
     def diffusion(self, t: Tensor | float) -> Tensor:
-        """g(t) of the same SDE: g² = 2σ(σ̇ − σ·α̇/α) = −2σ²·dλ/dt."""
+        """Return g(t) of the same SDE: g² = 2σ(σ̇ − σ·α̇/α) = −2σ²·dλ/dt."""
         t, sigma = as_time(t), self.sigma(t)
         return (2 * sigma * (self.sigma_rate(t) - sigma * self.drift(t))).sqrt()
 
     def prior(
         self, noise: Streams, event: tuple[int, ...], t: float = 1.0, data_std: float = 0.0
     ) -> Tensor:
-        """Where sampling starts: N(0, σ(t)² + α(t)²·s²), s = `data_std`; (n, *event) float32.
+        """Draw the start of sampling from N(0, σ(t)² + α(t)²·s²), s = `data_std`.
 
-        Against the true marginal the mean is off by α(t)·E[x0] and the variance by
-        α(t)²·(Var[x0] − s²): nothing where α(t) = 0.
+        Returns (n, *event) float32. Against the true marginal the mean is off by α(t)·E[x0] and the
+        variance by α(t)²·(Var[x0] − s²): nothing where α(t) = 0.
         """
         scale = math.hypot(float(self.sigma(t)), float(self.alpha(t)) * data_std)
         return noise.normal(*event) * scale
 
     def log_snr_range(self) -> tuple[float, float]:
-        """(λ(1), λ(0)): the least and the largest log-SNR of the path."""
+        """Return (λ(1), λ(0)): the least and the largest log-SNR of the path."""
         return _log_snr_range(self)
 
     def shifted(self, factor: float) -> GaussianPath:
-        """The same curve walked so that SNR (α²/σ²) is `factor` times as large at each time."""
+        """Return the same curve on another clock, with SNR (α²/σ²) `factor` times as large."""
         return Shifted(self, factor)
 
     def restricted(self, first: float = 0.0, last: float = 1.0) -> GaussianPath:
-        """The piece of this path between two of its times, as a path of its own."""
+        """Return the piece of this path between two of its times, as a path of its own."""
         return Restricted(self, first, last)
 
 

@@ -1,8 +1,8 @@
-"""Spacings that other programs name: each the same noise levels as theirs, as times of a path.
+"""Spacings of other programs: the same noise levels as theirs, as times of a path.
 
-Those on a chain give the levels their `sigmas` tables hold; ε's level between two whole steps is
-joined by lines in log σ there, and on ours by constant speed on the circle, so that `normal` and
-`sgm_uniform` match levels, not fractional step numbers.
+Spacings on a chain give the levels of those programs' `sigmas` tables. Between two whole steps
+they interpolate log σ linearly, and a ChainPath has constant speed on the circle; so `normal`
+and `sgm_uniform` match levels, not fractional step numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import InvalidArgument, unknown
 from .chains import ChainPath
-from .grids import _chain_length, _on_chain, check, level_limits, spaced
+from .grids import chain_length, check, level_limits, on_chain, spaced
 from .path import GaussianPath
 
 
@@ -27,9 +27,9 @@ def polyexponential(
     sigma_max: float | None = None,
     rho: float = 1.0,
 ) -> Tensor:
-    """log(σ/α) along ramp^ρ, ramp evenly from 1 to 0: k-diffusion's; ρ = 1 is even log-SNR.
+    """Return times with log(σ/α) along ramp^ρ, the ramp evenly from 1 to 0: k-diffusion's spacing.
 
-    See `grids.spaced` for infinite ends. Raises InvalidArgument for ρ ≤ 0.
+    ρ = 1 is even log-SNR. For infinite ends see `grids.spaced`. Raises InvalidArgument for ρ ≤ 0.
     """
     if not (math.isfinite(rho) and rho > 0):
         raise InvalidArgument(f"rho is {rho!r}; give a positive number")
@@ -55,7 +55,10 @@ def kl_optimal(
     sigma_min: float | None = None,
     sigma_max: float | None = None,
 ) -> Tensor:
-    """atan(σ/α) evenly spaced: the angle of the path (Sabour et al. 2024, sec. 3.2)."""
+    """Return times with atan(σ/α), the path's angle, evenly spaced.
+
+    Source: Sabour et al. 2024, sec. 3.2.
+    """
     return spaced(path, steps, start, end, sigma_min, sigma_max, torch.atan, torch.tan)
 
 
@@ -67,10 +70,11 @@ def beta(
     a: float = 0.6,
     b: float = 0.6,
 ) -> Tensor:
-    """Quantiles of a Beta(a, b) distribution of times: finer at both ends (Lee et al. 2024).
+    """Return quantiles of a Beta(a, b) distribution of times: finer at both ends (Lee et al. 2024).
 
-    On a chain from 1 to 0: steps 1 + (T − 1)·quantile, rounded, then 0. Raises InvalidArgument
-    where that rounds two steps to one (others leave one out, and take fewer steps than asked).
+    On a chain from 1 to 0: steps 1 + (T − 1)·quantile, rounded, then 0. Raises InvalidArgument if
+    two steps are rounded to one (other programs leave one out, and take fewer steps than
+    requested).
     """
     from scipy.stats import beta as distribution
 
@@ -80,37 +84,40 @@ def beta(
     shares = [1 - i / steps for i in range(steps + 1)]
     places = distribution.ppf(shares, a, b).tolist()
     if isinstance(path, ChainPath) and (start, end) == (1.0, 0.0):
-        length = _chain_length(path, steps)
+        length = chain_length(path, steps)
         numbers = [1 + round(place * (length - 1)) for place in places[:-1]]
         if len(set(numbers)) < steps:
             raise InvalidArgument(
                 f"{steps} steps of the beta grid fall on {len(set(numbers))} of {length} chain "
                 "steps; give fewer steps, or another grid"
             )
-        return _on_chain(numbers, length)
+        return on_chain(numbers, length)
     times = torch.tensor([end + (start - end) * place for place in places], dtype=torch.float64)
     times[0], times[-1] = start, end
     return check(times)
 
 
 def simple(path: ChainPath, steps: int) -> Tensor:
-    """Chain steps T − ⌊i·T/steps⌋, then 0: ComfyUI's simple."""
-    length = _chain_length(path, steps)
-    return _on_chain([length - i * length // steps for i in range(steps)], length)
+    """Return chain steps T − ⌊i·T/steps⌋, then 0: ComfyUI's simple."""
+    length = chain_length(path, steps)
+    return on_chain([length - i * length // steps for i in range(steps)], length)
 
 
 def normal(path: ChainPath, steps: int) -> Tensor:
-    """Chain steps evenly from T to 1, not rounded, then 0: ComfyUI's normal, A1111's default."""
+    """Return chain steps evenly from T to 1, not rounded, then 0.
+
+    It is ComfyUI's normal and A1111's default.
+    """
     return _between(path, steps, max(steps - 1, 1))
 
 
 def sgm_uniform(path: ChainPath, steps: int) -> Tensor:
-    """Chain steps evenly from T towards 1, which itself is left out, then 0."""
+    """Return chain steps evenly from T towards 1, which itself is left out, then 0."""
     return _between(path, steps, steps)
 
 
 def _between(path: ChainPath, steps: int, gaps: int) -> Tensor:
-    length = _chain_length(path, steps)
+    length = chain_length(path, steps)
     times = []
     for i in range(steps):
         place = length - i * (length - 1) / gaps
@@ -135,10 +142,10 @@ ALIGNED = {
 def align_your_steps(
     path: GaussianPath, steps: int, model: str = "sd15", start: float = 1.0, end: float = 0.0
 ) -> Tensor:
-    """Align Your Steps: tuned levels σ/α, log σ joined by lines at other step counts, then `end`.
+    """Return the tuned levels σ/α of Align Your Steps, then `end`.
 
-    Levels above that of `start` or below that of `end` are the path's own. Raises InvalidArgument
-    for unknown models.
+    At other step counts log σ is interpolated linearly. Levels above that of `start` or below that
+    of `end` are replaced by the path's own. Raises InvalidArgument for unknown models.
     """
     if model not in ALIGNED:
         raise unknown("model of align_your_steps", model, ALIGNED)

@@ -33,7 +33,7 @@ class VPLinear(GaussianPath):
             )
 
     def beta(self, t: Tensor | float) -> Tensor:
-        """β(t) = β₀ + t(β₁ − β₀), the rate at which noise is added per unit of time."""
+        """Return β(t) = β₀ + t(β₁ − β₀), the rate at which noise is added per unit of time."""
         return self.beta_first + as_time(t) * (self.beta_last - self.beta_first)
 
     def _log_alpha(self, t: Tensor | float) -> Tensor:
@@ -194,7 +194,7 @@ class Flow(GaussianPath):
 class VE(GaussianPath):
     """Variance exploding: α = 1, σ = σ_min·(σ_max/σ_min)^t (Song & Ermon 2019; Song et al. 2021).
 
-    Ends at σ_min > 0: a sampler finishes with one denoising step (`solvers.sample` does so).
+    The path ends at σ_min > 0, so sampling ends with one denoising step (see `solvers.sample`).
     """
 
     sigma_min: float = 0.01
@@ -259,5 +259,5 @@ class EDM(GaussianPath):
 
 
 def softplus_exact(x: Tensor) -> Tensor:
-    """log(1 + eˣ) without torch's switch to the identity above its threshold."""
+    """Return log(1 + eˣ) without torch's switch to the identity above its threshold."""
     return torch.where(x > 0, x + torch.log1p((-x.abs()).exp()), softplus(x, threshold=1e9))

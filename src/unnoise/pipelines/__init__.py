@@ -1,6 +1,6 @@
 """Compositions of the other rooms, without new mathematics."""
 
-from .held_out import held_out
+from .held_out import open_held_out
 from .likelihood import measure_likelihood
 from .likelihood_report import LikelihoodReport
 from .measure import measure
@@ -11,10 +11,10 @@ from .sample_many import Drawn, sample_many
 __all__ = [
     "Drawn",
     "LikelihoodReport",
-    "held_out",
     "loss_by_level",
     "measure",
     "measure_likelihood",
     "measure_samples",
+    "open_held_out",
     "sample_many",
 ]

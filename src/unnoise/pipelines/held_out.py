@@ -1,4 +1,4 @@
-"""The data a model was kept from, opened again from its own recipe."""
+"""The held-out data of a model, opened again from its own recipe."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..recipes import open_parts
 PARTS = ("test", "validation")
 
 
-def held_out(
+def open_held_out(
     model: Model, part: str | None, least: int, parts: Mapping[str, Dataset] | None = None
 ) -> tuple[str, Dataset, Mapping[str, Dataset]]:
-    """(name of the part, the part, all parts) of the data of the model's recipe.
+    """Return (name of the part, the part, all parts) of the data of the model's recipe.
 
-    The data are opened and split again and checked against the fingerprint that the model carries.
-    part: "test" or "validation"; None for test where the recipe holds one out, else validation.
-    parts: where they are open already. Raises DataError where the data changed or fewer than
-    `least` samples were held out, InvalidArgument for another name.
+    The data are opened and split again and checked against the fingerprint in the model's record.
+    part: "test" or "validation"; None for test if the recipe holds one out, else validation.
+    parts: the opened parts, if the caller has them. Raises DataError if the data changed or fewer
+    than `least` samples were held out, InvalidArgument for another name.
     """
     check_part(part)
     if parts is None:

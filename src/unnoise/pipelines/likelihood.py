@@ -1,4 +1,4 @@
-"""How likely held-out data are under a trained model: a bound, or the probability flow."""
+"""The likelihood of held-out data under a trained model: a bound, or the probability flow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ..artifacts import Model
-from ..artifacts.precision import autocast
 from ..data import Dataset, DataSpec, detect, load_data
 from ..errors import DataError, InvalidArgument, need_count
 from ..fields import Condition, Field
@@ -28,7 +27,8 @@ from ..likelihood import (
 from ..paths import ChainPath, grids
 from ..randomness import Streams
 from ..recipes import levels_of
-from .held_out import check_part, held_out
+from ..sampling import autocast
+from .held_out import check_part, open_held_out
 from .likelihood_report import LikelihoodReport
 
 EXACT_UP_TO = 100  # numbers in an event for which the exact divergence is taken by default
@@ -61,31 +61,31 @@ def measure_likelihood(
     parts: Mapping[str, Dataset] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> LikelihoodReport:
-    """The likelihood of the first n held-out samples under the model in `folder`.
+    """Return the likelihood of the first n held-out samples under the model in `folder`.
 
-    bound: the variational bound; of every step of a chain, of `steps` steps, or (the default on
-    other paths) `continuous`; variance "posterior", "transition" or "learned", the default where
-    the model learned one; strata, repeats: see `variational_bound`. Otherwise the probability flow:
-    method and tol, or solver_steps; the exact divergence (the default up to 100 numbers an event)
-    or Hutchinson's with `probes`. Values on levels are decoded by a discretised decoder in a
-    bound and dequantised uniformly for the flow, so that both are about the levels' probability;
-    a density of continuous data is that of the data's own units. conditional: given the class (the
-    default where the model has classes) or not. data: other data than those of the recipe, as
-    `unnoise train --data` takes them.
+    bound: take the variational bound instead of the probability flow; of every step of a chain, of
+    `steps` steps, or (the default on other paths) `continuous`; variance: "posterior", "transition"
+    or "learned", which is the default if the model learned one; strata, repeats: see
+    `variational_bound`. Options of the flow: method and tol, or solver_steps; the exact divergence
+    (the default up to 100 numbers an event) or Hutchinson's with `probes`. Values on levels are
+    decoded by a discretised decoder in a bound and dequantised uniformly for the flow, so that both
+    are about the levels' probability; a density of continuous data is in the data's own units.
+    conditional: condition on the class (the default if the model has classes) or not. data: other
+    data than the recipe's, in the form that `unnoise train --data` takes.
 
-    Raises InvalidArgument for options of the method that was not asked for, DataError for data
-    that are missing or do not fit, and what the likelihoods raise.
+    Raises InvalidArgument for options of the method that is not used, DataError for data that are
+    missing or do not fit, and the errors of the likelihoods.
     """
-    asked = {
+    requested = {
         "steps": steps, "continuous": continuous, "variance": variance, "strata": strata,
         "repeats": repeats, "method": method, "tol": tol, "solver_steps": solver_steps,
         "exact": exact, "probes": probes,
     }  # fmt: skip
     for name in FLOW_ONLY if bound else BOUND_ONLY:
-        if asked[name] is not None:
+        if requested[name] is not None:
             other = "the bound" if bound else "the probability flow"
             raise InvalidArgument(
-                f"{name} is {asked[name]!r}, and {other} has no such option; leave it out, or "
+                f"{name} is {requested[name]!r}, and {other} has no such option; leave it out, or "
                 f"{'leave bound out' if bound else 'ask for the bound'}"
             )
     need_count("n", n)
@@ -95,7 +95,7 @@ def measure_likelihood(
     given = _given(model, conditional)
     used, held = _data(model, data, part, parts, given)
     levels = levels_of(model.spec)
-    work = _Bounded(model, levels, asked) if bound else _Flowed(model, levels, asked)
+    work = _Bounded(model, levels, requested) if bound else _Flowed(model, levels, requested)
     count, place = min(n, len(held)), next(model.denoiser.parameters()).device
     noise = Streams(seed, range(count), "likelihood")
     made: list[Any] = []
@@ -123,31 +123,31 @@ def measure_likelihood(
         "the class" if given else "nothing",
         work.computed,
         _units(levels, model),
-        {k: v for k, v in asked.items() if v is not None} | work.settings | {"seed": seed},
+        {k: v for k, v in requested.items() if v is not None} | work.settings | {"seed": seed},
     )
 
 
 class _Bounded:
-    """The bound that the options ask for, of a batch."""
+    """The variational bound of a batch, by the given options."""
 
-    def __init__(self, model: Model, levels: Levels | None, asked: dict[str, Any]) -> None:
+    def __init__(self, model: Model, levels: Levels | None, requested: dict[str, Any]) -> None:
         path, denoiser = model.denoiser.path, model.denoiser
-        steps, continuous = asked["steps"], asked["continuous"]
+        steps, continuous = requested["steps"], requested["continuous"]
         if steps is None and continuous is None:
             continuous = not isinstance(path, ChainPath)
-        if continuous and (steps is not None or asked["variance"] is not None):
+        if continuous and (steps is not None or requested["variance"] is not None):
             raise InvalidArgument(
-                "steps and variance are of a bound of steps, and the continuous one was asked for; "
+                "steps and variance are of a bound of steps, and continuous=True is of none; "
                 "leave them out, or continuous=False"
             )
-        counts = {k: v for k in ("strata", "repeats") if (v := asked[k]) is not None}
+        counts = {k: v for k in ("strata", "repeats") if (v := requested[k]) is not None}
         options: dict[str, Any] = {"levels": levels, "data_std": denoiser.data_std} | counts
         if continuous:
             self.take: Callable[..., Bound] = continuous_bound
             self.computed = "variational bound, continuous time"
             self.settings: dict[str, Any] = {"continuous": True}
         else:
-            variance = asked["variance"] or (
+            variance = requested["variance"] or (
                 "learned" if denoiser.learned_variance else "posterior"
             )
             grid: Tensor | None = None
@@ -163,29 +163,29 @@ class _Bounded:
             self.computed = f"variational bound of {steps} steps, variance {variance}"
             options |= {"grid": grid, "variance": variance}
         self.options = options
-        if asked["strata"] is not None:
-            self.computed += f", Monte Carlo over {asked['strata']} strata"
+        if requested["strata"] is not None:
+            self.computed += f", Monte Carlo over {requested['strata']} strata"
 
     def __call__(self, field: Field, x: Tensor, noise: Streams) -> Bound:
         return self.take(field, x, noise, **self.options)
 
 
 class _Flowed:
-    """log p through the probability flow as the options ask for, of a batch."""
+    """The log-likelihood of a batch through the probability flow, by the given options."""
 
-    def __init__(self, model: Model, levels: Levels | None, asked: dict[str, Any]) -> None:
-        exact = asked["exact"]
+    def __init__(self, model: Model, levels: Levels | None, requested: dict[str, Any]) -> None:
+        exact = requested["exact"]
         if exact is None:
-            exact = asked["probes"] is None and math.prod(model.spec.shape) <= EXACT_UP_TO
-        if exact and asked["probes"] is not None:
+            exact = requested["probes"] is None and math.prod(model.spec.shape) <= EXACT_UP_TO
+        if exact and requested["probes"] is not None:
             raise InvalidArgument(
-                f"probes is {asked['probes']!r}, and the exact divergence draws none; leave it "
+                f"probes is {requested['probes']!r}, and the exact divergence draws none; leave it "
                 "out, or exact=False"
             )
         self.levels, self.exact, self.std = levels, exact, model.denoiser.data_std
         self.options = {
-            "method": asked["method"], "tol": asked["tol"], "steps": asked["solver_steps"],
-            "probes": asked["probes"],
+            "method": requested["method"], "tol": requested["tol"],
+            "steps": requested["solver_steps"], "probes": requested["probes"],
         }  # fmt: skip
         self.options = {k: v for k, v in self.options.items() if v is not None}
         divergence = "exact" if exact else "hutchinson"
@@ -208,13 +208,13 @@ class _Flowed:
 def _given(model: Model, conditional: bool | None) -> bool:
     if conditional and not model.classes:
         raise InvalidArgument(
-            "a likelihood given the class was asked for, and this model has none; leave it out"
+            "a likelihood given the class was requested, and this model has none; leave it out"
         )
     given = bool(model.classes) if conditional is None else conditional
-    if model.classes and not given and model.recipe.objective.drop == 0:
+    if model.classes and not given and not model.recipe.objective.dropout("class"):
         raise InvalidArgument(
             "a likelihood given nothing needs the null condition, and this model was trained with "
-            "objective.drop=0; ask for that given the class"
+            "objective.condition_dropout=0; ask for that given the class"
         )
     return given
 
@@ -227,7 +227,7 @@ def _data(
     labelled: bool,
 ) -> tuple[str, Dataset]:
     if data is None:
-        used, held, _ = held_out(model, part, 1, parts)
+        used, held, _ = open_held_out(model, part, 1, parts)
         return f"{model.spec.name} ({used} part)", held
     if part is not None:
         raise InvalidArgument(f"part {part!r} is of the recipe's data, and {data} is other data")
@@ -250,7 +250,7 @@ def _data(
 def _in_raw_units(
     likelihood: Likelihood, bound: Bound | None, spec: DataSpec
 ) -> tuple[Likelihood, Bound | None]:
-    """The density of raw = x·std + mean: −Σ log std nats from that of x."""
+    """Return the density of raw = x·std + mean: −Σ log std nats on top of that of x."""
     each = math.prod(spec.shape) // len(spec.std)
     shift = each * sum(map(math.log, spec.std))
     likelihood = replace(likelihood, nats=likelihood.nats - shift)

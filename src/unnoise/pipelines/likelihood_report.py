@@ -1,4 +1,4 @@
-"""A measured likelihood as numbers, with what they mean."""
+"""A measured likelihood: its numbers, units and settings."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from ..likelihood import Bound, Likelihood
 
 @dataclass(frozen=True)
 class LikelihoodReport:
-    """What was measured, on what, and how. `bound` holds the terms where a bound was asked for;
-    `settings` everything that the result depends on."""
+    """The likelihood that was measured, with its data, method and settings.
+
+    `bound` holds the terms if a bound was measured, else None; `settings` everything that the
+    result depends on.
+    """
 
     likelihood: Likelihood
     bound: Bound | None
@@ -24,17 +27,19 @@ class LikelihoodReport:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def interval(self) -> tuple[float, float, float]:
-        """Mean log-likelihood in nats a sample, and the ends of its 95 % interval: ±1.96 standard
-        errors over samples and draws; NaN for one sample."""
+        """Return the mean log-likelihood in nats a sample, and the ends of its 95 % interval.
+
+        ±1.96 standard errors over samples and draws; NaN for one sample.
+        """
         mean, error = self.likelihood.mean()
         return mean, mean - 1.96 * error, mean + 1.96 * error
 
     def in_bits(self, nats: float) -> float:
-        """Nats of −log p a sample as bits/dim."""
+        """Convert nats of −log p a sample into bits/dim."""
         return nats / (self.likelihood.dimensions * math.log(2))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; what is not a number is null."""
+        """Return plain JSON values; numbers that are not finite are null."""
         mean, low, high = self.interval()
         made: dict[str, Any] = {
             "model": self.model,
@@ -59,7 +64,10 @@ class LikelihoodReport:
         return made
 
     def terms(self) -> list[tuple[str, float]]:
-        """The bound's terms, mean nats of −log p a sample: prior, noise levels, reconstruction."""
+        """Return the bound's terms in mean nats of −log p a sample.
+
+        They are prior, noise levels and reconstruction, in this order.
+        """
         assert self.bound is not None
         levels = [(f"t {a:.1f} to {b:.1f}", nats) for a, b, nats in self.bound.by_level()]
         return [

@@ -1,4 +1,4 @@
-"""A model against the data it was kept from: samples, features, card."""
+"""The evaluation of a model against its held-out data: samples, features, card."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from ..artifacts import Model
-from ..artifacts.model import CONFIG
-from ..artifacts.plan import make_plan
+from ..artifacts.artifact import CONFIG
 from ..data import Dataset
 from ..errors import need_count
 from ..evaluation import (
@@ -21,13 +20,14 @@ from ..evaluation import (
     GivenFeatures,
     Part,
     Provenance,
-    bounded,
     check_features,
     evaluate,
     named_features,
+    subsample,
 )
 from ..safe_files.files import read_json
-from .held_out import check_part, held_out
+from ..sampling import make_plan
+from .held_out import check_part, open_held_out
 from .noise_levels import loss_by_level
 
 LEAST = 20
@@ -50,22 +50,22 @@ def measure(
     features: FeatureNet | Callable[[Tensor], Tensor | np.ndarray] | str | None = None,
     fetch: bool = False,
 ) -> Card:
-    """The metric card of a trained model in `folder`, by the protocol that the card states.
+    """Return the metric card of the trained model in `folder`; the card states its protocol.
 
     The data are those of the model's recipe, opened and split again and checked against the
-    fingerprint that the model carries; samples are spread evenly over the classes. `part` is
-    compared with: test, or validation while one is still choosing; by default test where the
-    recipe holds one out, else validation. `features`: as `named_features` takes, a `FeatureNet`, or
-    a function from raw values to (n, d); by default a classifier where the data have labels, else
-    principal components. `fetch`: EfficientNet's weights may be fetched. Raises DataError where the
-    data changed or no such part was held out, and what loading, sampling and features raise.
+    fingerprint in the model's record; samples are spread evenly over the classes. `part`: the
+    reference, test or (while still choosing a model) validation; by default test if the recipe
+    holds one out, else validation. `features`: a name or path for `named_features`, a `FeatureNet`,
+    or a function from raw values to (n, d); by default a classifier if the data have labels, else
+    principal components. `fetch`: EfficientNet's weights may be fetched. Raises DataError if the
+    data changed or no such part was held out, and the errors of loading, sampling and features.
     """
     check_part(part)
     folder = Path(folder).expanduser()
     model = Model.load(folder, precision, device)
     settings = model.recipe.evaluate
     count = need_count("n", settings.samples if n is None else n, LEAST)
-    used, held, parts = held_out(model, part, LEAST, parts)
+    used, held, parts = open_held_out(model, part, LEAST, parts)
     train = parts["train"]
     seed = settings.seed if seed is None else seed
     options: dict[str, Any] = {
@@ -76,12 +76,13 @@ def measure(
     known = _part(train)
 
     def space(name: str | None) -> FeatureNet:
+        """Return the feature space `name` for the model's data."""
         others = {key: _part(data) for key, data in parts.items() if key != "train"}
         return named_features(
             name, known, **others, value_range=model.spec.value_range, cache=folder, fetch=fetch
         )
 
-    if isinstance(features, str) and features != "classifier":  # a lack shows before the sampling
+    if isinstance(features, str) and features != "classifier":  # fail before the sampling
         features = space(features)
     made = model.sample(count, seed=seed, batch=batch, **options)
     if features is None or isinstance(features, str):
@@ -104,7 +105,7 @@ def measure(
             ema=str(model.training.get("ema")),
             path=str(model.denoiser.path),
             solver=solver or sampling.solver,
-            grid=make_plan(model, solver, steps, grid, guidance, None, None).spacing,
+            grid=make_plan(model.facts, solver, steps, grid, guidance, None, None).spacing,
             steps=steps or sampling.steps,
             passes=made.nfe,
             guidance=sampling.guidance if guidance is None else guidance,
@@ -117,6 +118,6 @@ def measure(
 
 
 def _part(data: Dataset) -> Part:
-    """A part's values in memory, or of a large one those that `bounded` leaves."""
-    some = bounded(data)
+    """Return a part's values in memory, a large part reduced by `subsample`."""
+    some = subsample(data)
     return Part(torch.as_tensor(some.values), some.labels)

@@ -1,4 +1,4 @@
-"""Samples of any origin against data: the metric card without a model."""
+"""The evaluation of samples of any origin against data: a metric card without a model."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ..evaluation import (
     Part,
     Provenance,
     StoredFeatures,
-    bounded,
     evaluate,
     named_features,
+    subsample,
 )
 from .measure import LEAST
 
-HELD = 500  # values at most that are set aside from the data where no reference is given
+HELD = 500  # most values set aside from the data if no reference is given
 
 
 def measure_samples(
@@ -39,17 +39,17 @@ def measure_samples(
     cache: str | Path | None = None,
     seed: int = 0,
 ) -> Card:
-    """The metric card of pictures in a folder or of an array, whatever made them.
+    """Return the metric card of pictures in a folder or of an array, whatever made them.
 
     samples, data, reference: a folder of pictures, a .npy or a .npz (and for the data a built-in
-    name), values of one shape and kind. The reference is what samples are compared with: data
-    their maker never saw. Without one, a fifth of the data and at most 500 values are set aside at
-    random (in proportion to the classes) and the rest stands for the training data; then copying
-    cannot be told where the maker saw all of the data. Classes are matched where all sides have
-    them. features: a FeatureNet, a function, a name or path as `named_features` takes, or two or
-    three .npy files with commas between: features of the samples, of the data (and of the
+    name), values of one shape and kind. The samples are compared with the reference: data on which
+    their model was not trained. Without one, a fifth of the data and at most 500 values are set
+    aside at random (in proportion to the classes) and the rest counts as training data; if the
+    model was trained on all of the data, copying then goes unnoticed. Classes are matched if all
+    sides have them. features: a FeatureNet, a function, a name or path for `named_features`, or two
+    or three .npy files with commas between: features of the samples, of the data (and of the
     reference), in the order of the values. cache: folder of a classifier trained now. Raises
-    DataError where the sides do not fit together, and what reading and evaluating raise.
+    DataError if the sides do not fit together, and the errors of reading and evaluating.
     """
     given, known = _open(samples), _open(data)
     held = None if reference is None else _open(reference)
@@ -136,7 +136,7 @@ def _stored(paths: Sequence[str], sides: Sequence[Dataset]) -> StoredFeatures:
 
 
 def _part(data: Dataset, labelled: bool) -> Part:
-    some = bounded(data)
+    some = subsample(data)
     return Part(torch.as_tensor(some.values), some.labels if labelled else None)
 
 

@@ -6,14 +6,12 @@ import torch
 from torch import Tensor
 
 from ..artifacts import Model
-from ..artifacts.precision import autocast
 from ..data import Dataset
 from ..evaluation.levels import LevelLoss, NoiseLevels, noise_levels
-from ..fields import determinant
-from ..fields.lenses import lens_row
-from ..objectives import condition_from_labels
-from ..paths import expand
+from ..fields import residual
+from ..objectives import baseline_error, condition_from_labels
 from ..randomness import Streams
+from ..sampling import autocast
 
 MOST = 500  # values of each part
 DRAWS = 4  # noise levels a value
@@ -23,12 +21,12 @@ BINS = 10
 def loss_by_level(
     model: Model, held: Dataset, train: Dataset, seed: int = 0, batch: int = 250
 ) -> NoiseLevels | None:
-    """The loss in bins of t of at most 500 held-out values, beside that of as many training values.
+    """Return the loss in bins of t of at most 500 held-out values, and of as many training values.
 
     The loss is mean‖network's output − its target‖² in the model's own lens, without a weight,
-    given each value's class where the model takes classes; trivial is s²·det²/(α²s² + σ²), the loss
-    of the best linear predictor of N(0, s²) data. None where noise and data are coupled or the
-    model was trained at one noise level: there is nothing to compare with, or nothing in between.
+    conditioned on each value's class if the model has classes; trivial is s²·det²/(α²s² + σ²), the
+    loss of the best linear predictor of N(0, s²) data. None if noise and data are coupled or the
+    model was trained at one noise level: then there is no such baseline, or there are no levels.
     """
     path = model.denoiser.path
     times = getattr(model.recipe.objective, "times", None)
@@ -57,18 +55,16 @@ def _losses(model: Model, data: Dataset, seed: int, batch: int) -> LevelLoss:
         where = noise.uniform(DRAWS).double()
         found = []
         for draw in range(DRAWS):
-            # value i looks into DRAWS different bins, and every bin is looked into as often
+            # value i falls into DRAWS different bins, and all bins are used equally often
             bin_ = (torch.tensor(index) * DRAWS + draw) % BINS
             t = ((bin_ + 1 - where[:, draw]) / BINS).to(device)
             eps = noise.normal(*x0.shape[1:]).to(x0)
             with autocast(model.precision, device):
-                said = denoiser(path.diffuse(x0, eps, t), t, condition)
-            a, b = (expand(c, x0) for c in lens_row(path, said.lens, t))
-            loss = (said.value.float() - (a * x0 + b * eps)).square().flatten(1).mean(1)
-            s = denoiser.data_std
-            spread = torch.hypot(path.alpha(t) * s, path.sigma(t))
-            trivial = (s * determinant(path, said.lens, t) / spread) ** 2
-            found.append((t.cpu(), loss.cpu(), trivial.cpu()))
+                prediction = denoiser(path.diffuse(x0, eps, t), t, condition)
+            miss = residual(path, prediction.lens, prediction.value, x0, eps, t)
+            loss = miss.square().flatten(1).mean(1)
+            baseline = baseline_error(path, prediction.lens, denoiser.data_std, t)
+            found.append((t.cpu(), loss.cpu(), baseline.cpu()))
         pieces.append(tuple(torch.stack(part, 1) for part in zip(*found, strict=True)))  # type: ignore[arg-type]
     columns = (torch.cat(part).double().numpy() for part in zip(*pieces, strict=True))
     return LevelLoss(*columns)

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..artifacts import Samples, Stream
 from ..errors import ArtifactError, InvalidArgument
 from ..safe_files.atomic_folder import sync
+from ..sampling import Samples, Stream
 
 CHUNK = 1 << 16  # labels at once
 SYNCS = 16  # pictures that are waited for at once
@@ -39,7 +39,7 @@ def places(out: Path) -> tuple[Path, Path]:
 def open_output(out: Path, stream: Stream) -> Output:
     """The output that a path names by its ending. Raises InvalidArgument where it cannot hold
     such samples."""
-    spec = stream.model.spec
+    spec = stream.facts.spec
     if out.suffix == ".npy":
         if not out.parent.is_dir():
             raise InvalidArgument(f"there is no folder {out.parent}; make it first")
@@ -70,7 +70,7 @@ class Output(ABC):
     """Files that samples are streamed to; work and card as `places` says."""
 
     def __init__(self, out: Path, stream: Stream) -> None:
-        self.out, self.stream, self.spec = out, stream, stream.model.spec
+        self.out, self.stream, self.spec = out, stream, stream.facts.spec
         self.work, self.card = places(out)
 
     @abstractmethod

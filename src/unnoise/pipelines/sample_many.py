@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 
-from ..artifacts import Model, Stream
+from ..artifacts import Model
 from ..errors import InvalidArgument, need_count
+from ..sampling import ModelFacts, Stream
 from .sample_blocks import Blocks
 from .sample_files import Output, open_output, writing
 from .sample_helpers import Helpers
@@ -111,7 +112,7 @@ def sample_many(
     if tree["finished"]:
         return Drawn(out, output.stream.n, tree["passes"], 0, True, True)
     helpers = Helpers(folder, out, asked, device, tree["threads"])
-    most = _most(processes, launched_count, output.stream.model, threads)
+    most = _most(processes, launched_count, output.stream.facts, threads)
     at_once = processes != "auto"
     count = 0
     try:
@@ -150,7 +151,7 @@ def output_for(folder: Path, out: Path, asked: Asked, device: str) -> tuple[Outp
     """The output of a call and what its bytes depend on; nothing is written yet."""
     model = Model.load(folder, asked.precision, device)
     stream = asked.stream(model)
-    return open_output(out, stream), request(stream)
+    return open_output(out, stream), request(model, stream)
 
 
 def work(
@@ -195,13 +196,13 @@ def _done(output: Output) -> int:
         return output.stream.n
 
 
-def _most(processes: int | str, launched_count: int, model: Model, threads: int) -> int:
+def _most(processes: int | str, launched_count: int, facts: ModelFacts, threads: int) -> int:
     """How many processes may work here."""
     if launched_count > 1:
         return 1
     if not isinstance(processes, str):
         return processes
-    if next(model.denoiser.parameters()).device.type == "cuda":
+    if facts.inference.device.type == "cuda":
         return torch.cuda.device_count()
     return threads
 

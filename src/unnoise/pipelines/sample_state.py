@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 
-from ..artifacts import InTurn, Model, Stream
+from ..artifacts import Model
 from ..artifacts.formats import digest
 from ..errors import ArtifactError, InvalidArgument, need_count, shorten, unknown
 from ..recipes import resolved
 from ..safe_files.atomic_folder import created, sync
 from ..safe_files.files import read_json, write_json
+from ..sampling import InTurn, Stream
 from .sample_blocks import Blocks
 from .sample_files import Output, places, writing
 
@@ -85,9 +86,9 @@ class Asked:
         )  # fmt: skip
 
 
-def request(stream: Stream) -> dict[str, Any]:
+def request(model: Model, stream: Stream) -> dict[str, Any]:
     """Everything that the bytes of samples depend on, as plain values."""
-    model, plan = stream.model, stream.plan
+    plan = stream.plan
     recipe = {k: resolved(getattr(model.recipe, k)) for k in ("network", "model")}
     to_dict = getattr(plan.solver, "to_dict", None)  # of a tuned one, whose name says no numbers
     times = ",".join(float(t).hex() for t in plan.grid)

@@ -1,4 +1,4 @@
-"""Recipes: everything a run is made of, as one typed tree."""
+"""Recipes: all settings of a run as one typed tree."""
 
 from .build import (
     build_denoiser,

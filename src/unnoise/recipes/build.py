@@ -1,4 +1,4 @@
-"""From a recipe's sections to the objects they name."""
+"""The objects that a recipe's sections describe."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def build_path(config: PathConfig) -> GaussianPath:
-    """The path a recipe names, shifted, restricted and coupled as it says."""
+    """Return the path of a section, shifted, restricted and coupled by its keys."""
     options = config.model_dump(exclude={"kind", "snr_factor", "first", "last", "coupled"})
     if config.kind == "chain":
         chain = getattr(Chain, config.betas)(config.steps)
@@ -58,7 +58,7 @@ def build_path(config: PathConfig) -> GaussianPath:
 def build_network(
     config: NetworkConfig, model: ModelConfig, spec: DataSpec, seed: int
 ) -> nn.Module:
-    """A network for this kind of data: its shape and classes come from the data."""
+    """Return a network for this kind of data: its shape and classes come from `spec`."""
     from ..networks import DiT, Mlp, UNet
     from ..networks.dit import check_cells
 
@@ -86,7 +86,10 @@ def build_network(
 def build_denoiser(
     path: PathConfig, network: NetworkConfig, model: ModelConfig, spec: DataSpec, seed: int = 0
 ) -> Denoiser:
-    """The network with what surrounds it. Raises Unsupported for combinations that cannot work."""
+    """Return the denoiser of a recipe: its network with path, lens and preconditioning.
+
+    Raises Unsupported for combinations that cannot work.
+    """
     return Denoiser(
         build_network(network, model, spec, seed),
         build_path(path),
@@ -99,18 +102,18 @@ def build_denoiser(
 
 
 def data_std(spec: DataSpec) -> float:
-    """The deviation of the normalised data: 1 where standardised, about ½ in [−1, 1]."""
+    """Return the deviation of the normalised data: 1 if standardised, about ½ in [−1, 1]."""
     return 1.0 if spec.normalisation == "standardise" else 0.5
 
 
 def build_grid(config: GridConfig, path: GaussianPath, steps: int) -> Tensor:
-    """The grid of times a recipe names; raises for options its kind does not have."""
+    """Return the grid of times of a section; raises RecipeError for options that its kind lacks."""
     options = config.model_dump(exclude={"kind"}, exclude_none=True)
     return grid_for(path, config.kind, steps, **options)
 
 
 def plan_grid(config: SampleConfig, path: GaussianPath, solver: Solver) -> Tensor:
-    """The grid of times a section `sample` names, for the solver that walks it."""
+    """Return the grid of times of a section `sample`, for its solver."""
     if config.grid.kind != "own":
         return build_grid(config.grid, path, config.steps)
     options = config.grid.model_dump(exclude={"kind"}, exclude_none=True)
@@ -120,12 +123,12 @@ def plan_grid(config: SampleConfig, path: GaussianPath, solver: Solver) -> Tenso
 
 
 def build_solver(config: SampleConfig) -> Solver:
-    """The solver a recipe names, by our name or by that of another program."""
+    """Return the solver of a section, by our name or by that of another program."""
     return names.ask(config.solver).solver
 
 
 def check(recipe: Recipe) -> None:
-    """Build what needs no data, so that an impossible recipe is refused before any work."""
+    """Build everything that needs no data, and raise if the recipe is impossible."""
     from ..fields.lenses import require_lens
 
     path = build_path(recipe.path)
@@ -138,10 +141,11 @@ def check(recipe: Recipe) -> None:
             f"{wanted} asks for guidance, and model.conditional is false; take it out "
             "(sample.guidance=1), or train with model.conditional=true"
         )
-    if wanted and recipe.objective.drop == 0:
+    if wanted and recipe.objective.condition_dropout == 0:
         raise RecipeError(
-            f"{wanted} asks for guidance, which needs the null condition, and objective.drop is "
-            "0, so that it is never trained; set objective.drop=0.1, or sample.guidance=1"
+            f"{wanted} asks for guidance, which needs the null condition, and "
+            "objective.condition_dropout is 0, so that it is never trained; set "
+            "objective.condition_dropout=0.1, or sample.guidance=1"
         )
     solver = build_solver(recipe.sample)
     grid = plan_grid(recipe.sample, path, solver)
@@ -156,7 +160,7 @@ def check(recipe: Recipe) -> None:
 
 
 def guidance_wanted(config: SampleConfig) -> str | None:
-    """The key that asks for guidance, with its value; None where nothing does.
+    """Return the key that requests guidance, with its value; None if none does.
 
     Raises RecipeError for an interval or a rescale of no guidance.
     """
@@ -170,7 +174,7 @@ def guidance_wanted(config: SampleConfig) -> str | None:
 
 
 def check_data(recipe: Recipe, spec: DataSpec) -> None:
-    """Refuse a recipe that asks these data for what they do not have."""
+    """Raise RecipeError if the recipe needs something that these data lack."""
     wanted = guidance_wanted(recipe.sample)
     if wanted and not spec.classes:
         raise RecipeError(
@@ -180,7 +184,10 @@ def check_data(recipe: Recipe, spec: DataSpec) -> None:
 
 
 def open_parts(recipe: Recipe) -> tuple[Dataset, dict[str, Dataset]]:
-    """The whole data set and its parts (train, and validation and test where they have a size)."""
+    """Return the whole data set and its parts.
+
+    The parts are train, and validation and test if they have a size.
+    """
     from ..data import load_data
 
     options = recipe.data.model_dump(exclude={"source", "split"}, exclude_none=True)
@@ -189,7 +196,7 @@ def open_parts(recipe: Recipe) -> tuple[Dataset, dict[str, Dataset]]:
 
 
 def parts_of(recipe: Recipe, data: Dataset) -> dict[str, Dataset]:
-    """The parts into which a recipe divides data that are open already."""
+    """Return the parts into which a recipe divides data that are open already."""
     split: Split = recipe.data.split
     # parts with a fixed size first would change the division: the order here is part of the split
     sizes: dict[str, int | None] = {"train": split.train}

@@ -1,4 +1,4 @@
-"""From a recipe's objective section to the objective it names."""
+"""The objective that a recipe's objective section describes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..objectives import (
     Objective,
     ScoreMatching,
     SlicedScoreMatching,
-    Times,
+    TimeDistribution,
     Uniform,
     Variational,
     Weight,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 def build_objective(
     config: ObjectiveConfig, std: float = 1.0, levels: Levels | None = None
 ) -> Objective:
-    """The objective a recipe describes.
+    """Return the objective of a section.
 
     `std` is the data's, for the weight 'edm'; `levels` those of discrete data, for the decoder of
     a bound (see `levels_of`).
@@ -64,20 +64,24 @@ def _denoising(config: DenoisingObjective, std: float, levels: Levels | None) ->
     return Denoising(
         _weight(config, std),
         _times(config.times),
-        config.drop,
+        config.condition_dropout,
         coupling(config.coupling.kind, **options),
     )
 
 
 def _score_matching(config: ScoreMatchingObjective, std: float, levels: Levels | None) -> Objective:
     given = {key: value for key in METHODS_WITH if (value := getattr(config, key)) is not None}
-    return _METHODS[config.method](_weight(config, std), _times(config.times), config.drop, **given)
+    return _METHODS[config.method](
+        _weight(config, std), _times(config.times), config.condition_dropout, **given
+    )
 
 
 def _maximum_likelihood(
     config: MaximumLikelihoodObjective, std: float, levels: Levels | None
 ) -> Objective:
-    return MaximumLikelihood(config.steps, config.tableau, config.trace, config.drop, levels)
+    return MaximumLikelihood(
+        config.steps, config.tableau, config.trace, config.condition_dropout, levels
+    )
 
 
 _METHODS: dict[str, type[ScoreMatching]] = {
@@ -94,7 +98,7 @@ def _hybrid(config: HybridObjective, std: float, levels: Levels | None) -> Objec
         steps=config.steps,
         times=_step_times(config.times),
         levels=levels,
-        drop=config.drop,
+        condition_dropout=config.condition_dropout,
     )
 
 
@@ -105,7 +109,7 @@ def _vlb(config: VlbObjective, std: float, levels: Levels | None) -> Objective:
         steps=config.steps,
         times=_step_times(config.times),
         levels=levels,
-        drop=config.drop,
+        condition_dropout=config.condition_dropout,
     )
 
 
@@ -127,7 +131,7 @@ def _weight(
     return weight(config.weight, parameter)
 
 
-def _times(config: TimesConfig) -> Times:
+def _times(config: TimesConfig) -> TimeDistribution:
     options = config.model_dump(exclude={"kind"})
     null_counts = {"levels"}  # a ladder without levels is the continuous one
     return TIMES[config.kind](
@@ -142,7 +146,7 @@ def _step_times(config: StepTimesConfig) -> Uniform | LossHistory:
 
 
 def levels_of(spec: DataSpec) -> Levels | None:
-    """The levels that normalised data of this kind can take; None where they are continuous."""
+    """Return the levels that normalised data of this kind can take; None for continuous data."""
     if spec.dtype != "uint8":
         return None
     low, high = spec.value_range
@@ -160,7 +164,7 @@ def _pairs(spec: DataSpec) -> list[tuple[float, float]]:
 
 
 def check_objective(config: ObjectiveConfig, model: ModelConfig, path: GaussianPath) -> None:
-    """Refuse an objective that cannot be, or that leaves a part of the model untrained."""
+    """Raise if the objective is impossible, or leaves a part of the model untrained."""
     times = getattr(config, "times", None)
     if times is not None and times.kind == "chain" and not isinstance(path, ChainPath):
         raise RecipeError(
@@ -202,7 +206,7 @@ def check_objective(config: ObjectiveConfig, model: ModelConfig, path: GaussianP
 
 
 def check_coupling(config: ObjectiveConfig, part: int) -> None:
-    """Refuse a coupling that has nothing to rearrange in parts of that many samples."""
+    """Raise if a coupling has nothing to rearrange in parts of that many samples."""
     if config.kind == "denoising" and config.coupling.kind != "independent" and part < 2:
         raise RecipeError(
             f"objective.coupling {config.coupling.kind!r} rearranges the samples of a part of the "
@@ -211,7 +215,7 @@ def check_coupling(config: ObjectiveConfig, part: int) -> None:
 
 
 class _Silent:
-    """A field that answers zero in one lens."""
+    """A field that predicts zero in one lens."""
 
     def __init__(self, lens: str, path: GaussianPath) -> None:
         self.lens, self.path = lens, path
@@ -221,7 +225,7 @@ class _Silent:
 
 
 def _rehearse(objective: Objective, lens: str, path: GaussianPath, what: str) -> None:
-    """Refuse what this objective cannot learn from a model of this lens on this path."""
+    """Raise if this objective cannot train a model of this lens on this path."""
     try:
         field: Any = _Silent(lens, path)
         objective(field, Batch(torch.zeros(8, 1)), Streams(0, range(8), "rehearsal"))

@@ -1,4 +1,4 @@
-"""A recipe for data it has never seen: sizes and lengths from what is found there."""
+"""The choice of a recipe for given data: sizes and lengths from the data's shape and number."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def choose(
     size: int | None = None,
     overrides: Sequence[str] = (),
 ) -> Recipe:
-    """A recipe for a built-in data set, a folder of pictures, an array file or shards.
+    """Return a recipe for a built-in data set, a folder of pictures, an array file or shards.
 
     A built-in one with a shipped recipe of its name gets that. Otherwise the network is a U-Net
     for signals, pictures and volumes (larger ones are cut into patches first) and an MLP for
     vectors, of a size that `training.fit_to_time` fits to the time; one tenth of the data, 20 at
-    least and 500 at most, is held out where there are 80 or more. `size` resizes pictures.
-    Overrides are those of `load_recipe`; data.layout=NCL and the like already count when the data
-    are read. Raises DataError where the data cannot be read.
+    least and 500 at most, is held out if there are 80 or more. `size` resizes pictures. Overrides
+    are those of `load_recipe`; those of the data, such as data.layout=NCL, already apply when the
+    data are read. Raises DataError if the data cannot be read.
     """
     return choose_for(what, budget, size, overrides)[0]
 
@@ -40,7 +40,7 @@ def choose_for(
     size: int | None = None,
     overrides: Sequence[str] = (),
 ) -> tuple[Recipe, Dataset | None]:
-    """`choose`, with the data where they had to be opened."""
+    """Return the recipe of `choose`, and the data if they had to be opened, else None."""
     source, path = detect(what)
     overrides = list(overrides) + ([] if budget is None else [f"train.budget={budget}"])
     if path is None and source in shipped() and size is None:
@@ -83,7 +83,10 @@ def choose_for(
             "path": {"kind": "flow"},
             "network": network,
             "model": {"predicts": "velocity"},
-            "objective": {"weight": "velocity", "drop": 0.1 if labelled else 0.0},
+            "objective": {
+                "weight": "velocity",
+                "condition_dropout": 0.1 if labelled else 0.0,
+            },
             "train": {"budget": "5m", "batch": max(1, min(32, len(data) - held))},
             "sample": {"steps": 10, "guidance": 1.25 if labelled else 1.0},
         },
@@ -93,21 +96,24 @@ def choose_for(
 
 
 def fits_time(recipe: Recipe, opened: bool, overrides: Sequence[str] = ()) -> bool:
-    """Whether a chosen recipe's network is to be fitted to its time, as `training.fit_to_time`
-    does: there is a budget, no part of the network was asked for, and, of a shipped recipe
-    (not `opened`), another time than its own."""
+    """Return whether a chosen recipe's network is to be fitted to its time.
+
+    `training.fit_to_time` does so if there is a budget, no part of the network was overridden, and,
+    for a shipped recipe (not `opened`), the time is not its own.
+    """
     given = [".".join(keys) for keys, _ in map(parse_override, overrides)]
     asked = any(name.split(".")[0] == "network" for name in given)
     return recipe.train.budget is not None and not asked and (opened or "train.budget" in given)
 
 
 def _unet(shape: tuple[int, ...]) -> dict[str, Any]:
-    """A U-Net for (channels, *size): cells become channels before its first level, which has as
-    many positions as one of at most SIDES a side, or thrice as many where cells would be larger
-    than 4. A short side keeps a quarter of SIDES, or is not cut at all, and 2 positions at the
-    lowest level where it has 4 or more.
+    """Return a U-Net for (channels, *size).
 
-    Few positions of many channels are what arithmetic is fast at, and what learned more in the same
+    Cells become channels before its first level, which has as many positions as one of at most
+    SIDES a side, or thrice as many if cells would be larger than 4. A short side becomes a quarter
+    of SIDES, or is not cut at all, and has 2 positions at the lowest level if it has 4 or more.
+
+    Arithmetic is fast at few positions of many channels, and such networks learned more in the same
     time on MNIST (benchmarks/recipe_search.py --data mnist5k).
     """
     size = shape[1:]
@@ -123,10 +129,10 @@ def _unet(shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _ceil(value: float) -> int:
-    """Of a logarithm, whose last digits are rounding."""
+    """Round a logarithm up, without the rounding errors of its last digits."""
     return math.ceil(round(value, 9))
 
 
 def _name(source: str, path: Path, of_data: str) -> str:
-    """The name of the folder or file; of shards, whose path may be a pattern, that of the data."""
+    """Return the name of the folder or file; the data's for shards, whose path may be a pattern."""
     return of_data if source in SHARDED else Path(path).resolve().name or source

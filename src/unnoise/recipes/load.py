@@ -16,15 +16,17 @@ from ..errors import RecipeError, nearest, shorten, unknown
 from ..safe_files.safe_read import check_tree, read_text
 from .schema import Recipe, brings_grid
 
-CHOICES = ("kind", "source")  # the keys that say which component a section is
-MOST_YAML, MOST_FAULTS = 96 * 2**10, 20  # bytes read of a file; faults told at once
-UNSAID = {"objective.kind": "denoising"}  # what a section is that does not say it
+CHOICES = ("kind", "source")  # the keys that choose a section's component
+MOST_YAML, MOST_FAULTS = 96 * 2**10, 20  # bytes read of a file; faults listed at once
+DEFAULT_KINDS = {"objective.kind": "denoising"}  # defaults of missing choices
 SOLVER = ["sample", "solver"]
-KEPT = {"split", "normalisation", "drop", "coupled"}  # what does not depend on the component
+RENAMED: dict[tuple[str, ...], str] = {("objective", "drop"): "condition_dropout"}  # old keys
+# kept when the component changes
+COMMON_KEYS = {"split", "normalisation", "condition_dropout", "coupled"}
 
 
 def shipped() -> dict[str, str]:
-    """The names of the recipes that ship with unnoise, and what each is for."""
+    """Return the names of the recipes that ship with unnoise, with the purpose of each."""
     found = {}
     for entry in sorted(resources.files(__package__).iterdir(), key=lambda e: e.name):
         if entry.name.endswith(".yaml"):
@@ -34,7 +36,7 @@ def shipped() -> dict[str, str]:
 
 
 def read_tree(which: str | Path) -> dict[str, Any]:
-    """The tree of a recipe file, or of a shipped recipe by its name. Raises RecipeError."""
+    """Return the tree of a recipe file, or of a shipped recipe by its name. Raises RecipeError."""
     path = Path(which).expanduser()
     if path.is_dir():
         raise RecipeError(
@@ -50,41 +52,41 @@ def read_tree(which: str | Path) -> dict[str, Any]:
 
 
 def load_recipe(which: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe from a file, a shipped name or a tree, with overrides such as `train.steps=2000`.
+    """Return a recipe from a file, a shipped name or a tree, with overrides (`train.steps=2000`).
 
-    Raises RecipeError for what cannot be read, unknown keys (naming the nearest), and values that
-    are not allowed.
+    Raises RecipeError for a source that cannot be read, unknown keys (naming the nearest), and
+    values that are not allowed.
     """
-    tree = _checked(which) if isinstance(which, Mapping) else read_tree(which)
+    tree = _renamed(_checked(which) if isinstance(which, Mapping) else read_tree(which))
     parsed = [parse_override(override) for override in overrides]
     _refuse_both_lengths(parsed)
-    # another kind first: it forgets the keys of the old one, and none of the other overrides
+    # another kind first: it drops the keys of the old one, but none of the other overrides
     for parts, value in sorted(parsed, key=lambda p: p[0][-1] not in CHOICES and p[0] != SOLVER):
-        _apply(tree, parts, value)
+        _apply(tree, [*parts[:-1], RENAMED.get(tuple(parts), parts[-1])], value)
     return validate(Recipe, tree, "recipe")
 
 
 def validate(kind: type[BaseModel], tree: Any, what: str) -> Any:
-    """Build a section from a tree, turning pydantic's complaints into one RecipeError."""
+    """Build a section from a tree; raise one RecipeError for all of pydantic's complaints."""
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        said = [f"{what}: {_explain(kind, problem)}" for problem in problems[:MOST_FAULTS]]
+        lines = [f"{what}: {_explain(kind, problem)}" for problem in problems[:MOST_FAULTS]]
         if len(problems) > MOST_FAULTS:
-            said.append(f"{what}: and {len(problems) - MOST_FAULTS} more faults")
-        raise RecipeError("\n".join(said)) from error
+            lines.append(f"{what}: and {len(problems) - MOST_FAULTS} more faults")
+        raise RecipeError("\n".join(lines)) from error
     except RecursionError as error:
         raise RecipeError(f"{what} is nested too deeply") from error
 
 
 def dump(recipe: Recipe) -> str:
-    """The resolved recipe as YAML; `load_recipe` reads it back as it was."""
+    """Return the resolved recipe as YAML; `load_recipe` reads it back unchanged."""
     return yaml.safe_dump(resolved(recipe), sort_keys=False, allow_unicode=True)
 
 
 def resolved(section: BaseModel) -> dict[str, Any]:
-    """A section as plain values, without the keys that are null anyway."""
+    """Return a section as plain values, without the keys that are null by default."""
     tree = {}
     for key, value in section.model_dump(mode="json").items():
         inner, known = getattr(section, key), type(section).model_fields[key]
@@ -142,7 +144,7 @@ def _copy(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_override(override: str) -> tuple[list[str], Any]:
-    """The keys and the value of `train.steps=2000`; raises RecipeError."""
+    """Return the keys and the value of `train.steps=2000`; raises RecipeError."""
     key, equals, text = override.partition("=")
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):
@@ -154,6 +156,18 @@ def parse_override(override: str) -> tuple[list[str], Any]:
             if number is not None:
                 value = int(number) if number.is_integer() else number
     return parts, value
+
+
+def _renamed(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return the tree with the keys of earlier releases under their names of today."""
+    for (section, old), new in RENAMED.items():  # type: ignore[misc]
+        part = tree.get(section)
+        if isinstance(part, dict) and old in part:
+            if new in part:
+                raise RecipeError(f"{section}.{old} is {section}.{new}, and both are given")
+            rest = {k: v for k, v in part.items() if k != old}
+            tree[section] = rest | {new: part[old]}
+    return tree
 
 
 def _refuse_both_lengths(parsed: list[tuple[list[str], Any]]) -> None:
@@ -172,9 +186,9 @@ def _apply(tree: dict[str, Any], parts: list[str], value: Any) -> None:
             raise RecipeError(f"override {'.'.join(parts)}: {part!r} holds a value, not keys")
         at = below
     last = parts[-1]
-    # another kind of component brings its own keys: forget those of the old one
-    if last in CHOICES and at.get(last, UNSAID.get(".".join(parts))) not in (None, value):
-        for old in [k for k in at if k not in KEPT]:
+    # another kind of component has its own keys: drop those of the old one
+    if last in CHOICES and at.get(last, DEFAULT_KINDS.get(".".join(parts))) not in (None, value):
+        for old in [k for k in at if k not in COMMON_KEYS]:
             del at[old]
     if parts == SOLVER and brings_grid(value):
         at.pop("grid", None)
@@ -208,7 +222,7 @@ def _explain(kind: type[BaseModel], problem: Any) -> str:
         hint = f"; did you mean {guess!r}?" if guess else ""
         return f"{where} is {_shown(tag)}{hint}; known: {allowed}"
     if problem["type"] == "union_tag_not_found":
-        return f"{where} needs the key {problem['ctx']['discriminator']}, which says what it is"
+        return f"{where} needs the key {problem['ctx']['discriminator']}, its component"
     message = str(problem["msg"]).removeprefix("Value error, ")
     shown = "the section" if isinstance(given, Mapping) else _shown(given)
     return f"{where} is {shown}: {message}"
@@ -222,14 +236,14 @@ def _shown(value: Any) -> str:
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:
-    """Every section type inside an annotation."""
+    """Return every section type inside an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [s for part in getattr(annotation, "__args__", ()) for s in _sections(part)]
 
 
 def _tags(kind: type[BaseModel]) -> set[str]:
-    """The names by which discriminated unions choose; pydantic puts them into locations."""
+    """Return the names by which discriminated unions choose, which pydantic puts into locations."""
     tags: set[str] = set()
     for field in kind.model_fields.values():
         for section in _sections(field.annotation):

@@ -1,13 +1,14 @@
-"""What a recipe says of its objective: one section a kind."""
+"""The sections of a recipe's objective, one a kind."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from .section import Few, Positive, Section, Share, Steps, kind_or, named
+from ..objectives.dropout import dropout_of
+from .section import Few, Positive, Section, Steps, kind_or, named
 
 
 # ── times and weights ────────────────────────────────────────────────────────────────────────
@@ -88,8 +89,33 @@ CouplingConfig = Annotated[
 
 
 # ── kinds ────────────────────────────────────────────────────────────────────────────────────
-class DenoisingObjective(Section):
-    """Regress the model's lens: `objectives.Denoising`.
+def _shares(given: Any) -> float | dict[str, float]:
+    shares = list(given.values()) if isinstance(given, Mapping) else [given]
+    for share in shares:
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise ValueError(
+                "give a share from 0 to 1 for all conditions, or one by name, such as "
+                "{class: 0.1, age: 0.2}"
+            )
+    return given
+
+
+class ObjectiveBase(Section):
+    """Keys of every objective.
+
+    condition_dropout: the share of samples trained on the null of a condition, one for all
+    conditions or by name; a name that is left out is never dropped.
+    """
+
+    condition_dropout: Annotated[Any, AfterValidator(_shares)] = 0.1
+
+    def dropout(self, name: str) -> float:
+        """Return the share of samples trained on the null of one condition."""
+        return dropout_of(self.condition_dropout, name)
+
+
+class DenoisingObjective(ObjectiveBase):
+    """The regression of the model's lens: `objectives.Denoising`.
 
     coupling optimal needs a coupled path, and puts the recipe's on one: see `couple`.
     """
@@ -98,11 +124,10 @@ class DenoisingObjective(Section):
     weight: WeightName = "velocity"
     weight_parameter: float | None = None
     times: TimesConfig = UniformTimes()
-    drop: Share = 0.1
     coupling: CouplingConfig = IndependentCoupling()
 
 
-class HybridObjective(Section):
+class HybridObjective(ObjectiveBase):
     """Denoising + scale·bound, for a learned variance: `objectives.Variational`."""
 
     kind: Literal["hybrid"]
@@ -111,23 +136,21 @@ class HybridObjective(Section):
     scale: Positive = 0.001
     steps: Steps | None = None
     times: StepTimesConfig = UniformTimes()
-    drop: Share = 0.1
 
 
-class VlbObjective(Section):
+class VlbObjective(ObjectiveBase):
     """The variational bound itself: `objectives.Variational`."""
 
     kind: Literal["vlb"]
     variance: Literal["learned", "posterior", "transition"] = "learned"
     steps: Steps | None = None
     times: StepTimesConfig = UniformTimes()
-    drop: Share = 0.1
 
 
-class ScoreMatchingObjective(Section):
-    """Match the score without a target: `objectives.score_matching`.
+class ScoreMatchingObjective(ObjectiveBase):
+    """Score matching without a target: `objectives.score_matching`.
 
-    Keys left null are as the method's own defaults; a method has no other keys than its own.
+    Null keys take the method's own defaults; keys of other methods are refused.
     """
 
     kind: Literal["score_matching"]
@@ -135,7 +158,6 @@ class ScoreMatchingObjective(Section):
     weight: WeightName = "simple"
     weight_parameter: float | None = None
     times: TimesConfig = UniformTimes()
-    drop: Share = 0.1
     projections: Few | None = None
     distribution: Literal["rademacher", "gaussian"] | None = None
     variance_reduced: bool | None = None
@@ -160,8 +182,8 @@ METHODS_WITH = {
 }
 
 
-class MaximumLikelihoodObjective(Section):
-    """A continuous flow by its own likelihood: `objectives.MaximumLikelihood`.
+class MaximumLikelihoodObjective(ObjectiveBase):
+    """A continuous flow trained by its own likelihood: `objectives.MaximumLikelihood`.
 
     Needs a coupled path, and puts the recipe's on one: see `couple`.
     """
@@ -172,11 +194,10 @@ class MaximumLikelihoodObjective(Section):
         "euler", "heun", "midpoint", "ralston", "kutta3", "rk4", "bogacki_shampine"
     ] = "rk4"
     trace: Literal["exact", "hutchinson"] = "exact"
-    drop: Share = 0.1
 
 
 def asks_for_coupling(objective: Any) -> str | None:
-    """What in an objective's section, as a tree, needs a path with coupled ends; None: nothing."""
+    """Return the key of an objective's section that needs a path with coupled ends, or None."""
     if not isinstance(objective, Mapping):
         return None
     kind, coupling = objective.get("kind", "denoising"), objective.get("coupling")
@@ -187,8 +208,10 @@ def asks_for_coupling(objective: Any) -> str | None:
 
 
 def couple(recipe: Any) -> Any:
-    """A recipe's tree with path.coupled=gaussian where its objective needs that and path.coupled
-    is not given."""
+    """Return a recipe's tree with path.coupled=gaussian if its objective needs that.
+
+    A path.coupled that is given stays.
+    """
     if not (isinstance(recipe, Mapping) and asks_for_coupling(recipe.get("objective"))):
         return recipe
     path = recipe.get("path")

@@ -1,4 +1,4 @@
-"""What training would do with data: the recipe it would choose, what that means, the refusal."""
+"""The outlook of training on data: the recipe that would be chosen, its sizes, or the refusal."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from .choose import choose_for, fits_time
 
 @dataclass(frozen=True)
 class Outlook:
-    """refusal: why training would not begin; None where it would, and then the rest is said.
+    """The outcome of `unnoise train --data` up to the first update.
 
-    train, validation, test: samples of each part. shape, channels, normalisation: of one sample
-    as the network sees it. fitted: whether training first makes the network larger or smaller, for
-    its time on the machine it runs on. streamed: whether values stay in their files. data_bytes:
-    of all raw values; model_bytes: weights, their gradients, the optimizer's state and the average
-    in float32.
+    refusal: the reason why training would not begin; None if it would, and then the other fields
+    are filled. train, validation, test: samples of each part. shape, channels, normalisation: of
+    one sample as the network's input. fitted: whether training first makes the network larger or
+    smaller, for its time on the machine it runs on. streamed: whether values stay in their files.
+    data_bytes: of all raw values; model_bytes: weights, their gradients, the optimizer's state and
+    the average in float32.
     """
 
     refusal: str | None = None
@@ -42,7 +43,7 @@ class Outlook:
     budget: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return asdict(self)
 
 
@@ -52,9 +53,10 @@ def outlook(
     size: int | None = None,
     overrides: Sequence[str] = (),
 ) -> Outlook:
-    """What `unnoise train --data WHAT` would do, found by doing all of it but the training.
+    """Return what `unnoise train --data WHAT` would do, by doing all of it but the training.
 
-    The arguments are those of `choose`. Raises nothing of unnoise's own: it is the refusal.
+    The arguments are those of `choose`. An error of unnoise's own is not raised: its message is the
+    outlook's `refusal`.
     """
     try:
         recipe, data = choose_for(what, budget, size, overrides)

@@ -29,8 +29,11 @@ from .train_section import (
 
 # ── path ─────────────────────────────────────────────────────────────────────────────────────
 class PathBase(Section):
-    """coupled "gaussian": the noise may be coupled with the data, so that the field is a velocity
-    and no score, and only deterministic solvers walk it; set by the objectives that need it."""
+    """Keys of every path.
+
+    coupled "gaussian": the noise may be coupled with the data, so that the field is a velocity and
+    no score, and only deterministic solvers apply; set by the objectives that need it.
+    """
 
     snr_factor: Positive = 1.0
     first: Share = 0.0
@@ -165,7 +168,7 @@ class GridConfig(Section):
 
 
 def brings_grid(solver: Any) -> bool:
-    """Whether a solver is given by a name, of another program, that says its grid too."""
+    """Return whether a solver's name, that of another program, includes a grid."""
     with suppress(UnnoiseError):
         return isinstance(solver, str) and names.ask(solver).grid is not None
     return False

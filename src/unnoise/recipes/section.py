@@ -1,4 +1,4 @@
-"""What every section of a recipe is made of: strict sections, bounded numbers, lengths of time."""
+"""The base of every section of a recipe: strict sections, bounded numbers, lengths of time."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Few = Annotated[int, Field(ge=1, le=1024, strict=True)]  # blocks, depth, patch
 Width = Annotated[int, Field(ge=1, le=65536, strict=True)]
-Steps = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]  # of a chain or a grid
+Steps = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]  # steps of a chain or a grid
 Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Section(BaseModel):
-    """A part of a recipe: unknown keys are refused, truth is no number, values are not changed
-    afterwards."""
+    """A part of a recipe: frozen, without unknown keys; booleans are not taken for numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -46,7 +45,7 @@ def _takes_truth(annotation: Any) -> bool:
 
 
 def kind_or(default: str) -> Callable[[Any], Any]:
-    """Fill in the kind of a section that leaves it out, so that one key can be given alone."""
+    """Return a validator that fills in a missing kind, so that one key can be given alone."""
 
     def fill(tree: Any) -> Any:
         return {"kind": default, **tree} if isinstance(tree, Mapping) else tree
@@ -55,12 +54,12 @@ def kind_or(default: str) -> Callable[[Any], Any]:
 
 
 def named(tree: Any) -> Any:
-    """A section given by its kind alone, as one word."""
+    """Return the tree of a section that is given by its kind alone, as one word."""
     return {"kind": tree} if isinstance(tree, str) else tree
 
 
 def seconds(text: Any) -> float:
-    """'90s', '5m', '1.5h', '2d' or a number of seconds."""
+    """Return the seconds of '90s', '5m', '1.5h', '2d' or of a number of seconds."""
     if isinstance(text, int | float) and not isinstance(text, bool):
         value = float(text)
     else:

@@ -1,4 +1,4 @@
-"""What a recipe says of its data: the source, its options, the parts."""
+"""The sections of a recipe's data: the source, its options, the parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .section import Count, Section, Seed
 
 
 class Split(Section):
-    """Sizes of the parts; those not given stay empty, `train` takes the rest where it is null."""
+    """Sizes of the parts; parts without a size stay empty, a null `train` takes the rest."""
 
     train: Count | None = None
     validation: Annotated[int, Field(ge=0, strict=True)] = 0

@@ -1,4 +1,4 @@
-"""What a recipe says of its training: length, batch, optimizer, averages, guard."""
+"""The section of a recipe's training: length, batch, optimizer, averages, guard."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ class AdamWConfig(Section):
 
 
 class PowerEma(Section):
-    """An average over a constant share of the run so far, brought up to date `every` so many
-    updates: see `training.Ema`."""
+    """An average over a constant share of the run so far: see `training.Ema`.
+
+    every: updates between two changes of the average.
+    """
 
     kind: Literal["power"] = "power"
     gamma: Positive = 9.0
@@ -46,10 +48,10 @@ class ConstantEma(Section):
 
 
 class AveragesConfig(Section):
-    """Averages kept for after the run, from which `unnoise average` makes one of any length.
+    """Averages stored for after the run, from which `unnoise average` makes one of any length.
 
-    gammas: their lengths; snapshots: of each, so many are stored at equal shares of the run;
-    every: brought up to date so many updates apart.
+    gammas: their lengths; snapshots: number stored of each, at equal shares of the run; every:
+    updates between two changes of the average.
     """
 
     gammas: Annotated[list[Positive], Field(min_length=1, max_length=4)] = Field([6.94, 16.97])
@@ -65,8 +67,11 @@ class AveragesConfig(Section):
 
 
 class RampConfig(Section):
-    """A batch that doubles from `first` to train.batch over a share `over` of the run, in stages of
-    equal length. rate: how the learning rate goes with it: "constant", "sqrt" or "linear"."""
+    """A batch that doubles from `first` to train.batch over a share `over` of the run.
+
+    The stages are of equal length. rate: change of the learning rate with the batch: "constant",
+    "sqrt" or "linear".
+    """
 
     first: Count
     over: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -74,11 +79,11 @@ class RampConfig(Section):
 
 
 class GuardConfig(Section):
-    """What to do when numbers go wrong: see `training.Guard`.
+    """The response to numbers that go wrong: see `training.Guard`.
 
-    skips: so many updates in a row that are skipped, or whose loss is `explosion` times too large,
-    take the run back to its last good checkpoint, with all rates × `lower`; at most `rollbacks`
-    times, then it ends.
+    skips: after this many updates in a row that are skipped, or whose loss is `explosion` times too
+    large, the run goes back to its last good checkpoint, with all rates × `lower`; at most
+    `rollbacks` times, then it ends.
     """
 
     skips: Count = 10
@@ -88,14 +93,14 @@ class GuardConfig(Section):
 
 
 class TrainConfig(Section):
-    """How long and how: give `steps` (updates) or `budget` (wall-clock time), not both.
+    """The length and the manner of training: give `steps` (updates) or `budget` (time), not both.
 
     batch: of the whole update, whatever the number of processes and `accumulate`d parts that share
     it. checkpoint: seconds between two; the newest `keep` stay, and so does one every `keep_every`
-    updates. workers: processes that make batches ahead; they change nothing in the result. ramp: a
-    smaller batch at the beginning. averages: what is kept to choose the EMA's length afterwards.
-    recompute: the blocks' inner values again in the backward pass, for memory. compile: the blocks,
-    on, off, or auto: where the run is long enough to win the time back.
+    updates. workers: processes that make batches ahead; the result does not depend on them. ramp: a
+    smaller batch at the beginning. averages: stored so that the EMA's length can be chosen
+    afterwards. recompute: compute the blocks' inner values again in the backward pass, for memory.
+    compile: compile the blocks, on, off, or auto: if the run is long enough to regain the time.
     """
 
     steps: Count | None = None

@@ -1,10 +1,10 @@
 """Several files that change as one.
 
 An artifact is model.safetensors, model.json, README.md and tuned/ in one folder. New ones are
-written and synced in `.next.part`; renaming that to `.next` is the moment from which on they are
-the artifact. Then each takes its place, by renames. A reader looks for a file in `.next` first, so
-that it finds all of the old ones or all of the new ones at any moment, also after a crash; the
-next save finishes what a crash left.
+written and synced in `.next.part`; its renaming to `.next` makes them the artifact. Then each is
+renamed into its place. A reader searches `.next` first, so that it finds all of the old ones or all
+of the new ones at any moment, also after a crash; the next save finishes an interrupted
+replacement.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ NEXT, PART, BEFORE = ".next", ".next.part", ".before"
 
 
 def resolve(folder: Path, name: str) -> Path:
-    """Where a file of an artifact lies."""
+    """Return the path at which a file of an artifact lies."""
     after = folder / NEXT / name
     return after if os.path.lexists(after) else folder / name
 
 
 def replace(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a folder, and its contents take the place of those of their names.
+    """Replace files of `folder` atomically by those that `write` creates in a scratch folder.
 
-    Raises ArtifactError where that cannot be done; the folder then holds what it held before.
+    Raises ArtifactError if that is impossible; the folder then is unchanged.
     """
     part = folder / PART
     try:
@@ -61,8 +61,10 @@ def replace(folder: Path, write: Callable[[Path], None]) -> None:
 
 @contextmanager
 def created(folder: Path) -> Iterator[None]:
-    """A folder, made where it is missing; where the block fails, what was made for it goes again,
-    as far as it is empty. Raises ArtifactError where it cannot be made."""
+    """Create a folder if it is missing; remove the empty folders made for it if the block fails.
+
+    Raises ArtifactError if it cannot be created.
+    """
     missing = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
     try:
         try:
@@ -78,7 +80,7 @@ def created(folder: Path) -> Iterator[None]:
 
 
 def recover(folder: Path) -> None:
-    """Finish a replacement that was cut short after its files were complete."""
+    """Finish a replacement that was interrupted after its files were complete."""
     after = folder / NEXT
     if not after.is_dir():
         return

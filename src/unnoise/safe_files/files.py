@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and tensors without code."""
+"""Files that are written whole or not at all, and tensors read without running code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .strict_json import strict_json
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write beside, sync, rename: a reader sees the old file or the new one."""
+    """Write a file whole: beside, synced, renamed; a reader finds the old or the new one."""
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         with beside.open("wb") as file:
@@ -39,21 +39,23 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, tree: Any) -> None:
-    """Strict JSON (no NaN), written whole."""
+    """Write strict JSON (no NaN), whole."""
     text = json.dumps(tree, indent=2, allow_nan=False, ensure_ascii=False)
     write_bytes(path, (text + "\n").encode())
 
 
 def read_json(path: Path, most: int = MOST_TEXT, sha256: str | None = None) -> Any:
-    """Strict JSON: no NaN, no key twice, at most `most` bytes, checking the hash where one is
-    known. Raises ArtifactError."""
+    """Return strict JSON: no NaN, no key twice, at most `most` bytes.
+
+    The hash is checked if `sha256` is given. Raises ArtifactError.
+    """
     return strict_file(path, ArtifactError, most, sha256)
 
 
 def strict_file(
     path: Path, error: type[UnnoiseError], most: int = MOST_TEXT, sha256: str | None = None
 ) -> Any:
-    """`read_json`, raising `error`."""
+    """Return strict JSON as `read_json` does, raising `error`."""
     content = read_bytes(path, error, most)
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise error(f"{path} is damaged: its SHA-256 differs from the one that is noted")
@@ -64,7 +66,7 @@ def strict_file(
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write tensors as safetensors, whole; returns the file's SHA-256."""
+    """Write tensors as safetensors, whole; return the file's SHA-256."""
     from safetensors.torch import save
 
     content = save({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()})
@@ -77,10 +79,10 @@ def read_tensors(
     sha256: str | None = None,
     agree: Callable[[dict[str, Entry]], None] | None = None,
 ) -> dict[str, Tensor]:
-    """Read safetensors whose header is sound, checking the hash where one is known.
+    """Read safetensors with a sound header; the hash is checked if `sha256` is given.
 
-    agree: called with what the header lists before memory is taken for any of it, to raise where
-    that is not what should be there. Raises ArtifactError.
+    agree: called with the header's entries before memory is taken for any of them, to raise if they
+    are not the expected ones. Raises ArtifactError.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -110,7 +112,7 @@ def read_tensors(
 
 
 def _memory() -> int:
-    """Bytes of memory of this machine."""
+    """Return the bytes of memory of this machine."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -118,8 +120,10 @@ def _memory() -> int:
 
 
 def check_entries(module: torch.nn.Module, entries: Mapping[str, Entry], where: str) -> None:
-    """Raise ArtifactError unless a file lists a module's state in names, shapes and dtypes; the
-    module may be on the meta device."""
+    """Raise ArtifactError unless a file lists a module's state in names, shapes and dtypes.
+
+    The module may be on the meta device.
+    """
     state = module.state_dict()
     for what, names in (
         ("lacks", state.keys() - entries.keys()),
@@ -140,7 +144,7 @@ def check_entries(module: torch.nn.Module, entries: Mapping[str, Entry], where: 
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Raise ArtifactError where a tensor holds NaN or infinity."""
+    """Raise ArtifactError if a tensor holds NaN or infinity."""
     for name, value in tensors.items():
         if value.is_floating_point() and not bool(torch.isfinite(_wide(value)).all()):
             raise ArtifactError(f"{where}: tensor {name!r} holds NaN or infinity")
@@ -151,7 +155,9 @@ def _wide(value: Tensor) -> Tensor:
 
 
 def check_tensors(module: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Raise ArtifactError unless tensors are a module's state in names, shapes and dtypes, and
-    finite; the module may be on the meta device."""
+    """Raise ArtifactError unless tensors are a module's state, and finite.
+
+    Names, shapes and dtypes are compared; the module may be on the meta device.
+    """
     check_entries(module, {k: Entry(v.dtype, tuple(v.shape)) for k, v in tensors.items()}, where)
     check_finite(tensors, where)

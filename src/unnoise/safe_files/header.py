@@ -1,4 +1,4 @@
-"""The header of a safetensors file: what it says it holds, checked before any of it is read."""
+"""The header of a safetensors file, checked before any tensor is read."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Entry:
 
 
 def read_header(file: BinaryIO, size: int) -> dict[str, Entry]:
-    """What a file of `size` bytes says it holds, by name; leaves the position after the header.
+    """Return the entries of a file of `size` bytes by name; the position is left after the header.
 
     Eight bytes of length, that many bytes of JSON, then the tensors one after the other without
-    gaps or overlaps up to the end of the file. Raises ValueError (DataError for the JSON) saying
-    what is not so.
+    gaps or overlaps up to the end of the file. Raises ValueError (DataError for the JSON) naming
+    the violation.
     """
     if size < 8:
         raise ValueError(f"it holds {size} bytes, and the length of its header alone takes 8")

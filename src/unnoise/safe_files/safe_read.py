@@ -1,4 +1,4 @@
-"""Reading what others wrote: plain files of a bounded size, trees of a bounded number of values."""
+"""Reading of untrusted files: plain files of bounded size, trees of a bounded number of values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from ..errors import UnnoiseError
 
 MOST_TEXT = 2**20  # bytes of a description: JSON and the like
-MOST_VALUES = 100_000  # of a tree
+MOST_VALUES = 100_000  # values of a tree
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -25,9 +25,9 @@ _KINDS = (
 
 @contextmanager
 def opened(path: Path, error: type[UnnoiseError]) -> Iterator[tuple[BinaryIO, int]]:
-    """(the open file, its size in bytes); never waits for a pipe.
+    """Yield (the open file, its size in bytes); never waits for a pipe.
 
-    Raises `error` for what is missing, unreadable or no plain file.
+    Raises `error` for a file that is missing, unreadable or not plain.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
@@ -47,7 +47,7 @@ def opened(path: Path, error: type[UnnoiseError]) -> Iterator[tuple[BinaryIO, in
 
 
 def read_bytes(path: Path, error: type[UnnoiseError], most: int = MOST_TEXT) -> bytes:
-    """The whole of a plain file of at most `most` bytes; raises `error` otherwise."""
+    """Return the bytes of a plain file of at most `most` bytes; raises `error` otherwise."""
     with opened(path, error) as (file, size):
         if size > most:
             raise error(
@@ -61,7 +61,7 @@ def read_bytes(path: Path, error: type[UnnoiseError], most: int = MOST_TEXT) -> 
 
 
 def read_text(path: Path, error: type[UnnoiseError], most: int = MOST_TEXT) -> str:
-    """The UTF-8 text of a plain file of at most `most` bytes; raises `error` otherwise."""
+    """Return the UTF-8 text of a plain file of at most `most` bytes; raises `error` otherwise."""
     try:
         return read_bytes(path, error, most).decode("utf-8")
     except UnicodeDecodeError as fault:
@@ -71,8 +71,8 @@ def read_text(path: Path, error: type[UnnoiseError], most: int = MOST_TEXT) -> s
 def check_tree(tree: Any, where: str, error: type[UnnoiseError], most: int = MOST_VALUES) -> None:
     """Raise `error` unless a tree holds plain, finite values, and at most `most` of them.
 
-    What is referred to from several places counts at each, so that a few nested references do not
-    become millions. Whole numbers have at most 64 bits.
+    A value that is referred to from several places counts at each, so that a few nested references
+    do not become millions. Whole numbers have at most 64 bits.
     """
     waiting, seen = [tree], 0
     while waiting:

@@ -7,6 +7,7 @@ Each file is written beside and renamed; a file that the index does not name is 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,7 @@ def average_of(run: str | Path, gamma: float, out: str | Path) -> Mixture:
         with torch.no_grad():
             p.copy_(found[name])
     said = f"power gamma={gamma:g}, made after training; {mixture.misplaced:.2%} misplaced"
-    model.training = {**model.training, "ema": said}
-    model.save(out)
+    replace(model, training={**model.training, "ema": said}).save(out)
     return mixture
 
 

@@ -16,13 +16,14 @@ def loss_plot(
     loss: Tensor | Num[np.ndarray, "..."],
     path: str | Path,
     *,
-    trivial: Tensor | Num[np.ndarray, "..."] | None = None,
+    baseline: Tensor | Num[np.ndarray, "..."] | None = None,
     bins: int = 20,
 ) -> Path:
     """Mean loss in bins of the noise level, with the central half of each bin, as a PNG.
 
-    Arguments: `t` in [0, 1] (0 is data) and per-sample `loss`; `trivial` the loss of a predictor
-    that knows nothing, at the same t. Raises InvalidArgument for arrays that do not fit.
+    Arguments: `t` in [0, 1] (0 is data) and per-sample `loss`; `baseline` the loss of the best
+    linear predictor of white data, at the same t. Raises
+    InvalidArgument for arrays that do not fit.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -43,10 +44,10 @@ def loss_plot(
     quartiles = np.array([np.quantile(loss[where == b], [0.25, 0.75]) for b in held])
     axes.fill_between(centre, quartiles[:, 0], quartiles[:, 1], alpha=0.2, label="central half")
     axes.plot(centre, [loss[where == b].mean() for b in held], marker=".", label="mean")
-    if trivial is not None:
-        trivial = np.asarray(trivial, np.float64).ravel()
-        means = [trivial[where == b].mean() for b in held]
-        axes.plot(centre, means, linestyle="--", label="trivial predictor")
+    if baseline is not None:
+        baseline = np.asarray(baseline, np.float64).ravel()
+        means = [baseline[where == b].mean() for b in held]
+        axes.plot(centre, means, linestyle="--", label="baseline")
     axes.set(xlabel="t (0 data, 1 noise)", ylabel="loss", xlim=(0, 1))
     axes.legend()
     Path(path).parent.mkdir(parents=True, exist_ok=True)

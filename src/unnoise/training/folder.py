@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..artifacts.model import CONFIG
+from ..artifacts.artifact import CONFIG
 from ..errors import ArtifactError, RecipeError, unknown
 from ..recipes import Recipe, load_recipe
 from ..safe_files.atomic_folder import created

@@ -61,7 +61,7 @@ class Guard:
     as they are, while the counters of updates and samples go on, so that a resumed run agrees. An
     update whose loss is finite and more than `explosion` times the scale of the run is made, and
     counts as trouble too. The scale is the larger of the loss of the first update, which initial
-    weights have whatever the rate, and the mean loss of the trivial predictor. A run that learns
+    weights have whatever the rate, and the mean loss of the baseline. A run that learns
     stays near the scale or below, so that half of its updates never lie a hundred times above.
 
     Trouble goes up by one with each such update and down by one with each other; at `skips` the
@@ -97,17 +97,17 @@ class Guard:
         return self.trouble == 0
 
     def judge(
-        self, loss: Tensor, norm: Tensor, trivial: float
+        self, loss: Tensor, norm: Tensor, baseline: float
     ) -> Literal["loss", "gradient", "explosion"] | None:
         """The kind of fault of an update, if it has one, from its mean loss and the norm of its
-        gradient. trivial: the trivial predictor's mean loss where it is known, else 1."""
+        gradient. baseline: the baseline's mean loss where that is known, else 1."""
         value, size = torch.stack([loss.detach().float(), norm.detach().float()]).tolist()
         if not math.isfinite(value):
             return "loss"
         if not math.isfinite(size):
             return "gradient"
         if self.scale is None:
-            self.scale = max(abs(value), trivial)
+            self.scale = max(abs(value), baseline)
         if size > 0:
             log = math.log(size)
             self.usual = log if self.usual is None else 0.99 * self.usual + 0.01 * log

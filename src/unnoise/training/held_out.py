@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..artifacts.precision import autocast
 from ..data import Dataset
-from ..objectives import Batch, Objective, condition_from_labels
+from ..objectives import Batch, condition_from_labels
 from ..randomness import Streams
+from ..sampling import autocast
 
 if TYPE_CHECKING:
     from .loop import Training
@@ -22,8 +22,7 @@ def held_out(training: Training, data: Dataset, limit: int) -> tuple[Tensor, Ten
     training.model.eval()
     losses, times = [], []
     rows = torch.arange(min(limit, len(data)))
-    makes = getattr(training.objective, "held_out", None)
-    objective: Objective = makes() if makes else training.objective
+    objective = training.objective.held_out()
     with training.ema.applied(), autocast(training.precision.name, training.device):
         for part in rows.split(min(256, training.parts.most or 256)):
             x0, labels = data.batch(part)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..artifacts.precision import Precision, autocast, resolve
 from ..data import Dataset
 from ..data.resident import Resident, resident
 from ..errors import Unsupported
@@ -20,6 +19,7 @@ from ..fields import Denoiser
 from ..objectives import Batch, Loss, Objective, condition_from_labels
 from ..randomness import Streams, moved
 from ..recipes.train_section import TrainConfig
+from ..sampling import Precision, autocast, resolve
 from .batches import Parts, batch_at, memory_named, out_of_memory, rate_of
 from .ema import Ema
 from .feed import Feed, worker_deaths
@@ -30,7 +30,6 @@ from .outcome import Outcome
 from .prepare import prepare
 from .state import restore, state_of
 from .together import Together, find_processes
-from .trivial import mean_trivial_loss, trivial_loss
 from .update import Update
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ class Training:
         self.together = Together(accelerator)
         processes = self.together.count
         self.parts = Parts(config, processes)
-        if processes > 1 and (state := getattr(objective, "state", None)) and state():
+        if processes > 1 and objective.state():
             raise Unsupported(
                 f"{type(objective).__name__} learns from its losses, and each of {processes} "
                 "processes would see its own; train it on one process, or with other "
@@ -176,8 +175,7 @@ class Training:
         together = self.together
         count, size = self.parts.split(whole)
         self._fed(size).seek(self.seen + together.rank * size)
-        keeps = getattr(self.objective, "state", None)
-        before, losses, failed = keeps() if keeps else {}, [], False
+        before, losses, failed = self.objective.state(), [], False
         try:
             for k in range(count):
                 start = (k * together.count + together.rank) * size
@@ -197,7 +195,7 @@ class Training:
             losses.clear()
             self.optimizers.zero_grad()
             if before:
-                self.objective.load_state(before)  # type: ignore[attr-defined]
+                self.objective.load_state(before)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
         return losses
@@ -259,15 +257,15 @@ class Training:
     def _judged(self, outcome: Outcome) -> bool:
         """Have the guard judge an update; whether it is made."""
         outcome.arrive()
-        kind = self.guard.judge(outcome.loss, outcome.norm, self._trivial)
+        kind = self.guard.judge(outcome.loss, outcome.norm, self._baseline)
         fault = outcome.settle(kind, self.data, self.config.seed)
         self.guard.take(fault)
         return fault is None or not fault.skipped
 
     @cached_property
-    def _trivial(self) -> float:
-        """The mean loss of the trivial predictor, where it is known; else 1, as of unit data."""
-        return mean_trivial_loss(self.objective, self.model, self.config.seed) or 1.0
+    def _baseline(self) -> float:
+        """The mean loss of the baseline where that is known, else 1, as of unit data."""
+        return self.objective.mean_baseline_loss(self.model, self.config.seed) or 1.0
 
     def roll_back(self, state: dict[str, Any]) -> None:
         """Go back to an earlier `state()`, with lower rates from there on.
@@ -287,9 +285,9 @@ class Training:
         self.settle()
         return held_out(self, data, limit)
 
-    def trivial_loss(self, t: Tensor) -> Tensor | None:
-        """The loss of the best linear predictor of white data: see `trivial_loss`."""
-        return trivial_loss(self.objective, self.model, t)
+    def baseline_loss(self, t: Tensor) -> Tensor | None:
+        """Return the loss at times t (n,) of the best linear predictor of white data, if known."""
+        return self.objective.baseline_loss(self.model, t)
 
     def state(self) -> dict[str, Any]:
         """Everything a resumed run needs, beside its recipe and data; every update in it judged."""

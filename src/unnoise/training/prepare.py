@@ -10,7 +10,6 @@ from ..errors import Unsupported
 from ..networks import Network
 from ..networks.compiled import compile_blocks
 from ..objectives import Objective
-from ..objectives.score_matching import ScoreMatching
 from ..recipes.train_section import TrainConfig
 
 LONG = 600.0  # seconds of a run on a GPU that win the compiler's time back
@@ -26,7 +25,7 @@ def prepare(
     asked for and cannot be: a network without blocks, derivatives of derivatives through compiled
     blocks.
     """
-    second = isinstance(objective, ScoreMatching)
+    second = objective.derivatives > 1
     blocks = isinstance(network, Network) and bool(network.blocks())
     for name, asked in (("recompute", config.recompute), ("compile", config.compile is True)):
         if asked and not blocks:

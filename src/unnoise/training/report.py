@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..artifacts import Model, Samples
+from ..artifacts import Model
 from ..data import Dataset, sample_grid
 from ..errors import NonFinite
+from ..sampling import Samples
 from .figures import loss_plot
 from .log import ByLevel, Log
 from .loop import Training
@@ -32,12 +34,13 @@ def report(
         seen.add(per_sample, t)
         held = float(per_sample.mean())
         log.write("held_out", training.step, loss=held, loss_by_level=seen.read())
-        trivial = training.trivial_loss(t)
-        loss_plot(t, per_sample, out / "loss_by_noise_level.png", trivial=trivial)
+        baseline = training.baseline_loss(t)
+        loss_plot(t, per_sample, out / "loss_by_noise_level.png", baseline=baseline)
     training.model.eval()
     try:
         with training.ema.applied():
-            made = model.sample(max(model.classes, 10), seed=training.config.seed)
+            now = replace(model)  # of the weights as they are
+            made = now.sample(max(model.classes, 10), seed=training.config.seed)
         _show(model, made, out / "samples", training.step, log)
     except NonFinite as error:  # a picture on the way is not worth the run
         log.say(f"note: no samples after update {training.step}: {error}")

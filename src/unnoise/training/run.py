@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..artifacts import Model
+from ..artifacts.write import write_artifact
 from ..data import Dataset
 from ..errors import NonFinite, RecipeError
 from ..recipes import (
@@ -93,20 +95,16 @@ def _train(
     data, parts = open_parts(recipe)
     spec = parts["train"].spec
     check_data(recipe, spec)
-    model = Model(
-        build_denoiser(recipe.path, recipe.network, recipe.model, spec, recipe.train.seed),
-        recipe,
-        spec,
-    )
+    denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec, recipe.train.seed)
     training = Training(
-        model.denoiser,
-        build_objective(recipe.objective, model.denoiser.data_std, levels_of(spec)),
+        denoiser,
+        build_objective(recipe.objective, denoiser.data_std, levels_of(spec)),
         parts["train"],
         recipe.train,
         recipe.model.conditional,
         accelerator,
     )
-    model.precision = training.precision.name
+    model = Model({"denoiser": denoiser}, recipe, spec, precision=training.precision.name)
     if saved is not None:
         training.load_state(saved[0])
         if training.step > (recipe.train.steps or training.step):
@@ -123,11 +121,12 @@ def _train(
         store = Averages(out) if recipe.train.averages and together.first else None
         recovery = Recovery(training, checkpoints, log, data, store)
         _run(training, model, parts.get("validation"), checkpoints, log, out, recovery)
-        _finish(training, model)
-        together.at_first(lambda: model.save(out))
+        finished = _finish(training, model)
+        saved_as: list[Model] = []
+        together.at_first(lambda: saved_as.append(write_artifact(finished, out)))
         log.write("end", training.step, seconds=training.elapsed, seen=training.seen)
         log.say(f"trained: {out} ({training.step} updates in {training.elapsed:.0f} s)")
-    return model
+    return saved_as[0] if saved_as else finished
 
 
 def _saved(
@@ -252,7 +251,8 @@ def _account(pending: list[Update], levels: ByLevel, log: Log, training: Trainin
     return mean
 
 
-def _finish(training: Training, model: Model) -> None:
+def _finish(training: Training, model: Model) -> Model:
+    """Return the model of the averaged weights, with a summary of the training."""
     training.ema.catch_up()
     with torch.no_grad():
         averages = zip(training.ema.parameters, training.ema.averages, strict=True)
@@ -260,7 +260,7 @@ def _finish(training: Training, model: Model) -> None:
             parameter.copy_(average)
     model.denoiser.eval().requires_grad_(False)
     guard = training.guard
-    model.training = {
+    told: dict[str, Any] = {
         "updates": training.step,
         "samples_seen": training.seen,
         "seconds": round(training.elapsed, 1),
@@ -270,7 +270,8 @@ def _finish(training: Training, model: Model) -> None:
         "train_fingerprint": training.data.fingerprint(),
     }
     if guard.skipped or guard.rollbacks:
-        model.training |= {"skipped_updates": guard.skipped, "rollbacks": guard.rollbacks}
+        told |= {"skipped_updates": guard.skipped, "rollbacks": guard.rollbacks}
+    return replace(model, training=told)
 
 
 def _opening(

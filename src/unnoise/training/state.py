@@ -22,7 +22,7 @@ def state_of(training: Training) -> dict[str, Any]:
         "weights": training.model.network.state_dict(),
         "ema": {str(i): a for i, a in enumerate(training.ema.averages)},
         "optimizers": training.optimizers.state_dict(),
-        "objective": state() if (state := getattr(training.objective, "state", None)) else {},
+        "objective": training.objective.state(),
         "guard": training.guard.state(),
         "averages": {
             f"{j}.{i}": a
@@ -65,5 +65,4 @@ def _fill(training: Training, state: dict[str, Any]) -> None:
     training.parts.load(state.get("part"))
     training.optimizers.load_state_dict(state["optimizers"])
     training.guard.load_state(state.get("guard", {}))
-    if load := getattr(training.objective, "load_state", None):
-        load(state.get("objective", {}))
+    training.objective.load_state(state.get("objective", {}))

@@ -41,7 +41,10 @@ class GaussianPairs(BridgeField):
 
     @staticmethod
     def independent(first: Component, second: Component, interpolant: Interpolant) -> GaussianPairs:
-        """x0 and x1 drawn apart, each from (weights (k,), means (k, d), covariances (k, d, d))."""
+        """Return the field of independent x0 and x1.
+
+        Each is given by (weights (k,), means (k, d), covariances (k, d, d)).
+        """
         pairs = [(i, j) for i in range(len(first[0])) for j in range(len(second[0]))]
         return GaussianPairs(
             torch.stack([first[0][i] * second[0][j] for i, j in pairs]),
@@ -55,8 +58,10 @@ class GaussianPairs(BridgeField):
         mean0: Tensor, covariance0: Tensor, mean1: Tensor, covariance1: Tensor,
         interpolant: Interpolant,
     ) -> GaussianPairs:  # fmt: skip
-        """Two Gaussians joined by optimal transport: x0 = m₀ + A(x1 − m₁),
-        A = C₁^(−½)(C₁^½C₀C₁^½)^½C₁^(−½)."""
+        """Return the field of two Gaussians joined by optimal transport.
+
+        x0 = m₀ + A(x1 − m₁), A = C₁^(−½)(C₁^½C₀C₁^½)^½C₁^(−½).
+        """
         root = _power(covariance1, 0.5)
         inverse = _power(covariance1, -0.5)
         across = inverse @ _power(root @ covariance0 @ root, 0.5) @ inverse @ covariance1
@@ -77,7 +82,10 @@ class GaussianPairs(BridgeField):
         ]
 
     def _solved(self, x: Tensor, t: Tensor | float) -> tuple[Tensor, Tensor]:
-        """C_t⁻¹(x − μ_t) of every component (batch, k, d), and log wₖ·N(x; μ_t, C_t) (batch, k)."""
+        """Return C_t⁻¹(x − μ_t) and log wₖ·N(x; μ_t, C_t) of every component.
+
+        Shapes: (batch, k, d) and (batch, k).
+        """
         d = self.means.shape[-1]
         alpha, beta, gamma = (c[:, None] for c in self._coefficients(t, len(x))[:3])
         a, b, g = (c[:, :, None, None] for c in (alpha, beta, gamma))
@@ -113,11 +121,11 @@ class GaussianPairs(BridgeField):
         return Bridge(x_t, t, self.interpolant, (share * drift).sum(1), (share * z).sum(1))
 
     def log_density(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """log p_t(x), (batch,), in nats."""
+        """Return log p_t(x), (batch,), in nats."""
         return self._solved(x, t)[1].logsumexp(1)
 
     def sample(self, noise: Streams) -> tuple[Tensor, Tensor]:
-        """Exact pairs (x0, x1), each (n, d)."""
+        """Draw exact pairs (x0, x1), each (n, d)."""
         d = self.means.shape[-1]
         edges = self.log_weights.exp().cumsum(0)[:-1].contiguous()
         which = torch.searchsorted(edges, noise.uniform().to(edges.dtype), right=True)

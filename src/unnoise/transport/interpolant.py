@@ -1,4 +1,4 @@
-"""Stochastic interpolants: a bridge between two data sets, with noise that lives in between."""
+"""Stochastic interpolants: bridges between two data sets, with noise in between."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LATENTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 class Interpolant:
     """x_t = α(t)·x0 + β(t)·x1 + γ(t)·z, z ~ N(0, I) independent of the pair (x0, x1).
 
-    x0 is data (t = 0), x1 a sample of the source (t = 1), of any law and coupled in any way. α and
+    x0 is data (t = 0), x1 a sample of the source (t = 1), of any distribution and coupling. α and
     β are α and σ of `path`; γ = scale·{root: √(t(1−t)), quadratic: t(1−t), sine: sin²(πt), none:
     0}, zero at both ends. Raises InvalidArgument for an unknown latent or a scale that is not
     positive, Unsupported for a path that does not run from x0 alone to x1 alone.
@@ -62,45 +62,45 @@ class Interpolant:
             )
 
     def alpha(self, t: Tensor | float) -> Tensor:
-        """Scale of the data x0."""
+        """Return the scale of the data x0."""
         return self.path.alpha(t)
 
     def beta(self, t: Tensor | float) -> Tensor:
-        """Scale of the source x1."""
+        """Return the scale of the source x1."""
         return self.path.sigma(t)
 
     def gamma(self, t: Tensor | float) -> Tensor:
-        """Scale of the latent noise z."""
+        """Return the scale of the latent noise z."""
         return self.scale * LATENTS[self.latent][0](as_time(t))
 
     def alpha_rate(self, t: Tensor | float) -> Tensor:
-        """dα/dt."""
+        """Return dα/dt."""
         return self.path.alpha_rate(t)
 
     def beta_rate(self, t: Tensor | float) -> Tensor:
-        """dβ/dt."""
+        """Return dβ/dt."""
         return self.path.sigma_rate(t)
 
     def gamma_rate(self, t: Tensor | float) -> Tensor:
-        """dγ/dt; infinite at both ends of a root."""
+        """Return dγ/dt; infinite at both ends of a root."""
         return self.scale * LATENTS[self.latent][1](as_time(t))
 
     def between(self, x0: Tensor, x1: Tensor, z: Tensor, t: Tensor | float) -> Tensor:
-        """x_t. x0, x1, z: (batch, *event); t: () or (batch,)."""
+        """Return x_t. x0, x1, z: (batch, *event); t: () or (batch,)."""
         a, b, g = (expand(c(as_time(t)), x0) for c in (self.alpha, self.beta, self.gamma))
         return a * x0 + b * x1 + g * z
 
     def drift(self, x0: Tensor, x1: Tensor, t: Tensor | float) -> Tensor:
-        """α̇·x0 + β̇·x1, the rate of x_t with z held still."""
+        """Return α̇·x0 + β̇·x1, the rate of x_t at fixed z."""
         a, b = (expand(c(as_time(t)), x0) for c in (self.alpha_rate, self.beta_rate))
         return a * x0 + b * x1
 
 
 class Bridge:
-    """What a field says of (x_t, t) on an interpolant: two conditional means.
+    """The prediction of a field at (x_t, t) of an interpolant: two conditional means.
 
-    drift: E[α̇·x0 + β̇·x1 | x_t]; z: E[z | x_t]; each (batch, *event). `passes` counts network
-    passes a sample.
+    drift: E[α̇·x0 + β̇·x1 | x_t]; z: E[z | x_t]; each (batch, *event). nfe: network evaluations per
+    sample.
     """
 
     __slots__ = ("drift", "interpolant", "nfe", "t", "x_t", "z")
@@ -140,10 +140,10 @@ class Bridge:
 
 
 class BridgeField(ABC):
-    """A Bridge at any (x_t, t) of an interpolant."""
+    """A function that returns a Bridge at any (x_t, t) of an interpolant."""
 
     interpolant: Interpolant
 
     @abstractmethod
     def __call__(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Bridge:
-        """The answer at x_t: (batch, *event), t: () or (batch,)."""
+        """Return the Bridge at x_t: (batch, *event), t: () or (batch,)."""

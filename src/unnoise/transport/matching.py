@@ -1,4 +1,4 @@
-"""Interpolants learned: networks for the two conditional means, and the loss that teaches them."""
+"""Learned interpolants: networks for the two conditional means, and their loss."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor, nn
 from ..errors import InvalidArgument
 from ..fields.condition import Condition
 from ..fields.field import Conditions
-from ..objectives import Batch, Loss, Times, Uniform, draw_source
-from ..objectives.denoising import check_drop, drop_some
+from ..objectives import Batch, Loss, Objective, TimeDistribution, Uniform, draw_source
+from ..objectives.dropout import Dropout, check_dropout, drop_some
 from ..paths import Coupled, Coupling, Independent, as_time, expand
 from ..randomness import Streams, moved
 from .interpolant import Bridge, BridgeField, Interpolant
 
 
 class Translator(nn.Module, BridgeField):
-    """Two networks made a BridgeField: one says E[α̇x0 + β̇x1 | x_t], the other E[z | x_t].
+    """Two networks as a BridgeField: one for E[α̇x0 + β̇x1 | x_t], the other for E[z | x_t].
 
     Both are called `network(x, t, condition)` with x = x_t/√(α²s₀² + β²s₁² + γ²), s = `stds` the
     deviations of data and source. Without a latent (`latent="none"`) there is one network. Raises
-    InvalidArgument where the networks do not fit the interpolant.
+    InvalidArgument if the networks do not fit the interpolant.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Translator(nn.Module, BridgeField):
         self.interpolant, self.drift, self.latent, self.stds = interpolant, drift, latent, stds
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Bridge:
-        """The answer at x_t: (batch, *event), t: () or (batch,)."""
+        """Return the Bridge at x_t: (batch, *event), t: () or (batch,)."""
         times, path = as_time(t).to(x_t.device), self.interpolant
         size = torch.hypot(path.alpha(times) * self.stds[0], path.beta(times) * self.stds[1])
         size = torch.hypot(size, path.gamma(times))
@@ -60,29 +60,29 @@ class Translator(nn.Module, BridgeField):
 
 
 @dataclass(frozen=True)
-class InterpolantMatching:
+class InterpolantMatching(Objective):
     """E_t [ mean‖drift − (α̇x0 + β̇x1)‖² + mean‖ẑ − z‖² ] at x_t = αx0 + βx1 + γz.
 
     The minimiser is the pair of conditional means that give velocity and score (Albergo et al.
     2023, section 2; they regress the velocity with γ̇z in one, whose variance is infinite at the
-    ends of a root). times: which t; coupling: rearranges the batch's `source` x1, which
-    `Batch(x0, source=x1)` must hold; drop: share of samples trained without their condition.
-    Raises InvalidArgument for a drop outside [0, 1] or a batch without a source.
+    ends of a root). times: distribution of t; coupling: rearranges the batch's `source` x1, which
+    `Batch(x0, source=x1)` must hold; condition_dropout: as for `Denoising`.
+    Raises InvalidArgument for a share outside [0, 1] or a batch without a source.
     """
 
-    times: Times = field(default_factory=Uniform)
+    times: TimeDistribution = field(default_factory=Uniform)
     coupling: Coupling = field(default_factory=Independent)
-    drop: float = 0.0
+    condition_dropout: Dropout = 0.0
 
     def __post_init__(self) -> None:
-        check_drop(self.drop)
+        check_dropout(self.condition_dropout)
 
     def __call__(self, model: BridgeField, batch: Batch, noise: Streams) -> Loss:
         x0, path = batch.x0, model.interpolant
         t = moved(self.times.sample(path.path, noise.purpose("times"), *batch.place), x0.device)
         z = moved(noise.normal(*x0.shape[1:]), x0.device).to(x0.dtype)
         x1 = draw_source(batch, Coupled(path.path, "data"), self.coupling, noise)
-        condition = drop_some(batch.condition, self.drop, noise)
+        condition = drop_some(batch.condition, self.condition_dropout, noise)
         prediction = model(path.between(x0, x1, z, t), t, condition)
         error = _square(prediction.drift - path.drift(x0, x1, t))
         if path.latent != "none":

@@ -1,4 +1,4 @@
-"""Reflow: pairs of noise and the samples a field makes of it, to learn a straighter field from."""
+"""Reflow: pairs of noise and a field's sample from it, as data for a straighter field."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..solvers import Solver, sample
 
 @dataclass(frozen=True)
 class Pairs:
-    """Joined ends x0 (data) and x1 (source), (n, *event) each, and what they were made under."""
+    """Joined ends x0 (data) and x1 (source), (n, *event) each, and the condition of each pair."""
 
     x0: Tensor
     x1: Tensor
@@ -33,7 +33,7 @@ class Pairs:
         return len(self.x0)
 
     def batch(self, rows: Tensor | slice) -> Batch:
-        """Some of the pairs as a Batch for an objective."""
+        """Return some of the pairs as a Batch for an objective."""
         condition = None if self.condition is None else self.condition[rows]
         return Batch(self.x0[rows], condition, self.x1[rows])
 
@@ -49,7 +49,7 @@ def reflow(
     data_std: float = 1.0,
     chunk: int = 1024,
 ) -> Pairs:
-    """(x1, x0) with x1 ~ N(0, I) and x0 what `solver` makes of it: (n, *event), float32.
+    """Return pairs of x1 ~ N(0, I) and `solver`'s x0 from it: (n, *event), float32.
 
     A model on `Coupled(Flow())` trained on these pairs (`Denoising` on `pairs.batch(rows)`) has
     the same marginals and straighter trajectories (Liu et al. 2023, section 3; from any

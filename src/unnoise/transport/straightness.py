@@ -1,4 +1,4 @@
-"""How straight a field's trajectories are: what few-step sampling depends on."""
+"""The straightness of a field's trajectories, which decides how few steps suffice."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from torch import Tensor
 
 from ..fields.field import Conditions
 from ..solvers.adaptive import integrate
-from .translate import Walked
+from .translate import VelocityField
 
 
 @dataclass(frozen=True)
 class Straightness:
-    """Of each trajectory x(t) between two times: (batch,) each, and its end (batch, *event).
+    """Measures of each trajectory x(t) between two times, and its end.
 
-    deviation: ∫‖v − Δ/T‖²dt, Δ the displacement and T the time it took: zero exactly where the
-    velocity is constant. length: ∫‖v‖dt. distance: ‖Δ‖.
+    deviation: ∫‖v − Δ/T‖²dt, Δ the displacement and T the elapsed time: zero exactly if the
+    velocity is constant. length: ∫‖v‖dt. distance: ‖Δ‖. Each is (batch,); the end is (batch,
+    *event).
     """
 
     end: Tensor
@@ -33,23 +34,23 @@ class Straightness:
 
     @property
     def detour(self) -> Tensor:
-        """length/distance of each trajectory, (batch,): 1 where the path is a straight line."""
+        """length/distance of each trajectory, (batch,): 1 for a straight line."""
         return self.length / self.distance
 
 
 @torch.no_grad()
 def straightness(
-    field: Walked,
+    field: VelocityField,
     x: Tensor,
     grid: Tensor | Sequence[float],
     tableau: str = "rk4",
     condition: Conditions = None,
 ) -> Straightness:
-    """Walk x: (batch, *event), from grid[0] to grid[-1], and measure how straight the way is.
+    """Return the straightness of the trajectories from x: (batch, *event), over a grid.
 
-    The integrals run beside the state, to the order of the tableau. Time is the path's own: a path
-    whose α and σ are not linear in t is not straight even for data at one point. Raises as
-    `translate` does.
+    The integrals are computed beside the state, to the order of the tableau. Time is the path's
+    own: a path whose α and σ are not linear in t is not straight even for data at one point. Raises
+    the errors of `translate`.
     """
     direction = 1.0 if float(grid[-1]) > float(grid[0]) else -1.0
 

@@ -1,4 +1,4 @@
-"""From the source to the data along a field, and back: data to data, by a flow or a diffusion."""
+"""Translation from source to data along a field, and back, by a flow or a diffusion."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ..solvers.adaptive import integrate
 from ..solvers.solver import Noise
 from .interpolant import BridgeField
 
-Walked = Field | BridgeField
+VelocityField = Field | BridgeField
 Diffusion = Callable[[Tensor], Tensor] | float
 
 
 @torch.no_grad()
 def translate(
-    field: Walked,
+    field: VelocityField,
     x: Tensor,
     grid: Tensor | Sequence[float],
     tableau: str = "rk4",
     condition: Conditions = None,
 ) -> Tensor:
-    """x carried from grid[0] to grid[-1] by dx/dt = velocity: (batch, *event) to the same.
+    """Carry x from grid[0] to grid[-1] by dx/dt = velocity: (batch, *event) to the same.
 
     A falling grid, 1 to 0, takes source samples to data; a rising one, 0 to 1, data to source
-    (their encoding). field: any Field or BridgeField. Its order is the tableau's. Raises
-    InvalidArgument for a bad grid or tableau, and as the field does where it has no velocity.
+    (their encoding). field: any Field or BridgeField. The order is the tableau's. Raises
+    InvalidArgument for a bad grid or tableau, and the field's error if it has no velocity.
     """
     return integrate(lambda s, t: (field(s[0], t, condition).velocity,), (x,), grid, tableau)[0]
 
@@ -46,13 +46,13 @@ def diffuse(
     diffusion: Diffusion = 1.0,
     condition: Conditions = None,
 ) -> Tensor:
-    """x carried from grid[0] to grid[-1] by an SDE with the interpolant's marginals.
+    """Carry x from grid[0] to grid[-1] by an SDE with the interpolant's marginals.
 
     Forward in time dx = (b + ε·s)dt + √(2ε)dw, backward dx = (b − ε·s)dt + √(2ε)dw̄, with velocity
     b, score s and any ε(t) ≥ 0 (Albergo et al. 2023, section 2); Euler–Maruyama, weak order 1.
     diffusion: a number c for ε = c·γ(t), which needs no score where γ = 0, or a function of t.
     noise: draws (batch, *event) a step. Raises InvalidArgument for an ε that is negative,
-    Unsupported where the interpolant has no latent, or ε/γ is infinite at a time stepped from.
+    Unsupported if the interpolant has no latent, or ε/γ is infinite at a time stepped from.
     """
     path = field.interpolant
     if path.latent == "none":

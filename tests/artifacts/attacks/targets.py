@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from tests.artifacts.edit import reseal
 from tests.training.tiny import model_of, run_steps, tiny, training_of
-from unnoise.artifacts import Model, TunedFile
+from unnoise.artifacts import Model
 from unnoise.artifacts.write import describe
 from unnoise.errors import ArtifactError, DataError, RecipeError, UnnoiseError
 from unnoise.evaluation import (
@@ -30,6 +30,7 @@ from unnoise.evaluation import (
 )
 from unnoise.randomness import Streams
 from unnoise.recipes import Recipe, dump, load_recipe, resolved
+from unnoise.sampling import TunedSolver
 from unnoise.solvers import Tuned
 from unnoise.training import Checkpoints
 
@@ -55,7 +56,7 @@ def _model() -> Model:
     recipe = tiny("network.kind=mlp", "network.width=8", "network.depth=1", "path.kind=cosine")
     model = model_of(recipe)
     one = Tuned.from_dict({"kappa": 1.0, "places": [1, 0], "predict": [[1]], "correct": [[]]})
-    model.tuned[1] = TunedFile(one, guidance=1.5, measured={"starts": 18})
+    model.tuned[1] = TunedSolver(one, guidance=1.5, measured={"starts": 18})
     return model
 
 

@@ -67,14 +67,14 @@ class DiffusersField(nn.Module, Field):
         for name, value in given.values.items():
             if isinstance(value, dict):
                 raise InvalidArgument(f"condition {name!r} is a tree; give a tensor")
-            if not bool(given.keep.all()):
+            if not bool(given.keep[name].all()):
                 if name not in self.null:
                     raise InvalidArgument(
                         f"condition {name!r} is dropped for some samples, and this field knows no "
                         f"null of it; build it with null={{{name!r}: …}}"
                     )
                 null = self.null[name].to(value)
-                keep = given.keep.reshape(-1, *[1] * (value.ndim - 1))
+                keep = given.keep[name].reshape(-1, *[1] * (value.ndim - 1))
                 value = torch.where(keep, value, null)
             out[NAMES.get(name, name)] = value
         return out

@@ -167,4 +167,4 @@ def load(folder: str | Path) -> Model:
     weights = folder / "unet" / WEIGHTS
     denoiser = read_denoiser(recipe, spec, weights, str(config), prefix="denoiser.network.")
     denoiser.eval().requires_grad_(False)
-    return Model(denoiser, recipe, spec, dict(tree.get("training") or {}))
+    return Model({"denoiser": denoiser}, recipe, spec, dict(tree.get("training") or {}))

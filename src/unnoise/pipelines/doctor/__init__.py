@@ -1,4 +1,4 @@
-"""Why a run gives only noise: every likely reason, measured."""
+"""The doctor: every likely reason for bad samples, measured on a run."""
 
 from .examine import doctor
 from .finding import CHECKS, Finding, Report

@@ -1,4 +1,4 @@
-"""Whether the data are what the model expects, and whether there is anything in them to learn."""
+"""Checks of the data: range, scale, and structure to learn."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ import torch
 from torch import Tensor
 
 from ...recipes import data_std
-from .finding import Finding, check
-from .patient import PART, Patient, spread
+from .examined_run import PART, RunSnapshot, evenly_spaced_rows
+from .finding import Finding, register_check
 
 SCALE = (3.0, 10.0)  # warning, fault: a factor k moves every log-SNR by log k
 USED = (0.5, 0.1)  # share of the declared range that is used
-ROWS = 512  # for the correlations: those above 0.1 stand out, and smaller ones show nothing
+ROWS = 512  # for the correlations: enough to detect those above 0.1
 
 
-@check("data range", needs=("data",))
-def data_range(patient: Patient) -> Finding:
-    """The values against the declared range, and the data against those trained on.
+@register_check("data range", needs=("data",))
+def check_data_range(snapshot: RunSnapshot) -> Finding:
+    """Compare the values with the declared range, and the data with those of the training.
 
     Samples are clipped to the range and shown by it: with a tenth of it used a picture has 25 grey
-    levels and looks all black or grey. Under normalisation "range" the model sees as little.
+    levels and appears all black or grey. With normalisation "range" the model's input varies as
+    little.
     """
-    assert patient.parts is not None
-    spec, data = patient.spec, patient.parts["train"]
-    raw = data.spec.restore(data.batch(spread(data, PART))[0], clip=False).float()
+    assert snapshot.parts is not None
+    spec, data = snapshot.spec, snapshot.parts["train"]
+    raw = data.spec.restore(data.batch(evenly_spaced_rows(data, PART))[0], clip=False).float()
     low, high = float(raw.min()), float(raw.max())
     first, last = spec.value_range
     used = (high - low) / (last - first)
@@ -34,14 +35,14 @@ def data_range(patient: Patient) -> Finding:
         f"values {low:g} to {high:g}, range {first:g} to {last:g}: {100 * used:.3g} % of it is used"
     )
     threshold = f"{USED[0]:.0%} of the range used, nothing outside"
-    learned = patient.history.get("train_fingerprint") or patient.state.get("data")
+    learned = snapshot.history.get("train_fingerprint") or snapshot.state.get("data")
     changed = learned is not None and learned != data.fingerprint()
     numbers["changed"] = changed
     slack = 1e-4 * (last - first)  # of rounding
     outside = low < first - slack or high > last + slack
     remedy = (
         f"declare the range that the values have (data.value_range=[{low:g}, {high:g}]) and train "
-        "again; `unnoise data check` says what is there"
+        "again; `unnoise data check` lists what is there"
     )
     if outside or used < USED[1]:
         return Finding("data range", "fault", measured, threshold, remedy, numbers)
@@ -55,18 +56,18 @@ def data_range(patient: Patient) -> Finding:
     return Finding("data range", "fine", measured, threshold, numbers=numbers)
 
 
-@check("data scale", needs=("data",), sign_of=("data range",))
-def data_scale(patient: Patient) -> Finding:
-    """Mean and deviation by channel of the data as the model sees them, against mean 0 and the
-    deviation that it was built for.
+@register_check("data scale", needs=("data",), sign_of=("data range",))
+def check_data_scale(snapshot: RunSnapshot) -> Finding:
+    """Compare mean and deviation of the normalised data, by channel, with the model's.
 
-    The levels of noise that matter span a few units of log-SNR on either side of where noise and
-    signal are alike. A deviation that is wrong by a factor of 3 moves the data by 1.1 in it, one of
-    10 by 2.3: then most of training goes to levels where there is nothing to see, or nothing to
-    do. A mean of 2 deviations takes up as much as four fifths of the power of the input.
+    A model expects mean 0 and its own `data_std`. The noise levels that matter span a few units of
+    log-SNR on either side of the level at which noise and signal are of equal power. A deviation
+    that is wrong by a factor of 3 moves the data by 1.1 in log-SNR, one of 10 by 2.3: then most of
+    training goes to levels with nothing to learn. A mean of 2 deviations takes up as much as four
+    fifths of the power of the input.
     """
-    x = patient.train[0].double()
-    wanted = data_std(patient.spec)
+    x = snapshot.train[0].double()
+    wanted = data_std(snapshot.spec)
     by_channel = x.transpose(0, 1).flatten(1)
     mean, std = by_channel.mean(1), by_channel.std(1, correction=0)
     varies = std > 1e-6 * wanted
@@ -76,7 +77,7 @@ def data_scale(patient: Patient) -> Finding:
     if not bool(torch.isfinite(x).all()):
         where = int((~torch.isfinite(x)).flatten(1).any(1).nonzero()[0])
         return Finding(
-            "data scale", "fault", f"sample {where} of those looked at is not finite", threshold,
+            "data scale", "fault", f"sample {where} of those examined is not finite", threshold,
             "find such samples with `unnoise data check`, and remove or fill them", numbers,
         )  # fmt: skip
     remedy = "use data.normalisation=standardise, or declare the range that the values really have"
@@ -98,17 +99,17 @@ def data_scale(patient: Patient) -> Finding:
     return Finding("data scale", "fine", measured, threshold, numbers=numbers)
 
 
-@check("data structure", needs=("data",))
-def data_structure(patient: Patient) -> Finding:
-    """Whether the numbers of a sample have anything to do with each other.
+@register_check("data structure", needs=("data",))
+def check_data_structure(snapshot: RunSnapshot) -> Finding:
+    """Measure whether the numbers of a sample depend on each other.
 
     The mean squared correlation, of values and of their squares, between numbers of a sample, of
-    pairs at random and of neighbours, in units of what independent numbers show by chance (1/n).
+    pairs at random and of neighbours, in units of the value for independent numbers (1/n).
     Independent numbers give 1 ± √(2/pairs); five deviations above that is structure, which
     pictures, signals and tables exceed tens to hundreds of times. Samples of fewer than 16 numbers
-    have to look normal too, one by one: independence alone is legitimate there.
+    are noise only if each number is normal too: independence alone is legitimate there.
     """
-    x = patient.train[0][:ROWS].double()
+    x = snapshot.train[0][:ROWS].double()
     found = {"values": _ties(x), "squares": _ties(x.square())}
     surplus = max(value - bound for tie in found.values() for value, bound in tie)
     strongest = max(value for tie in found.values() for value, _ in tie)
@@ -124,9 +125,9 @@ def data_structure(patient: Patient) -> Finding:
     measured = f"numbers of a sample are tied {strongest:.3g} times as much as by chance"
     threshold = "more than by chance (1 and five deviations)"
     if surplus <= 0 and bent < 5:
-        said = f"{measured}: the data look like noise"
+        text = f"{measured}: the data look like noise"
         return Finding(
-            "data structure", "fault", said + (", normal and white" if few else ""), threshold,
+            "data structure", "fault", text + (", normal and white" if few else ""), threshold,
             "look at the data: pictures may be read in the wrong layout or type "
             "(`unnoise data check`); a model of noise gives noise", numbers,
         )  # fmt: skip
@@ -134,8 +135,10 @@ def data_structure(patient: Patient) -> Finding:
 
 
 def _ties(x: Tensor) -> list[tuple[float, float]]:
-    """(n · mean squared correlation, what chance may give) of pairs at random and of neighbours
-    along each axis."""
+    """Return (n · mean squared correlation, bound for independent numbers).
+
+    One pair for pairs at random, then one for the neighbours along each axis.
+    """
     flat = x.flatten(1)
     std = flat.std(0, correction=0)
     z = torch.where(std > 1e-9 * std.max().clamp(min=1e-12), (flat - flat.mean(0)) / std, 0.0)

@@ -1,40 +1,41 @@
-"""All checks on a run, in order."""
+"""The doctor: all checks on a run, in order."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ...errors import UnnoiseError, need_count
-from . import data_checks, history_checks, learning_checks, sample_checks  # noqa: F401  they enter
-from .finding import CHECKS, Check, Finding, Report, explained
-from .patient import Patient, open_run
+from . import data_checks, history_checks, learning_checks, sample_checks  # noqa: F401  they register
+from .examined_run import RunSnapshot, open_run
+from .finding import CHECKS, Check, Finding, Report, name_causes
 
 
 def doctor(run: str | Path, *, n: int = 128, seed: int = 0) -> Report:
-    """Examine a run, finished or not, and say what is wrong with it and what to do.
+    """Examine a run, finished or not, and return what is wrong with it and what to do.
 
-    run: its folder, with an artifact, with checkpoints, or with both; n: samples drawn, as the
-    recipe says; seed: of samples and noise. Checks that lack what they need, such as the data, are
-    "not done" and say why. Nothing is written. Raises ArtifactError where there is no run.
+    run: its folder, with an artifact, with checkpoints, or with both; n: number of samples drawn,
+    by the recipe's settings; seed: of samples and noise. A check whose needs (such as the data) are
+    missing is "not done", with the reason. Nothing is written. Raises ArtifactError if there is no
+    run, InvalidArgument for n below 20.
     """
-    patient = open_run(Path(run), need_count("n", n, 20), need_count("seed", seed, 0))
-    findings = explained([_run(check, patient) for check in CHECKS.values()])
-    alone = patient.average is not None and "data" not in patient.missing
-    dead = alone and patient.raw is not None and patient.dead_average
+    snapshot = open_run(Path(run), need_count("n", n, 20), need_count("seed", seed, 0))
+    findings = name_causes([_run(check, snapshot) for check in CHECKS.values()])
+    alone = snapshot.average is not None and "data" not in snapshot.missing
+    dead = alone and snapshot.raw is not None and snapshot.average_failed
     used = "raw: the average is dead" if dead else "average"
     return Report(
         str(run),
-        patient.recipe.name,
-        used if patient.average else "none",
+        snapshot.recipe.name,
+        used if snapshot.average else "none",
         tuple(findings),
     )
 
 
-def _run(check: Check, patient: Patient) -> Finding:
+def _run(check: Check, snapshot: RunSnapshot) -> Finding:
     for need in check.needs:
-        if need in patient.missing:
-            return Finding(check.name, "not done", patient.missing[need])
+        if need in snapshot.missing:
+            return Finding(check.name, "not done", snapshot.missing[need])
     try:
-        return check.run(patient)
+        return check.run(snapshot)
     except UnnoiseError as error:
         return Finding(check.name, "not done", str(error))

@@ -1,4 +1,4 @@
-"""What the doctor says: findings, and the checks that make them."""
+"""Findings of the doctor, and the table of the checks that make them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from .patient import Patient
+    from .examined_run import RunSnapshot
 
 Severity = Literal["fault", "warning", "fine", "not done"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found: what was measured, against which threshold, and the remedy.
+    """The result of one check: the measurement, the threshold, and the remedy.
 
     severity: fault (reason enough for bad samples), warning, fine, or not done, with the reason in
     `measured`. numbers: the measurements as plain JSON values.
@@ -31,11 +31,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A check by its name: what it needs of a patient (data, model, raw, log), and the causes that
-    explain its faults where they are faults themselves."""
+    """A check: its name, its function, its needs, and its possible causes.
+
+    needs: the parts of a run without which the check is not done (data, model, raw, log); sign_of:
+    the checks whose faults would explain a fault of this one.
+    """
 
     name: str
-    run: Callable[[Patient], Finding]
+    run: Callable[[RunSnapshot], Finding]
     needs: tuple[str, ...]
     sign_of: tuple[str, ...]
 
@@ -43,20 +46,21 @@ class Check:
 CHECKS: dict[str, Check] = {}
 
 
-def check(
+def register_check(
     name: str, needs: tuple[str, ...] = (), sign_of: tuple[str, ...] = ()
-) -> Callable[[Callable[[Patient], Finding]], Callable[[Patient], Finding]]:
-    """Enter a function of a patient into the table of checks."""
+) -> Callable[[Callable[[RunSnapshot], Finding]], Callable[[RunSnapshot], Finding]]:
+    """Return a decorator that enters a function of a RunSnapshot into the table of checks."""
 
-    def enter(function: Callable[[Patient], Finding]) -> Callable[[Patient], Finding]:
+    def enter(function: Callable[[RunSnapshot], Finding]) -> Callable[[RunSnapshot], Finding]:
+        """Enter the function into the table of checks, and return it."""
         CHECKS[name] = Check(name, function, needs, sign_of)
         return function
 
     return enter
 
 
-def explained(findings: list[Finding]) -> list[Finding]:
-    """What is a sign of a fault becomes, or stays, a warning that names it."""
+def name_causes(findings: list[Finding]) -> list[Finding]:
+    """Turn each finding that follows from a fault into a warning that names the fault."""
     faults = {f.check for f in findings if f.severity == "fault"}
     out = []
     for finding in findings:
@@ -70,7 +74,7 @@ def explained(findings: list[Finding]) -> list[Finding]:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings on a run; recipe: its name; weights: which of them were examined."""
+    """All findings on a run; recipe: its name; weights: raw, average or none were examined."""
 
     run: str
     recipe: str
@@ -91,12 +95,12 @@ class Report:
         return next(f for f in self.findings if f.check == check)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return _plain(asdict(self)) | {"faults": self.faults, "warnings": self.warnings}
 
 
 def _plain(value: Any) -> Any:
-    """The same without numbers that JSON does not know: those are null."""
+    """Return the value with null in the place of numbers that JSON lacks (NaN, infinity)."""
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

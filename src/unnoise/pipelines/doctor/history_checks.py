@@ -1,4 +1,4 @@
-"""What the run's own history says: rate, loss, gradients, skipped updates, length."""
+"""Checks of the run's history: files, learning rate, gradients, skipped updates, length."""
 
 from __future__ import annotations
 
@@ -9,64 +9,64 @@ from typing import Any
 import torch
 
 from ...recipes import build_denoiser
-from .finding import Finding, Severity, check
-from .patient import Patient
+from .examined_run import RunSnapshot
+from .finding import Finding, Severity, register_check
 
-ROSE = (1.5, 3.0)  # the loss at the end in its lowest: warning, fault
-PEAK = 3.0  # the highest loss in the first
-MOVED = (1e-3, 30.0)  # how far the weights have gone, in their size at the start
+ROSE = (1.5, 3.0)  # loss at the end over the lowest loss: warning, fault
+PEAK = 3.0  # highest loss over the first loss
+MOVED = (1e-3, 30.0)  # distance of the weights from the start, over their size there
 SKIPPED = (0.01, 0.1)  # share of the updates: warning, fault
-SHORT = (30, 100)  # updates: fault, and warning where no course can be told
+SHORT = (30, 100)  # updates: fault; warning if the log is too short to judge the loss
 
 
-@check("files")
-def files(patient: Patient) -> Finding:
-    """Whether the model and the checkpoints can be read; every hash is verified."""
-    if patient.broken:
-        remedy = f"finish it again from its checkpoint: unnoise train --resume --out {patient.run}"
-        if patient.raw is None:
+@register_check("files")
+def check_files(snapshot: RunSnapshot) -> Finding:
+    """Check that the model and the checkpoints can be read; every hash is verified."""
+    if snapshot.broken:
+        remedy = f"finish it again from its checkpoint: unnoise train --resume --out {snapshot.run}"
+        if snapshot.raw is None:
             remedy = "copy the folder again, or train anew"
-        return Finding("files", "fault", patient.notes[0], "whole files", remedy)
-    if patient.notes:
+        return Finding("files", "fault", snapshot.notes[0], "whole files", remedy)
+    if snapshot.notes:
         return Finding(
-            "files", "warning", "; ".join(patient.notes), "whole files",
-            "nothing is lost while an older checkpoint is sound; look at the disk",
+            "files", "warning", "; ".join(snapshot.notes), "whole files",
+            "nothing is lost while an older checkpoint is sound; check the disk",
         )  # fmt: skip
-    if patient.average is None and not patient.state:
+    if snapshot.average is None and not snapshot.state:
         return Finding(
-            "files", "warning", patient.missing.get("model", "there is no model"),
+            "files", "warning", snapshot.missing.get("model", "there is no model"),
             "a model or a checkpoint", "train until the first checkpoint (train.checkpoint=1m)",
         )  # fmt: skip
-    return Finding("files", "fine", "model" if patient.history else "checkpoint")
+    return Finding("files", "fine", "model" if snapshot.history else "checkpoint")
 
 
-@check("learning rate", needs=("log",), sign_of=("data scale",))
-def learning_rate(patient: Patient) -> Finding:
-    """The course of the loss, and how far the weights have gone.
+@register_check("learning rate", needs=("log",), sign_of=("data scale",))
+def check_learning_rate(snapshot: RunSnapshot) -> Finding:
+    """Judge the learning rate by the course of the loss and the distance that the weights moved.
 
     The loss of a run that learns falls and stays low: medians of three lines of the log, each the
-    mean of some twenty updates, scatter by less than a tenth. One that ends at half again its
-    lowest has turned, at three times has diverged, as has one that was three times its first value
-    on the way. Weights that have grown thirtyfold, without the loss falling, were thrown about;
-    weights that moved by less than a thousandth were not trained. A loss that is known up to a
-    constant, or below 0, has no ratios: there the end may lie above the lowest by three times the
-    size of the two, at most.
+    mean of some twenty updates, scatter by less than a tenth. A loss that ends at 1.5 times its
+    lowest value has turned; one that ends at three times, or was three times its first value on the
+    way, has diverged. Weights that have grown thirtyfold, without the loss falling, were thrown
+    about; weights that moved by less than a thousandth were not trained. A loss that is known up to
+    a constant, or below 0, has no ratios: its end may lie above the lowest by at most three times
+    the size of the two.
     """
-    losses = _column(patient, "loss")
-    state = patient.guard
-    moved = _moved(patient)
+    losses = _column(snapshot, "loss")
+    state = snapshot.guard
+    moved = _moved(snapshot)
     back = int(state.get("rollbacks", 0))
     numbers: dict[str, Any] = {"moved": moved, "rollbacks": back}
     smooth = _smooth(losses)
-    if len(smooth) < 2 and not any(row["kind"] in ("rollback", "stopped") for row in patient.rows):
+    if len(smooth) < 2 and not any(row["kind"] in ("rollback", "stopped") for row in snapshot.rows):
         return Finding(
             "learning rate", "not done", f"the log has {len(losses)} lines of training; 4 are "
-            "needed to tell a course", numbers=numbers,
+            "needed to judge the course of the loss", numbers=numbers,
         )  # fmt: skip
     first, last = (losses[0], smooth[-1]) if smooth else (math.nan, math.nan)
     lowest, highest = min(smooth, default=math.nan), max(losses, default=math.nan)
-    start = float(state.get("scale") or first)  # of the initial weights, where it is known
-    trivial = patient.trivial
+    start = float(state.get("scale") or first)  # loss of the initial weights, if stored
+    trivial = snapshot.baseline_loss
     numbers |= {"first": first, "last": last, "lowest": lowest, "highest": highest}
     numbers |= {"start": start, "trivial": trivial}
     measured = f"loss {start:.4g} at the start, {highest:.4g} at most, {last:.4g} at the end"
@@ -78,8 +78,8 @@ def learning_rate(patient: Patient) -> Finding:
     poor = last > 0.7 * (start if trivial is None else trivial)
     severity: Severity = "fine"
     remedy = ""
-    shifted = patient.recipe.objective.kind in ("score_matching", "maximum_likelihood")
-    if shifted or not (start > 0 and lowest > 0):  # known up to a constant, so without ratios
+    shifted = snapshot.recipe.objective.kind in ("score_matching", "maximum_likelihood")
+    if shifted or not (start > 0 and lowest > 0):  # ratios would mean nothing
         if last - lowest > PEAK * max(first - lowest, abs(first) + abs(lowest)):
             severity, remedy = "fault", f"training diverged: {lower}, and keep train.clip=1"
     elif last > ROSE[1] * lowest or (poor and (highest > PEAK * start or last > ROSE[0] * lowest)):
@@ -90,7 +90,7 @@ def learning_rate(patient: Patient) -> Finding:
         severity, remedy = "fault", "the weights hardly moved: raise train.optimizer.rate tenfold"
     elif last > ROSE[0] * lowest or highest > PEAK * start:
         severity, remedy = "warning", f"the loss rose on the way: {lower}"
-    stops = [row for row in patient.rows if row["kind"] == "stopped"]
+    stops = [row for row in snapshot.rows if row["kind"] == "stopped"]
     if stops and "rate is too high" in str(stops[-1].get("why")):
         severity, remedy = "fault", f"training broke down: {lower}, and keep train.clip=1"
         measured += f"; it stopped at update {stops[-1]['step']}"
@@ -101,16 +101,16 @@ def learning_rate(patient: Patient) -> Finding:
     return Finding("learning rate", severity, measured, threshold, remedy, numbers)
 
 
-@check("gradients", needs=("log",), sign_of=("learning rate", "data scale"))
-def gradients(patient: Patient) -> Finding:
-    """The norm of the gradient before clipping.
+@register_check("gradients", needs=("log",), sign_of=("learning rate", "data scale"))
+def check_gradients(snapshot: RunSnapshot) -> Finding:
+    """Judge the norm of the gradient before clipping.
 
-    Muon and Adam do not care for its size, so clipping at every update does no harm; a norm that is
-    thirty times the limit throughout, or ends a hundred times above its middle, says that something
-    else is wrong. A norm below 1e-6 carries nothing in float32.
+    Muon and Adam do not depend on its size, so clipping at every update does no harm; a norm that
+    is thirty times the limit throughout, or ends a hundred times above its median, is a sign of
+    another fault. A norm below 1e-6 carries nothing in float32.
     """
-    norms = _column(patient, "gradient_norm")
-    limit = patient.recipe.train.clip
+    norms = _column(snapshot, "gradient_norm")
+    limit = snapshot.recipe.train.clip
     if len(norms) < 4:
         return Finding("gradients", "not done", f"the log has {len(norms)} lines of training")
     middle, last = statistics.median(norms), statistics.median(norms[-3:])
@@ -134,16 +134,16 @@ def gradients(patient: Patient) -> Finding:
     return Finding("gradients", severity, measured, threshold, remedy, numbers)
 
 
-@check("skipped updates", sign_of=("learning rate", "data scale"))
-def skipped_updates(patient: Patient) -> Finding:
-    """Updates that were not made since a loss or a gradient was not finite.
+@register_check("skipped updates", sign_of=("learning rate", "data scale"))
+def check_skipped_updates(snapshot: RunSnapshot) -> Finding:
+    """Count the updates that were skipped since a loss or a gradient was not finite.
 
     One in a hundred costs nothing; one in ten is a fault of the data or of the rate.
     """
-    told = [row for row in patient.rows if row["kind"] == "skipped"]
-    skipped = max(int(patient.guard.get("skipped", 0)), len(told))
-    updates = max(1, patient.updates, patient.made + skipped)
-    alone = [row["row"] for row in told if row.get("row") is not None and not row.get("every")]
+    logged = [row for row in snapshot.rows if row["kind"] == "skipped"]
+    skipped = max(int(snapshot.guard.get("skipped", 0)), len(logged))
+    updates = max(1, snapshot.updates, snapshot.updates_made + skipped)
+    alone = [row["row"] for row in logged if row.get("row") is not None and not row.get("every")]
     rows = sorted(set(alone))
     share = skipped / updates
     numbers = {"skipped": skipped, "updates": updates, "rows": rows[:20]}
@@ -155,7 +155,7 @@ def skipped_updates(patient: Patient) -> Finding:
     severity: Severity = (
         "fault" if share > SKIPPED[1] else "warning" if share > SKIPPED[0] else "fine"
     )
-    if rows and len(alone) >= max(2 * len(rows), len(told) // 2):
+    if rows and len(alone) >= max(2 * len(rows), len(logged) // 2):
         severity = "fault" if severity == "fault" else "warning"
         named = ", ".join(map(str, rows[:5]))
         measured += f", all for samples {named} of the training part"
@@ -163,18 +163,18 @@ def skipped_updates(patient: Patient) -> Finding:
     return Finding("skipped updates", severity, measured, threshold, remedy, numbers)
 
 
-@check("length", sign_of=("learning rate",))
-def length(patient: Patient) -> Finding:
-    """How long the run was, and whether it was still getting better.
+@register_check("length", sign_of=("learning rate",))
+def check_length(snapshot: RunSnapshot) -> Finding:
+    """Judge whether the run was long enough, and whether its loss was still falling.
 
     Below 30 updates a network has hardly left its initial weights. A loss whose last fifth lies
-    10 % below the fifth before it would fall further; where the log is too short to tell, 100
+    10 % below the fifth before it would fall further; if the log is too short to judge, 100
     updates are few for any data.
     """
-    updates = patient.made
-    seen = int(patient.state.get("seen") or patient.history.get("samples_seen") or 0)
-    samples = len(patient.parts["train"]) if patient.parts else None
-    losses = _column(patient, "loss")
+    updates = snapshot.updates_made
+    seen = int(snapshot.state.get("seen") or snapshot.history.get("samples_seen") or 0)
+    samples = len(snapshot.parts["train"]) if snapshot.parts else None
+    losses = _column(snapshot, "loss")
     fall = None
     if len(losses) >= 10:
         fifth = len(losses) // 5
@@ -197,10 +197,10 @@ def length(patient: Patient) -> Finding:
     )
 
 
-def _column(patient: Patient, name: str) -> list[float]:
-    """A number of the log's lines of training; those of updates that were undone are left out."""
+def _column(snapshot: RunSnapshot, name: str) -> list[float]:
+    """Return one number of each training line of the log, without updates that were undone."""
     kept: list[dict[str, Any]] = []
-    for row in patient.rows:
+    for row in snapshot.rows:
         if row["kind"] == "rollback":
             kept = [r for r in kept if r["step"] <= row.get("to", row["step"])]
         elif row["kind"] == "train":
@@ -210,16 +210,16 @@ def _column(patient: Patient, name: str) -> list[float]:
 
 
 def _smooth(values: list[float]) -> list[float]:
-    """Running medians of three."""
+    """Return running medians of three."""
     return [statistics.median(values[i : i + 3]) for i in range(len(values) - 2)]
 
 
 @torch.no_grad()
-def _moved(patient: Patient) -> float | None:
-    """|w − w₀| / |w₀| over the matrices of the network, w₀ their values at the start."""
-    if patient.raw is None:
+def _moved(snapshot: RunSnapshot) -> float | None:
+    """Return |w − w₀| / |w₀| over the matrices of the network, w₀ their initial values."""
+    if snapshot.raw is None:
         return None
-    recipe, raw = patient.recipe, patient.raw
+    recipe, raw = snapshot.recipe, snapshot.raw
     fresh = build_denoiser(recipe.path, recipe.network, recipe.model, raw.spec, recipe.train.seed)
     apart = size = 0.0
     begun = dict(fresh.network.named_parameters())

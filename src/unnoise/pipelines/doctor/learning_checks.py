@@ -1,4 +1,4 @@
-"""What the model has learned: loss by noise level, the condition, the average of the weights."""
+"""Checks of what was learned: loss by noise level, use of the condition, average of the weights."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from torch import nn
 
 from ...artifacts import Model
 from ...training import Ema
-from .finding import Finding, Severity, check
-from .patient import DEAD, Patient
+from .examined_run import FAILED_AVERAGE, RunSnapshot
+from .finding import Finding, Severity, register_check
 
-LEARNED = 0.95  # of the trivial predictor's loss, at the best level
-KNOWN = (0.25, 0.7)  # of what a linear predictor gains: fault, warning
-USED = (0.02, 0.05)  # of the trivial error's size, between two conditions
+LEARNED = 0.95  # share of the trivial predictor's loss, at the best level
+KNOWN = (0.25, 0.7)  # share of a linear predictor's gain: fault, warning
+USED = (0.02, 0.05)  # distance of two conditions' outputs over the trivial error: fault, warning
 BEGUN = 0.1  # share of the initial weights in the average
 
 
-@check(
+@register_check(
     "loss by level",
     needs=("data", "model"),
     sign_of=("learning rate", "data range", "data scale", "length"),
 )
-def loss_by_level(patient: Patient) -> Finding:
-    """The loss by noise level against a predictor that knows mean and variance alone, and against
-    the best linear predictor.
+def check_loss_by_level(snapshot: RunSnapshot) -> Finding:
+    """Compare the loss by noise level with those of the trivial and the best linear predictor.
 
-    At the ends there is little to gain, with no noise as with no signal, so the best level counts:
-    there a model of data with any structure falls to a half and below within minutes. One that is
-    within 5 % of the trivial predictor at every level has learned nothing. One that gains less than
-    a quarter of what linear regression does has barely begun; one with less than 70 % should train
-    on. A level at more than twice the trivial loss is spoiled by the model.
+    The trivial predictor uses the data's mean and variance only. Little can be gained at both ends,
+    without noise and without signal, so the best level counts: there a model of data with any
+    structure falls to a half and below within minutes. One that is within 5 % of the trivial
+    predictor at every level has learned nothing. One that gains less than a quarter of the linear
+    predictor's gain has barely begun; one with less than 70 % should train on. A level at more than
+    twice the trivial loss is spoiled by the model.
     """
-    levels = patient.levels
+    levels = snapshot.levels
     best = float((levels.loss + 3 * levels.error).min())
     linear_gain = float((1 - levels.linear).max())
     gain = float((1 - levels.loss).max())
     bad = [float(t) for t, r in zip(levels.t, levels.loss - 3 * levels.error, strict=True) if r > 2]
     numbers = {
         "t": levels.t.tolist(), "loss": levels.loss.tolist(), "error": levels.error.tolist(),
-        "linear": levels.linear.tolist(), "held_out": patient.held_out,
+        "linear": levels.linear.tolist(), "held_out": snapshot.has_held_out,
     }  # fmt: skip
     at = float(levels.t[levels.loss.argmin()]) if best == best else float("nan")
     measured = (
@@ -52,18 +52,23 @@ def loss_by_level(patient: Patient) -> Finding:
     remedy = ""
     longer = "train longer (train.steps or train.budget), or with a larger network"
     if best != best or best == float("inf"):
-        severity, remedy = "fault", "the model answers what is no number; lower the learning rate"
+        severity, remedy = (
+            "fault",
+            "the model's output is not finite: lower the learning rate, train anew",
+        )
     elif bool((levels.loss > 1.5).all()):
         severity = "fault"
-        remedy = "the model is worse than knowing nothing: lower the learning rate, train anew"
+        remedy = (
+            "the model is worse than the trivial predictor: lower the learning rate, train anew"
+        )
     elif best > LEARNED:
-        if linear_gain < 0.1:  # nothing there that a linear predictor could find
+        if linear_gain < 0.1:  # nothing that a linear predictor could find
             worse = bool((levels.loss - 3 * levels.error > 1.1).any())
             if worse:
                 severity, remedy = "warning", longer
         else:
             severity = "fault"
-            remedy = f"nothing has been learned: {longer}; look at learning rate and data scale"
+            remedy = f"nothing has been learned: {longer}; check learning rate and data scale"
     elif gain < KNOWN[0] * linear_gain:
         severity, remedy = "fault", f"linear regression does better by far: {longer}"
     elif gain < KNOWN[1] * linear_gain:
@@ -75,26 +80,25 @@ def loss_by_level(patient: Patient) -> Finding:
     return Finding("loss by level", severity, measured, threshold, remedy, numbers)
 
 
-@check(
+@register_check(
     "condition",
     needs=("data", "model"),
     sign_of=("loss by level", "learning rate", "data structure"),
 )
-def condition(patient: Patient) -> Finding:
-    """What the class changes in the model's answer, and whether the right one helps.
+def check_condition(snapshot: RunSnapshot) -> Finding:
+    """Measure how much the class changes the model's output, and whether the right one helps.
 
-    The answers with the right class and with another lie apart by a share of the size of the
-    trivial predictor's error: where classes differ at all that is tenths at the noisy levels; below
-    0.02 it is less than rounding in 8 bits can show. The loss with the right class must be lower
-    than with another one, and than with none, by three standard errors at some level: answers that
-    differ at random help nowhere.
+    The distance of the outputs with the right class and with another is a share of the trivial
+    predictor's error: tenths at the noisy levels if classes differ at all; below 0.02 it is less
+    than rounding to 8 bits. The loss with the right class must be lower than with another one, and
+    than with none, by three standard errors at some level: differences at random help nowhere.
     """
-    recipe, classes = patient.recipe, patient.model.classes
+    recipe, classes = snapshot.recipe, snapshot.model.classes
     wanted = recipe.sample.guidance != 1
     if classes < 2:
-        said = "the model is unconditional" if classes == 0 else "there is one class only"
-        return Finding("condition", "fine", said)
-    levels = patient.levels
+        reason = "the model is unconditional" if classes == 0 else "there is one class only"
+        return Finding("condition", "fine", reason)
+    levels = snapshot.levels
     if levels.effect is None or levels.wrong is None or levels.wrong_error is None:
         return Finding("condition", "not done", "the data that were opened have no labels")
     effect = float(levels.effect.max())
@@ -102,16 +106,16 @@ def condition(patient: Patient) -> Finding:
     assert levels.null is not None
     assert levels.null_error is not None
     over = float(((levels.null - levels.loss) / levels.null_error.clamp(min=1e-12)).max())
-    drop = float(getattr(recipe.objective, "drop", 0.0))
-    told = _told_by_labels(patient)
+    drop = recipe.objective.dropout("class")
+    between = _variance_between_classes(snapshot)
     numbers = {
         "effect": levels.effect.tolist(), "loss": levels.loss.tolist(),
         "loss_wrong_class": levels.wrong.tolist(), "loss_no_class": levels.null.tolist(),
         "gain_in_errors": gain, "gain_over_none_in_errors": over, "drop": drop,
-        "told_by_labels": told,
+        "told_by_labels": between,
     }  # fmt: skip
     measured = (
-        f"another class changes the answer by {effect:.3f} of the trivial error, and costs "
+        f"another class changes the output by {effect:.3f} of the trivial error, and costs "
         f"{float((levels.wrong - levels.loss).max()):.3f} of its loss ({gain:.1f} errors; "
         f"over no class {over:.1f})"
     )
@@ -119,26 +123,29 @@ def condition(patient: Patient) -> Finding:
     if wanted and drop == 0:
         return Finding(
             "condition", "fault", f"guidance is {recipe.sample.guidance:g}, and the condition was "
-            "never dropped in training", "objective.drop above 0 where guidance is used",
-            "train with objective.drop=0.1, or sample with --guidance 1", numbers,
+            "never dropped in training",
+            "objective.condition_dropout above 0 where guidance is used",
+            "train with objective.condition_dropout=0.1, or sample with --guidance 1", numbers,
         )  # fmt: skip
     if drop >= 0.95:
         return Finding(
             "condition", "fault", f"{drop:.0%} of the conditions were dropped in training; "
             f"{measured}", threshold,
-            "train with objective.drop=0.1: what is dropped cannot be learned", numbers,
+            "train with objective.condition_dropout=0.1: what is dropped cannot be learned",
+            numbers,
         )  # fmt: skip
-    if told < 0.005 and gain < 3:
+    if between < 0.005 and gain < 3:
         return Finding(
-            "condition", "fault", f"{measured}; the labels explain {told:.1%} of the variance of "
-            "the data", threshold,
-            "the labels say nothing about the data: check which label belongs to which sample "
+            "condition", "fault", f"{measured}; the labels explain {between:.1%} of the data's "
+            "variance", threshold,
+            "the labels explain nothing in the data: check which label belongs to which sample "
             "(`unnoise data check`), or train with model.conditional=false", numbers,
         )  # fmt: skip
     if effect < USED[0] or gain < 3 or over < 3:
         return Finding(
             "condition", "fault", measured, threshold,
-            "the class is ignored or of no help: train longer, with objective.drop=0.1", numbers,
+            "the class is ignored or of no help: train longer, with "
+            "objective.condition_dropout=0.1", numbers,
         )  # fmt: skip
     if effect < USED[1]:
         return Finding(
@@ -148,34 +155,34 @@ def condition(patient: Patient) -> Finding:
     return Finding("condition", "fine", measured, threshold, numbers=numbers)
 
 
-@check("average", needs=("model",))
-def average(patient: Patient) -> Finding:
-    """The averaged weights, which sampling uses, against those that were trained last.
+@register_check("average", needs=("model",))
+def check_average(snapshot: RunSnapshot) -> Finding:
+    """Compare the averaged weights, which sampling uses, with the last trained weights.
 
     A good average is as good as the raw weights or better. One whose loss, over all levels, is half
-    again as large, or that has learned nothing where they have, has not followed the training. The
-    share that the initial weights still have in it is Π d_k over its decays; a tenth is seen.
+    again as large, or that has learned nothing while they have, has not followed the training. The
+    share of the initial weights in it is Π d_k over its decays; a tenth is visible in samples.
     """
-    updates, warm, share = _warmth(patient)
+    updates, warm, share = _warmth(snapshot)
     numbers: dict[str, Any] = {"updates": updates, "warm": warm, "initial_share": share}
     measured = (
         f"{updates} updates, {'warm' if warm else 'not yet warm'}, {share:.0%} of it the initial "
         "weights"
     )
-    threshold = f"{BEGUN:.0%} initial, {DEAD[1]} of the raw weights' loss"
+    threshold = f"{BEGUN:.0%} initial, {FAILED_AVERAGE[1]} of the raw weights' loss"
     remedy = (
         "take a shorter average that starts at once, train.ema={kind: power, gamma: 6}, or train "
         "longer"
     )
-    kept, raw = patient.levels_of(patient.average), patient.levels_of(patient.raw)
+    kept, raw = snapshot.levels_of(snapshot.average), snapshot.levels_of(snapshot.raw)
     severity: Severity = "fine"
-    if kept is not None and raw is not None and patient.average and patient.raw:
+    if kept is not None and raw is not None and snapshot.average and snapshot.raw:
         ratio = kept.mean / raw.mean
-        numbers |= {"ratio": ratio, "distance": _distance(patient.average, patient.raw)}
+        numbers |= {"ratio": ratio, "distance": _distance(snapshot.average, snapshot.raw)}
         measured = f"loss {ratio:.2f} of that of the raw weights; {measured}"
-        if patient.dead_average:
+        if snapshot.average_failed:
             severity, remedy = "fault", f"it has not followed the training: {remedy}"
-        elif ratio > DEAD[1]:
+        elif ratio > FAILED_AVERAGE[1]:
             severity = "warning"
     elif share > BEGUN:
         severity = "fault"
@@ -188,7 +195,7 @@ def average(patient: Patient) -> Finding:
 
 @torch.no_grad()
 def _distance(average: Model, raw: Model) -> float:
-    """|a − w| / |w| over all weights."""
+    """Return |a − w| / |w| over all weights."""
     apart = size = 0.0
     weights = raw.denoiser.network.parameters()
     for a, w in zip(average.denoiser.network.parameters(), weights, strict=True):
@@ -197,11 +204,10 @@ def _distance(average: Model, raw: Model) -> float:
     return (apart / size) ** 0.5 if size else 0.0
 
 
-def _warmth(patient: Patient) -> tuple[int, bool, float]:
-    """(updates that the average took in, whether it has left its beginning, the share that the
-    initial weights have in it)."""
-    updates = patient.made
-    config = patient.recipe.train.ema.model_dump(exclude={"kind"})
+def _warmth(snapshot: RunSnapshot) -> tuple[int, bool, float]:
+    """Return (updates in the average, whether it is warm, share of the initial weights in it)."""
+    updates = snapshot.updates_made
+    config = snapshot.recipe.train.ema.model_dump(exclude={"kind"})
     like, share = Ema([nn.Parameter(torch.zeros(1))], **config), 1.0
     for k in range(updates):
         like.updates = k
@@ -212,10 +218,9 @@ def _warmth(patient: Patient) -> tuple[int, bool, float]:
     return updates, like.warm and share <= BEGUN, share
 
 
-def _told_by_labels(patient: Patient) -> float:
-    """The share of the variance of the data that lies between classes, less what chance puts
-    there."""
-    x, labels = patient.train
+def _variance_between_classes(snapshot: RunSnapshot) -> float:
+    """Return the share of the data's variance that lies between classes, less that of chance."""
+    x, labels = snapshot.train
     if labels is None:
         return 0.0
     flat = x.flatten(1).double()

@@ -1,4 +1,4 @@
-"""How well a model denoises at each noise level, beside two predictors that know little."""
+"""The errors of a model by noise level, beside those of two linear predictors."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import torch
 from torch import Tensor
 
 from ...artifacts import Model
-from ...fields import Condition, determinant, lens_row
+from ...fields import Condition, determinant, residual
 from ...objectives import Uniform, condition_from_labels
-from ...paths import GaussianPath, expand
+from ...paths import GaussianPath
 from ...randomness import Streams
 from ...recipes import build_objective
 
-COUNT = 8  # noise levels looked at
+COUNT = 8  # noise levels examined
 
 
 @dataclass(frozen=True)
-class Levels:
-    """Errors at times t (levels,), as shares of those of the trivial predictor, which knows the
-    mean and the variance of the data and nothing else. A share is the same in every lens.
+class LevelErrors:
+    """Errors at times t (levels,), over those of the trivial predictor; the same in every lens.
 
-    loss: of the model; error: its standard error; linear: of the best linear predictor, which knows
-    the covariance too; null, wrong: of the model without its condition, and with that of another
-    class, with the standard errors of their distance to loss; effect: how far the answers with the
-    two conditions lie apart, as a share of the trivial error's size. The last ones are None for a
+    The trivial predictor uses the mean and the variance of the data and nothing else. loss: of the
+    model; error: its standard error; linear: of the best linear predictor, which uses the
+    covariance too; null, wrong: of the model without its condition, and with another class;
+    null_error, wrong_error: standard errors of their differences to loss; effect: distance of the
+    outputs with the two classes, over the root of the trivial error. The last five are None for a
     model without conditions.
     """
 
@@ -41,18 +41,18 @@ class Levels:
 
     @property
     def mean(self) -> float:
-        """The geometric mean of the loss over the levels; infinite where one is not a number."""
+        """The geometric mean of the loss over the levels; infinite if one is not a number."""
         mean = float(self.loss.clamp(min=1e-12).log().mean().exp())
         return mean if mean == mean else float("inf")
 
 
 @torch.no_grad()
 def measure_levels(
-    model: Model, linear: Linear, x0: Tensor, labels: Tensor | None, seed: int
-) -> Levels:
-    """Errors on x0 (n, *event), at `COUNT` quantiles of the times that the recipe trains at.
+    model: Model, linear: LinearBaseline, x0: Tensor, labels: Tensor | None, seed: int
+) -> LevelErrors:
+    """Return the errors on x0 (n, *event), at `COUNT` quantiles of the recipe's training times.
 
-    linear: the predictor made from training data.
+    linear: the predictor fitted to training data; labels: classes of x0, or None.
     """
     denoiser, path = model.denoiser, model.denoiser.path
     objective = build_objective(model.recipe.objective, denoiser.data_std)
@@ -74,35 +74,38 @@ def measure_levels(
         trivial, known = linear.errors(path, at, x0, x_t)
         lens = float(determinant(path, denoiser.predicts, at) / path.sigma(at)) ** 2
         unit = trivial * lens
-        a, b = (expand(c, x0) for c in lens_row(path, denoiser.predicts, at))
-        target = a * x0 + b * eps
 
-        def ask(condition: Condition | None, x_t: Tensor = x_t, at: Tensor = at) -> Tensor:
+        def evaluate(condition: Condition | None, x_t: Tensor = x_t, at: Tensor = at) -> Tensor:
+            """Return the network's own output at (x_t, at), in batches of 256."""
             parts = [
                 denoiser(x_t[r], at, None if condition is None else condition[r]).value
                 for r in torch.arange(len(x_t)).split(256)
             ]
             return torch.cat(parts)
 
-        said = ask(shown)
-        share = (said - target).double().square().flatten(1).mean(1) / unit
+        def missed(value: Tensor, eps: Tensor = eps, at: Tensor = at) -> Tensor:
+            miss = residual(path, denoiser.predicts, value, x0, eps, at)
+            return miss.double().square().flatten(1).mean(1)
+
+        prediction = evaluate(shown)
+        share = missed(prediction) / unit
         rows = {"loss": share.mean(), "error": share.std() / len(share) ** 0.5}
         rows["linear"] = known / trivial
         if other is not None and shown is not None:
-            wrong, null = ask(other), ask(shown.null())
-            missed = (wrong - target).double().square().flatten(1).mean(1) / unit
-            rows["wrong"] = missed.mean()
-            rows["wrong_error"] = (missed - share).std() / len(share) ** 0.5
-            bare = (null - target).double().square().flatten(1).mean(1) / unit
+            wrong, null = evaluate(other), evaluate(shown.null())
+            other_class = missed(wrong) / unit
+            rows["wrong"] = other_class.mean()
+            rows["wrong_error"] = (other_class - share).std() / len(share) ** 0.5
+            bare = missed(null) / unit
             rows["null"] = bare.mean()
             rows["null_error"] = (bare - share).std() / len(share) ** 0.5
-            rows["effect"] = ((wrong - said).double().square().mean() / unit).sqrt()
+            rows["effect"] = ((wrong - prediction).double().square().mean() / unit).sqrt()
         for name, value in rows.items():
             found.setdefault(name, []).append(value)
-    return Levels(t, **{name: torch.stack(values) for name, values in found.items()})
+    return LevelErrors(t, **{name: torch.stack(values) for name, values in found.items()})
 
 
-class Linear:
+class LinearBaseline:
     """The best linear predictor of x0 from x_t, for the covariance of `train` (n, *event).
 
     Directions come from one half of the values and the variances along them from the other, so
@@ -122,8 +125,8 @@ class Linear:
         outside = second.square().sum(1).mean() - self.variances.sum()
         self.rest = float(outside / left) if left else 0.0
 
-    def residue(self, x: Tensor, keep: int) -> Tensor:
-        """The mean square (n,) of each x outside the leading `keep` directions."""
+    def power_outside(self, x: Tensor, keep: int) -> Tensor:
+        """Return the mean square (n,) of each x outside the leading `keep` directions."""
         centred = x.flatten(1).double() - self.mean
         inside = centred @ self.basis[:, :keep]
         return (centred.square().sum(1) - inside.square().sum(1)) / centred.shape[1]
@@ -131,13 +134,16 @@ class Linear:
     def errors(
         self, path: GaussianPath, t: Tensor, x0: Tensor, x_t: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The mean squared errors in x0 of the trivial predictor, which knows the mean and one
-        variance for all directions, and of this one, at time t."""
+        """Return the mean squared errors in x0 of the trivial predictor and of this one, at time t.
+
+        The trivial predictor uses the mean, and one variance for all directions.
+        """
         alpha, sigma = float(path.alpha(t)), float(path.sigma(t))
         seen = x_t.flatten(1).double() - alpha * self.mean
         wanted = x0.flatten(1).double() - self.mean
 
         def gain(variance: Tensor) -> Tensor:
+            """Return the Wiener gain α·v / (α²·v + σ²) for data of variance v."""
             return alpha * variance / (alpha**2 * variance + sigma**2)
 
         rest = gain(torch.tensor(self.rest).double())

@@ -1,4 +1,4 @@
-"""The samples against the data: finite, saturated, tinted, noisy, copied."""
+"""Checks of the samples against the data: finite, saturated, tinted, noisy, copied."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ from torch import Tensor
 
 from ...errors import NonFinite
 from ...evaluation.memorisation import copies
-from .finding import Finding, Severity, check
-from .patient import NUMBERS, Patient, spread
+from .examined_run import NUMBERS, RunSnapshot, evenly_spaced_rows
+from .finding import Finding, Severity, register_check
 
-TINT = (0.25, 0.75)  # of the data's deviation: warning, fault
+TINT = (0.25, 0.75)  # shift of a mean over the data's deviation: warning, fault
 SPREAD = (1.4, 2.5)  # factor between deviations: warning, fault
 ENDS = (0.1, 0.4)  # share of values at the ends of the range, above the data's: warning, fault
-NOISE = (0.15, 0.3)  # of the data's power, more of it off their directions: warning, fault
+NOISE = (0.15, 0.3)  # excess power off the data's directions over all power: warning, fault
 COPIES = (0.05, 0.3)  # share of the samples, above that of held-out data: warning, fault
-POOL = 20_000  # training samples that copies are looked for in
+POOL = 20_000  # training samples that are searched for copies
 _CAUSES = ("loss by level", "learning rate", "data range", "data scale", "data structure", "length")
 
 
-@check("samples", needs=("data", "model"), sign_of=_CAUSES)
-def samples(patient: Patient) -> Finding:
-    """Mean and deviation by channel of the samples against data of the same classes, and how much
-    of them lies at the ends of the range and off the directions in which data vary.
+@register_check("samples", needs=("data", "model"), sign_of=_CAUSES)
+def check_samples(snapshot: RunSnapshot) -> Finding:
+    """Compare the samples with data of the same classes: mean, deviation, ends, left-over noise.
 
-    Means of n samples scatter by the deviation of a sample's own mean / √n; three of these are
-    allowed on top. A quarter of the deviation is a tint that is seen, three quarters another
-    picture; guidance moves less. Noise has as much power in every direction, and data nearly all in
-    a few: what samples have outside the leading ones, which hold 90 %, above what data have there,
-    is noise left over. Of white noise that is the greater part.
+    Means and deviations are by channel; ends: the share of values at the ends of the range. Means
+    of n samples scatter by the deviation of a sample's own mean / √n; three of these are allowed on
+    top. A quarter of the data's deviation is a visible tint, three quarters another picture;
+    guidance moves less. Noise has as much power in every direction, and data nearly all in a few:
+    the samples' power outside the leading directions, which hold 90 % of the data's, in excess of
+    the data's own there, is noise left over. Of white noise that is the greater part.
     """
     try:
-        made = patient.samples
+        made = snapshot.samples
     except NonFinite as error:
         return Finding(
-            "samples", "fault", f"the walk broke down: {error}", "finite samples",
+            "samples", "fault", f"sampling broke down: {error}", "finite samples",
             "use more steps or another solver (--solver dpmpp_2m --steps 20), or train anew with "
             "a lower rate",
         )  # fmt: skip
-    data = _like(patient, made.labels)
+    data = _of_same_classes(snapshot, made.labels)
     x = made.x.double()
     axes = (0, *range(2, x.ndim))
     mean, spread = x.mean(axes), x.std(axes, correction=0)
@@ -48,11 +48,11 @@ def samples(patient: Patient) -> Finding:
     apart = (mean - data_mean).abs()
     tint = (apart - chance).clamp(min=0) / data_spread
     factor = torch.maximum(spread / data_spread, data_spread / spread.clamp(min=1e-12))
-    low, high = patient.spec.value_range
+    low, high = snapshot.spec.value_range
     ends = _at_ends(made.values.double(), low, high) - _at_ends(
-        patient.spec.restore(data.float()).double(), low, high
+        snapshot.spec.restore(data.float()).double(), low, high
     )
-    noise = _left_over(patient, x)
+    noise = _leftover_noise(snapshot, x)
     numbers = {
         "mean": mean.tolist(), "data_mean": data_mean.tolist(), "std": spread.tolist(),
         "data_std": data_spread.tolist(), "at_ends_above_data": ends, "noise": noise, "n": len(x),
@@ -68,7 +68,7 @@ def samples(patient: Patient) -> Finding:
     ]
     if noise is not None:
         found.append((noise, NOISE, f"{max(0.0, noise):.1%} of the power is left-over noise"))
-    measured = "; ".join(said for _, _, said in found)
+    measured = "; ".join(text for _, _, text in found)
     threshold = f"{TINT[0]}, {SPREAD[0]}, {ENDS[0]:.0%}, {NOISE[0]:.0%}"
     remedy = (
         "train longer; lower the guidance (--guidance 1) where colours are strong or the ends are "
@@ -81,27 +81,27 @@ def samples(patient: Patient) -> Finding:
     return Finding("samples", "fine", measured, threshold, numbers=numbers)
 
 
-@check("memorisation", needs=("data", "model"), sign_of=("data structure",))
-def memorisation(patient: Patient) -> Finding:
-    """The share of samples that are near copies of training data: see `evaluation.copies`.
+@register_check("memorisation", needs=("data", "model"), sign_of=("data structure",))
+def check_memorisation(snapshot: RunSnapshot) -> Finding:
+    """Measure the share of samples that are near copies of training data.
 
-    What the same rule says of held-out data is taken off: in few dimensions, and in data with
-    repetitions, near copies come about by chance. A model that has learned the distribution has
-    none above that; one in twenty is worth a look.
+    The rule is that of `evaluation.copies`. Its share for held-out data is subtracted: in few
+    dimensions, and in data with repetitions, near copies come about by chance. A model that has
+    learned the distribution has none above that; one in twenty deserves a closer inspection.
     """
-    assert patient.parts is not None
+    assert snapshot.parts is not None
     try:
-        made = patient.samples
+        made = snapshot.samples
     except NonFinite as error:
         return Finding("memorisation", "not done", f"there are no samples: {error}")
-    data = patient.parts["train"]
-    rows = spread(data, POOL, 4 * NUMBERS)
+    data = snapshot.parts["train"]
+    rows = evenly_spaced_rows(data, POOL, 4 * NUMBERS)
     pool = data.spec.restore(data.batch(rows)[0], clip=False).flatten(1).numpy()
     if len(pool) < 3:
         return Finding("memorisation", "not done", f"there are {len(pool)} training samples")
     copied = float(copies(made.values.flatten(1).numpy(), pool).mean())
-    if patient.held_out:
-        fresh = patient.spec.restore(patient.fresh[0]).flatten(1).numpy()
+    if snapshot.has_held_out:
+        fresh = snapshot.spec.restore(snapshot.unseen[0]).flatten(1).numpy()
         chance = float(copies(fresh, pool).mean())
     else:
         chance = (1 / 3) ** pool.shape[1]
@@ -126,9 +126,9 @@ def memorisation(patient: Patient) -> Finding:
     )
 
 
-def _like(patient: Patient, labels: Tensor | None) -> Tensor:
-    """Training data in float64 with the classes of the samples: those of a class as often."""
-    x, known = patient.train
+def _of_same_classes(snapshot: RunSnapshot, labels: Tensor | None) -> Tensor:
+    """Return training data in float64 with the samples' classes, each class equally often."""
+    x, known = snapshot.train
     x = x.double()
     if labels is None or known is None:
         return x
@@ -145,15 +145,17 @@ def _at_ends(values: Tensor, low: float, high: float) -> float:
     return float(((values <= low + margin) | (values >= high - margin)).double().mean())
 
 
-def _left_over(patient: Patient, x: Tensor) -> float | None:
-    """The power of samples off the directions that hold 90 % of that of the data, above that of
-    data which those directions were not made from, in all of the data's power; None where data
-    have no such directions."""
-    linear, size = patient.linear, patient.train[0].flatten(1).shape[1]
+def _leftover_noise(snapshot: RunSnapshot, x: Tensor) -> float | None:
+    """Return the samples' excess power off the data's leading directions, over all data power.
+
+    The leading directions hold 90 % of the data's power; the excess is over data from which they
+    were not fitted. None if the data have no such directions.
+    """
+    linear, size = snapshot.linear, snapshot.train[0].flatten(1).shape[1]
     shares = linear.variances.cumsum(0) / (linear.variance * size)
     keep = int((shares < 0.9).sum()) + 1
     if keep >= min(len(shares), size) or keep > 0.75 * len(shares):
         return None
-    fresh = patient.fresh[0] if patient.held_out else patient.train[0][1::2]
-    above = linear.residue(x, keep).mean() - linear.residue(fresh, keep).mean()
+    fresh = snapshot.unseen[0] if snapshot.has_held_out else snapshot.train[0][1::2]
+    above = linear.power_outside(x, keep).mean() - linear.power_outside(fresh, keep).mean()
     return float(above / linear.variance)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from ...errors import InvalidArgument, need_count
-from ...fields.lenses import conversion
 from ...paths import GaussianPath, expand
 from ..linear.direction import no_start
+from ..linear.one_step import DDIM, noise_added
 from ..solver import Noise, Outcome, Solution, Solver, Steps, TimeGrid, draw
 
 
@@ -67,14 +69,15 @@ class Parallel(Solver):
         return no_start((1.0, 0.0), path, start)
 
     def steps(self, path: GaussianPath, x: Tensor, grid: TimeGrid, noise: Noise | None) -> Steps:
-        table, batch, total = _Table.of(self, path, grid), len(x), grid.steps
+        batch, total = len(x), grid.steps
         every = torch.tensor(grid.floats, dtype=torch.float64, device=x.device)
+        full = [_full_noise(path, *ends) for ends in pairwise(grid.floats)]
         states = x.expand(total + 1, *x.shape).clone()
         added = [torch.zeros_like(x)] * total
         if self.stochastic:
-            added = [draw(noise, x) * spread for spread in table.spread]
+            added = [draw(noise, x) * (self.eta * spread) for spread in full]
         begun = [0] * batch  # where each sample's window begins: all states up to it are final
-        nfe, rounds = [0] * batch, 0
+        nfe, rounds, moves = [0] * batch, 0, torch.empty(0)
         while min(begun, default=total) < total:
             windows = [range(at, min(at + self.window, total)) for at in begun]
             rows = [(k, i) for i, window in enumerate(windows) for k in window]
@@ -85,15 +88,19 @@ class Parallel(Solver):
                 at = min(begun)
                 report = {"t": grid.floats[at], "steps": at, "nfe": max(nfe), "rounds": rounds + 1}
                 return Outcome(states[at], ParallelSolution, report)
+            if not rounds:
+                one = partial(DDIM(self.eta).transition, path, prediction.lens)
+                moves = torch.tensor(
+                    [one(*ends)[:2] for ends in pairwise(grid.floats)], dtype=torch.float64
+                ).to(x.device)
             rounds += 1
-            on_x, on_value = table.rows(path, prediction.lens, grid, x.device)
-            moved = expand(on_x[steps], prediction.x_t) * prediction.x_t
-            moved = moved + expand(on_value[steps], prediction.x_t) * prediction.value
+            on_x, on_value = (expand(part, prediction.x_t) for part in moves[steps].unbind(1))
+            moved = on_x * prediction.x_t + on_value * prediction.value
             for i, window in enumerate(windows):
                 mine, moved = moved[: len(window)], moved[len(window) :]
                 if window:
                     nfe[i] += len(window) * prediction.nfe
-                    begun[i] += self._settle(states, added, mine, i, window, table)
+                    begun[i] += self._settle(states, added, mine, i, window, full)
         return Outcome(states[total], ParallelSolution, {"nfe": max(nfe), "rounds": rounds})
 
     def _settle(
@@ -103,7 +110,7 @@ class Parallel(Solver):
         moved: Tensor,
         i: int,
         window: range,
-        table: _Table,
+        full: list[float],
     ) -> int:
         """Write the new states of one sample's window; return how far the window moves on."""
         first, last = window.start, window.stop
@@ -114,45 +121,14 @@ class Parallel(Solver):
         states[first + 1 : last + 1, i] = new
         change = (new - old).flatten(1).square().mean(1).tolist()
         far = 1
-        while far < len(window) and change[far] <= self.tolerance**2 * table.limit[first + far]:
+        while far < len(window) and change[far] <= (self.tolerance * full[first + far]) ** 2:
             far += 1
         # the states that enter the window begin as its last
         states[last + 1 : last + far + 1, i] = new[-1]
         return far
 
 
-@dataclass(frozen=True)
-class _Table:
-    """Aim and ς of every step, and the variance with which its end's change is compared."""
-
-    aim: tuple[float, ...]
-    spread: tuple[float, ...]
-    limit: tuple[float, ...]
-
-    @staticmethod
-    def of(solver: Parallel, path: GaussianPath, times: TimeGrid) -> _Table:
-        t = torch.tensor(times.floats, dtype=torch.float64)
-        sigma, lam = path.sigma(t).tolist(), path.log_snr(t).tolist()
-        aim, spread, limit = [], [], []
-        for k in range(times.steps):
-            h = lam[k + 1] - lam[k]
-            full = sigma[k + 1] * math.sqrt(-math.expm1(-2 * h))
-            spread.append(solver.eta * full)
-            limit.append(full**2)
-            aim.append(
-                sigma[k + 1] * math.exp(-h)
-                if solver.eta == 1
-                else math.sqrt(max(sigma[k + 1] ** 2 - spread[-1] ** 2, 0.0))
-            )
-        return _Table(tuple(aim), tuple(spread), tuple(limit))
-
-    def rows(
-        self, path: GaussianPath, lens: str, times: TimeGrid, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        """Return (on x, on the network's value) of every step: α₁·x0 + aim·ε."""
-        t = torch.tensor(times.floats, dtype=torch.float64)
-        alpha, aim = path.alpha(t[1:]), torch.tensor(self.aim, dtype=torch.float64)
-        x0, eps = (conversion(path, lens, name, t[:-1]) for name in ("x0", "eps"))
-        parts = (alpha * a + aim * b for a, b in zip(x0, eps, strict=True))
-        on_x, on_value = (part.to(device) for part in parts)
-        return on_x, on_value
+def _full_noise(path: GaussianPath, t: float, s: float) -> float:
+    """Return the deviation of q(x_s|x_t, x0), the noise that an ancestral step adds."""
+    h = float(path.log_snr(s)) - float(path.log_snr(t))
+    return noise_added(1.0, float(path.sigma(s)), h)[1]

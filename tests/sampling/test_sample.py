@@ -4,9 +4,10 @@ import torch
 
 import unnoise
 from tests.training.tiny import model_of, parts_of, tiny
-from unnoise.artifacts import InTurn, Model, Precision, autocast, resolve
+from unnoise.artifacts import Model
 from unnoise.errors import InvalidArgument, Unsupported
 from unnoise.randomness import Streams
+from unnoise.sampling import InTurn, Precision, autocast, resolve
 
 CPU = torch.device("cpu")
 
@@ -176,7 +177,7 @@ def test_guidance_without_a_condition_or_a_null_is_refused(plain):
     assert plain.sample(2, guidance=1).labels is None
     never_null = model_of(tiny("objective.drop=0", "sample.guidance=1"))
     assert never_null.sample(2).labels.tolist() == [0, 1]
-    with pytest.raises(InvalidArgument, match=r"drop=0\.1"):
+    with pytest.raises(InvalidArgument, match=r"condition_dropout=0\.1"):
         never_null.sample(2, guidance=1.5)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -14,9 +14,7 @@ from ..guidance import classifier_free
 from ..paths import GaussianPath, grids
 from ..recipes import SampleConfig, plan_grid, validate
 from ..solvers import Solver, Tuned, names, own_grid
-
-if TYPE_CHECKING:
-    from .model import Model
+from .facts import ModelFacts
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Plan:
 
 
 def make_plan(
-    model: Model,
+    facts: ModelFacts,
     solver: str | Solver | None,
     steps: int | None,
     grid: Mapping[str, Any] | Sequence[float] | Tensor | str | None,
@@ -68,13 +66,13 @@ def make_plan(
         "steps": steps, "guidance": guidance, "interval": interval, "rescale": rescale,
         "grid": {"kind": grid} if isinstance(grid, str) else grid,
     }  # fmt: skip
-    tree = model.recipe.sample.model_dump() | {k: v for k, v in given.items() if v is not None}
+    tree = facts.sample.model_dump() | {k: v for k, v in given.items() if v is not None}
     try:
         config = validate(SampleConfig, tree, "sampling")
     except RecipeError as error:
         raise InvalidArgument(str(error)) from error
     asked = guidance is not None and guidance != 1
-    if not model.classes and (asked or interval is not None or rescale):
+    if not facts.classes and (asked or interval is not None or rescale):
         raise InvalidArgument(
             "guidance was asked for, and this model has no condition to be guided by; leave it "
             "out, or train on labelled data"
@@ -84,13 +82,14 @@ def make_plan(
             "an interval or a rescale was given, and guidance is 1, so that nothing is guided; "
             "leave it out, or give a guidance such as 1.5"
         )
-    if model.classes and config.guidance != 1 and model.recipe.objective.drop == 0:
+    if facts.classes and config.guidance != 1 and not facts.null:
         raise InvalidArgument(
             "guidance needs the null condition, and this model was trained with "
-            "objective.drop=0; sample with guidance 1 or train with drop=0.1"
+            "objective.condition_dropout=0; sample with guidance 1, or train with "
+            "objective.condition_dropout=0.1"
         )
-    path = model.denoiser.path
-    chosen = _solver(model, config, solver)
+    path = facts.denoiser.path
+    chosen = _solver(facts, config, solver)
     own = solver is not None and grid is None and chosen.own_grid(path, config.steps) is not None
     if listed is not None:
         times, spacing = listed, f"{len(listed)} given times"
@@ -101,7 +100,7 @@ def make_plan(
     if isinstance(chosen, Tuned):
         chosen.weights(path, tuple(times.tolist()))
     reason = chosen.why_refused(path, float(times[0]), float(times[-1]))
-    if chosen.needs_learned_variance and not model.denoiser.learned_variance:
+    if chosen.needs_learned_variance and not facts.denoiser.learned_variance:
         reason = "this model learned no variance; use ddpm or ddpm:variance=transition"
     if reason:
         raise InvalidArgument(f"solver {chosen} on {path}: {reason}")
@@ -126,14 +125,14 @@ def _text(config: SampleConfig) -> str:
     return f"{config.grid.kind}({options})" if options else config.grid.kind
 
 
-def _solver(model: Model, config: SampleConfig, solver: str | Solver | None) -> Solver:
+def _solver(facts: ModelFacts, config: SampleConfig, solver: str | Solver | None) -> Solver:
     name = config.solver if solver is None else solver
     if name != "tuned":
-        return names.ask(name).solver.for_data(model.denoiser.data_std)
-    if config.steps not in model.tuned:
-        known = ", ".join(map(str, sorted(model.tuned))) or "none"
+        return names.ask(name).solver.for_data(facts.denoiser.data_std)
+    if config.steps not in facts.tuned:
+        known = ", ".join(map(str, sorted(facts.tuned))) or "none"
         raise InvalidArgument(
             f"this model is not tuned for {config.steps} steps (tuned for: {known}); run "
             f"`unnoise tune MODEL --steps {config.steps}`, or take solver 'auto'"
         )
-    return model.tuned[config.steps].for_guidance(config)
+    return facts.tuned[config.steps].for_guidance(config)

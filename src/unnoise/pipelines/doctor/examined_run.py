@@ -1,4 +1,4 @@
-"""A run opened for examination: whatever of it can still be read."""
+"""A snapshot of a run for the doctor: recipe, data, models, log, as far as they can be read."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...artifacts import Model, Samples
-from ...artifacts.model import CONFIG
+from ...artifacts import Model
+from ...artifacts.artifact import CONFIG
 from ...data import Dataset, DataSpec
 from ...errors import ArtifactError, UnnoiseError
 from ...fields import Condition, Denoiser
 from ...objectives import condition_from_labels
 from ...recipes import Recipe, build_denoiser, build_objective, load_recipe, open_parts
 from ...safe_files.files import check_tensors
+from ...sampling import Samples
 from ...training import Checkpoints
 from ...training.log import read_log
-from ...training.loop import mean_trivial_loss
-from .levels import Levels, Linear, measure_levels
+from .levels import LevelErrors, LinearBaseline, measure_levels
 
-PART = 2048  # rows of the data that are looked at
-DEAD = (1.5, 1.15)  # loss of the average in that of the raw weights: fault, warning
-ROUNDS = 256  # rows that go through the network
-NUMBERS = 2**25  # that are held of the data at a time, in as few rows as that makes of large ones
+PART = 2048  # rows of the data that are examined
+FAILED_AVERAGE = (1.5, 1.15)  # loss of the average over that of the raw weights: fault, warning
+ROUNDS = 256  # rows that are evaluated by the network
+NUMBERS = 2**25  # numbers of the data held at a time
 
 
 @dataclass
-class Patient:
-    """A run: its recipe, and as far as they could be read its models, data, log and last state.
+class RunSnapshot:
+    """A run: its recipe, and as far as they can be read its models, data, log and last state.
 
-    average: the model with the averaged weights, raw: with the weights as they were trained;
-    missing: what could not be read (data, model, raw, log) and why; broken: whether the finished
-    model is one of them; n, seed: of the samples drawn.
+    average: the model with the averaged weights, raw: with the trained weights; parts: the opened
+    data; state: of the newest checkpoint; history: the record of training in the artifact; rows: of
+    the log; missing: the parts that could not be read (data, model, raw, log), with the reason;
+    notes: problems with files; broken: whether the finished model is one of them; n, seed: of the
+    samples drawn.
     """
 
     run: Path
@@ -56,28 +58,29 @@ class Patient:
 
     @property
     def guard(self) -> dict[str, Any]:
-        """The guard's state, or what of it the model's history tells; empty where neither is."""
+        """The guard's state, or the counts in the model's history; empty if there is neither."""
         history = self.history
-        told = {
+        recorded = {
             "skipped": history.get("skipped_updates", 0),
             "rollbacks": history.get("rollbacks", 0),
         }
-        return self.state.get("guard") or (told if history else {})
+        return self.state.get("guard") or (recorded if history else {})
 
     @property
     def updates(self) -> int:
-        """Updates that the run has gone through, those skipped among them."""
+        """The number of updates that the run has gone through, including those skipped."""
         last = self.rows[-1]["step"] if self.rows else 0
         return int(self.state.get("step") or self.history.get("updates") or last)
 
     @property
-    def made(self) -> int:
-        """Updates that were made, not skipped and not undone."""
+    def updates_made(self) -> int:
+        """The number of updates that were made, neither skipped nor undone."""
         left = max(0, self.updates - int(self.guard.get("skipped", 0)))
         return int(self.state.get("ema_updates", left))
 
     @property
     def spec(self) -> DataSpec:
+        """The description of the data: the model's, or without a model that of the opened data."""
         model = self.average or self.raw
         if model is not None:
             return model.spec
@@ -86,93 +89,99 @@ class Patient:
 
     @cached_property
     def train(self) -> tuple[Tensor, Tensor | None]:
-        """(x, labels) of at most `PART` evenly spaced training samples, as the model is given them:
-        normalised by the description that travels with it."""
-        return self._look("train", PART)
+        """(x, labels) of at most `PART` evenly spaced training samples, normalised by `spec`."""
+        return self._rows("train", PART)
 
     @cached_property
-    def linear(self) -> Linear:
+    def linear(self) -> LinearBaseline:
         """The best linear predictor for the training data."""
-        return Linear(self.train[0])
+        return LinearBaseline(self.train[0])
 
     @cached_property
-    def fresh(self) -> tuple[Tensor, Tensor | None]:
-        """(x, labels) of samples that were not trained on, where some were held out."""
+    def unseen(self) -> tuple[Tensor, Tensor | None]:
+        """(x, labels) of held-out samples, or of training samples if none were held out."""
         assert self.parts is not None
         name = next((p for p in ("validation", "test") if p in self.parts), "train")
-        return self._look(name, ROUNDS)
+        return self._rows(name, ROUNDS)
 
     @property
-    def held_out(self) -> bool:
-        """Whether `fresh` really is."""
+    def has_held_out(self) -> bool:
+        """Whether `unseen` is held-out data."""
         return bool({"validation", "test"} & set(self.parts or ()))
 
-    def _look(self, part: str, count: int) -> tuple[Tensor, Tensor | None]:
+    def _rows(self, part: str, count: int) -> tuple[Tensor, Tensor | None]:
         assert self.parts is not None
         data = self.parts[part]
-        x, labels = data.batch(spread(data, count))
+        x, labels = data.batch(evenly_spaced_rows(data, count))
         if data.spec.to_dict() != self.spec.to_dict():
             x = self.spec.normalise(data.spec.restore(x, clip=False))
         return x, labels
 
     @cached_property
-    def dead_average(self) -> bool:
+    def average_failed(self) -> bool:
         """Whether the average is much worse than the raw weights, which are examined then."""
         levels, raw = self.levels_of(self.average), self.levels_of(self.raw)
         if levels is None or raw is None:
             return False
         nothing = float(levels.loss.min()) > 0.95 and float(raw.loss.min()) < 0.9
-        return nothing or not levels.mean <= DEAD[0] * raw.mean
+        return nothing or not levels.mean <= FAILED_AVERAGE[0] * raw.mean
 
     @cached_property
-    def trivial(self) -> float | None:
-        """The trivial predictor's mean loss in the run's own objective, where it is known."""
+    def baseline_loss(self) -> float | None:
+        """The trivial predictor's mean loss in the run's own objective; None if that is unknown."""
         model = self.average or self.raw
         if model is None:
             return None
         objective = build_objective(self.recipe.objective, model.denoiser.data_std)
-        return mean_trivial_loss(objective, model.denoiser, self.recipe.train.seed)
+        return objective.mean_baseline_loss(model.denoiser, self.recipe.train.seed)
 
     @property
     def model(self) -> Model:
-        """The model whose answers are examined: the average, unless that is dead or missing."""
-        chosen = self.raw if self.average is None or self.dead_average else self.average
+        """The model that is examined: the average, unless it failed or is missing."""
+        chosen = self.raw if self.average is None or self.average_failed else self.average
         assert chosen is not None
         return chosen
 
-    def levels_of(self, model: Model | None) -> Levels | None:
-        """The errors of a model by noise level; None without model or data."""
+    def levels_of(self, model: Model | None) -> LevelErrors | None:
+        """Return the errors of a model by noise level; None without model or data."""
         if model is None or self.parts is None:
             return None
         name = "_levels_raw" if model is self.raw else "_levels_average"
         if not hasattr(self, name):
-            setattr(self, name, measure_levels(model, self.linear, *self.fresh, self.seed))
+            setattr(self, name, measure_levels(model, self.linear, *self.unseen, self.seed))
         return getattr(self, name)
 
     @property
-    def levels(self) -> Levels:
+    def levels(self) -> LevelErrors:
+        """The errors of the examined model by noise level."""
         found = self.levels_of(self.model)
         assert found is not None
         return found
 
     @cached_property
     def samples(self) -> Samples:
-        """n samples, drawn as the recipe says."""
+        """n samples, drawn by the recipe's settings."""
         return self.model.sample(self.n, seed=self.seed)
 
     def condition(self, labels: Tensor | None) -> Condition | None:
-        """What the model is told of samples with these labels."""
+        """Return the model's condition for these labels; None for an unconditional model."""
         return condition_from_labels(labels) if self.model.classes else None
 
 
-def spread(data: Dataset, count: int, numbers: int = NUMBERS) -> Tensor:
-    """At most `count` evenly spaced rows of data, of at most so many numbers: 64 in any case."""
+def evenly_spaced_rows(data: Dataset, count: int, numbers: int = NUMBERS) -> Tensor:
+    """Return the indices of at most `count` evenly spaced rows of data.
+
+    Together they hold at most `numbers` numbers, unless fewer than 64 rows would be left.
+    """
     count = min(len(data), count, max(64, numbers // math.prod(data.spec.shape)))
     return torch.linspace(0, len(data) - 1, count, dtype=torch.float64).round().long()
 
 
-def open_run(run: Path, n: int, seed: int) -> Patient:
-    """Read what can be read of a run; raises ArtifactError where there is none."""
+def open_run(run: Path, n: int, seed: int) -> RunSnapshot:
+    """Return a snapshot of a run, with all of it that can be read.
+
+    Raises ArtifactError unless the folder holds a run that can be read.
+    """
     run = run.expanduser()
     problems: list[str] = []
     broken = False
@@ -200,50 +209,56 @@ def open_run(run: Path, n: int, seed: int) -> Patient:
             f"{run} holds no run that can be read{detail}; give the folder of a run, such as "
             "runs/demo"
         )
-    patient = Patient(run, recipe, n, seed, average=finished, notes=problems)
-    patient.broken = broken
-    patient.history = finished.training if finished else {}
-    patient.state = state or {}
+    snapshot = RunSnapshot(run, recipe, n, seed, average=finished, notes=problems)
+    snapshot.broken = broken
+    snapshot.history = dict(finished.training) if finished else {}
+    snapshot.state = state or {}
     try:
-        patient.parts = open_parts(recipe)[1]
+        snapshot.parts = open_parts(recipe)[1]
     except (UnnoiseError, OSError) as error:
-        patient.missing["data"] = f"the data cannot be opened: {error}"
-    if finished and patient.parts and (other := _other(patient.parts["train"].spec, finished.spec)):
-        patient.parts = None
-        patient.missing["data"] = other
-    _add_models(patient, finished, state)
+        snapshot.missing["data"] = f"the data cannot be opened: {error}"
+    if (
+        finished
+        and snapshot.parts
+        and (other := _why_unfit(snapshot.parts["train"].spec, finished.spec))
+    ):
+        snapshot.parts = None
+        snapshot.missing["data"] = other
+    _add_models(snapshot, finished, state)
     try:
-        patient.rows = read_log(run)
+        snapshot.rows = read_log(run)
     except UnnoiseError as error:
-        patient.missing["log"] = str(error)
-    return patient
+        snapshot.missing["log"] = str(error)
+    return snapshot
 
 
-def _add_models(patient: Patient, finished: Model | None, state: dict[str, Any] | None) -> None:
-    spec = finished.spec if finished else patient.parts["train"].spec if patient.parts else None
+def _add_models(
+    snapshot: RunSnapshot, finished: Model | None, state: dict[str, Any] | None
+) -> None:
+    spec = finished.spec if finished else snapshot.parts["train"].spec if snapshot.parts else None
     if state is None:
-        patient.missing["raw"] = "there is no sound checkpoint, and only that has the raw weights"
+        snapshot.missing["raw"] = "there is no sound checkpoint, and only that has the raw weights"
     elif spec is None:
-        patient.missing["raw"] = "the shape of the model is that of its data, which are gone"
+        snapshot.missing["raw"] = "the shape of the model is that of its data, which are gone"
     else:
         try:
-            patient.raw, average = _of_state(patient.recipe, spec, state)
+            snapshot.raw, average = _of_state(snapshot.recipe, spec, state)
         except ArtifactError as error:
-            patient.missing["raw"] = (
+            snapshot.missing["raw"] = (
                 "the checkpoint does not fit the data, which may have changed since, or the "
                 f"model: {error}"
             )
         else:
-            patient.average = finished or average
-    if patient.average is None:
+            snapshot.average = finished or average
+    if snapshot.average is None:
         why = "the run has neither a model nor a checkpoint that can be read"
-        patient.missing["model"] = (
-            "; ".join([*patient.notes, why]) if state is None else patient.missing["raw"]
+        snapshot.missing["model"] = (
+            "; ".join([*snapshot.notes, why]) if state is None else snapshot.missing["raw"]
         )
 
 
-def _other(now: DataSpec, learned: DataSpec) -> str | None:
-    """How data differ from those that a model was made for, where it cannot take them in."""
+def _why_unfit(now: DataSpec, learned: DataSpec) -> str | None:
+    """Return why a model cannot take these data in, or None."""
     if now.shape != learned.shape:
         differs = f"their samples are {now.shape}, the model's {learned.shape}"
     elif now.classes > learned.classes > 0:
@@ -254,7 +269,7 @@ def _other(now: DataSpec, learned: DataSpec) -> str | None:
 
 
 def _of_state(recipe: Recipe, spec: DataSpec, state: dict[str, Any]) -> tuple[Model, Model]:
-    """(raw, average) of a checkpoint; raises ArtifactError where its weights do not fit."""
+    """Return (raw, average) of a checkpoint; raises ArtifactError if its weights do not fit."""
     raw, average = (_denoiser(recipe, spec, state["weights"]) for _ in range(2))
     trained = [p for p in average.network.parameters() if p.requires_grad]
     if state["ema"].keys() != {str(i) for i in range(len(trained))}:
@@ -262,7 +277,7 @@ def _of_state(recipe: Recipe, spec: DataSpec, state: dict[str, Any]) -> tuple[Mo
     with torch.no_grad():
         for i, p in enumerate(trained):
             p.copy_(state["ema"][str(i)])
-    return Model(raw, recipe, spec), Model(average, recipe, spec)
+    return Model({"denoiser": raw}, recipe, spec), Model({"denoiser": average}, recipe, spec)
 
 
 def _denoiser(recipe: Recipe, spec: DataSpec, weights: dict[str, Tensor]) -> Denoiser:

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ..errors import ArtifactError, InvalidArgument, need_count, unknown
-from ..fields import Condition, Field
-from ..randomness import Streams
-from ..recipes import SampleConfig
+from ..errors import ArtifactError, InvalidArgument, unknown
 from ..safe_files.atomic_folder import recover, resolve
 from ..safe_files.files import read_json, write_json
-from ..solvers import Calibration, Tuned, tune
+from ..sampling import TunedSolver
+from ..solvers import Tuned
 from .formats import migrate
-
-if TYPE_CHECKING:
-    from ..solvers.fitted.calibration import Progress
-    from .model import Model
 
 FOLDER, FORMAT = "tuned", 1
 MOST_FILES, MOST_TEXT = 256, 2**16  # a thousand steps take half of that
@@ -30,74 +20,7 @@ _KEYS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class TunedFile:
-    """A tuned solver, the guidance it was tuned with, and the errors measured then."""
-
-    solver: Tuned
-    guidance: float = 1.0
-    interval: tuple[float, float] | None = None
-    rescale: float = 0.0
-    measured: dict[str, Any] = field(default_factory=dict, compare=False)
-
-    def for_guidance(self, config: SampleConfig) -> Tuned:
-        """The solver. Raises InvalidArgument where the guidance is another one."""
-        for name in ("guidance", "interval", "rescale"):
-            asked, own = getattr(config, name), getattr(self, name)
-            if asked != own:
-                raise InvalidArgument(
-                    f"{name} is {asked}, and the solver of {self.solver.length} steps was tuned "
-                    f"with {own}; sample with that, tune again, or take solver 'auto'"
-                )
-        return self.solver
-
-
-def calibrate(
-    model: Model,
-    steps: int,
-    guidance: float | None = None,
-    starts: int = 96,
-    tries: int | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> tuple[TunedFile, Calibration]:
-    """Tune a solver of `steps` steps for a model, and note it in the model.
-
-    starts: how many trajectories, a third of them held out; classes in turn; their noise is that
-    of purpose "tune", which no sample has. guidance: the recipe's where not given; its interval
-    and rescale are kept. In float32, whatever the model's precision.
-    """
-    from .plan import make_plan
-
-    need_count("starts", starts, 16)
-    model.check_affordable(starts)
-    plan = make_plan(model, "auto", steps, None, guidance, None, None)
-    noise = Streams(seed, range(starts)).purpose("tune")
-    device = next(model.denoiser.parameters()).device
-    field_: Field = model.denoiser
-    if model.classes:
-        labels = (torch.arange(starts) % model.classes).to(device)
-        field_ = plan.guide(field_).conditioned(Condition.of({"class": labels}, starts))
-    std = model.denoiser.data_std
-    x = field_.path.prior(noise, model.spec.shape, 1.0, std).to(device)
-    with torch.no_grad():
-        found = tune(field_, x, steps, std, tries=tries, progress=progress)
-    config = plan.config
-    kept = TunedFile(
-        found.solver,
-        config.guidance,
-        config.interval,
-        config.rescale,
-        {
-            "starts": starts, "seed": seed, "tries": found.tries,
-            "auto": list(found.before), "tuned": list(found.after),
-        },
-    )  # fmt: skip
-    model.tuned[steps] = kept
-    return kept, found
-
-
-def write_tuned(folder: Path, tuned: TunedFile, digest: str) -> Path:
+def write_tuned(folder: Path, tuned: TunedSolver, digest: str) -> Path:
     """Write tuned/steps-N.json into an artifact whose weights have this SHA-256."""
     from .. import __version__
 
@@ -122,7 +45,7 @@ def write_tuned(folder: Path, tuned: TunedFile, digest: str) -> Path:
     return path
 
 
-def read_tuned(folder: Path, digest: str) -> dict[int, TunedFile]:
+def read_tuned(folder: Path, digest: str) -> dict[int, TunedSolver]:
     """Every tuned solver of an artifact, by its steps. Raises ArtifactError naming what is wrong
     with a file, above all one that was made for other weights."""
     place = resolve(folder, FOLDER)
@@ -141,7 +64,7 @@ def read_tuned(folder: Path, digest: str) -> dict[int, TunedFile]:
     return {tuned.solver.length: tuned for tuned in found}
 
 
-def _read(path: Path, digest: str) -> TunedFile:
+def _read(path: Path, digest: str) -> TunedSolver:
     remedy = f"; remove it, or tune again with `unnoise tune {path.parent.parent}`"
     tree = migrate(read_json(path, MOST_TEXT), {}, FORMAT, f"the tuned solver {path}")
     for key in tree:
@@ -167,7 +90,7 @@ def _read(path: Path, digest: str) -> TunedFile:
         raise ArtifactError(f"{path}: {error}{remedy}") from error
     if path.name != f"steps-{solver.length}.json":
         raise ArtifactError(f"{path} holds a solver of {solver.length} steps{remedy}")
-    return TunedFile(
+    return TunedSolver(
         solver,
         float(tree["guidance"]),
         None if interval is None else (float(interval[0]), float(interval[1])),

@@ -19,7 +19,7 @@ def model():
     with torch.no_grad():  # a network that says something: its last layer starts at zero
         for parameter in denoiser.parameters():
             parameter.add_(0.02 * torch.ones_like(parameter))
-    return Model(denoiser.eval(), recipe, spec)
+    return Model({"denoiser": denoiser.eval()}, recipe, spec)
 
 
 def test_a_solver_with_options_in_one_text():

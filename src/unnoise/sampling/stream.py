@@ -8,8 +8,7 @@ work between blocks gets every bit of it again.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,12 +17,9 @@ from ..fields import Condition, Field
 from ..randomness import Streams
 from ..solvers import sample as walk
 from ..solvers.solver import OnStep
-from .kept_copy import KeptCopy
-from .labels import Labels
+from .classes import Labels
+from .facts import ModelFacts
 from .plan import Plan
-
-if TYPE_CHECKING:
-    from .model import Model
 
 
 @dataclass(frozen=True)
@@ -46,14 +42,13 @@ class Stream:
     """The samples first … first + n − 1 of a seed, in blocks of `batch`; iterating draws them in
     order, one block in memory. See `Model.stream`."""
 
-    model: Model
+    facts: ModelFacts
     plan: Plan
     labels: Labels | None
     seed: int
     first: int
     n: int
     batch: int
-    _walked: KeptCopy = field(default_factory=KeptCopy, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         Streams(self.seed, (self.first, self.first + self.n - 1))  # both ends can be drawn
@@ -76,27 +71,25 @@ class Stream:
 
     def draw(self, block: int, on_step: OnStep | None = None) -> Samples:
         """The samples of one block."""
-        model, rows = self.model, self.rows(block)
-        device = next(model.denoiser.parameters()).device
-        denoiser, precision = self._walked(model.denoiser, model.precision, device)
-        walked: Field = denoiser
+        spec, inference, rows = self.facts.spec, self.facts.inference, self.rows(block)
+        field: Field = inference.denoiser
         labels = None if self.labels is None else self.labels.of(rows)
         if labels is not None:
-            chosen = Condition.of({"class": labels.to(device)}, len(rows))
-            walked = self.plan.guide(denoiser).conditioned(chosen)
-        with torch.no_grad(), precision:
+            chosen = Condition.of({"class": labels.to(inference.device)}, len(rows))
+            field = self.plan.guide(field).conditioned(chosen)
+        with torch.no_grad(), inference.context():
             made = walk(
-                walked,
+                field,
                 Streams(self.seed, rows, "sample"),
-                model.spec.shape,
+                spec.shape,
                 self.plan.solver,
                 self.plan.grid,
-                model.denoiser.data_std,
-                device,
+                inference.denoiser.data_std,
+                inference.device,
                 on_step=on_step,
             )
         x = made.x.float().cpu()
-        return Samples(model.spec.restore(x), labels, made.nfe, x, made.finished, rows.start)
+        return Samples(spec.restore(x), labels, made.nfe, x, made.finished, rows.start)
 
     def whole(self, on_step: OnStep | None = None) -> Samples:
         """All of them at once, in memory; where on_step stops a walk, those up to there."""
@@ -108,5 +101,5 @@ class Stream:
         x, last = torch.cat([block.x for block in made]), made[-1]
         rows = range(self.first, self.first + len(x))
         labels = None if self.labels is None else self.labels.of(rows)
-        values = self.model.spec.restore(x)
+        values = self.facts.spec.restore(x)
         return Samples(values, labels, last.nfe, x, last.finished, self.first)

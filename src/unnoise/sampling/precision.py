@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import InvalidArgument, Unsupported, unknown
-from ..fields import Denoiser
-from ..networks import Network, frozen
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -23,7 +21,7 @@ class Precision:
 
 
 def resolve(asked: str, device: torch.device) -> Precision:
-    """What `auto` means on this device; raises InvalidArgument or Unsupported."""
+    """Return what `auto` means on this device. Raises InvalidArgument or Unsupported."""
     if asked not in PRECISIONS:
         raise unknown("precision", asked, PRECISIONS)
     able = _has_bf16(device)
@@ -58,25 +56,6 @@ def _has_bf16(device: torch.device) -> bool:
             torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         )
     return False
-
-
-def for_sampling(
-    denoiser: Denoiser, name: str, device: torch.device
-) -> tuple[Denoiser, AbstractContextManager[object]]:
-    """The denoiser to walk without gradients, and the context to walk it in.
-
-    Its network is a `frozen` copy of a Network, with bfloat16 weights where `name` is bf16, so
-    that nothing is cast at each pass. Make it for one walk: later changes of the weights do not
-    reach it. A network of another kind, or one that is to run in bf16 and does not say that it
-    `casts`, is walked as it is, under `autocast`.
-    """
-    network, narrow = denoiser.network, name == "bf16"
-    if type(denoiser) is not Denoiser or not isinstance(network, Network):
-        return denoiser, autocast(name, device)
-    if narrow and not network.casts:
-        return denoiser, autocast(name, device)
-    copy = frozen(network, torch.bfloat16 if narrow else None)
-    return denoiser.around(copy), nullcontext()
 
 
 def autocast(name: str, device: torch.device) -> AbstractContextManager[object]:
