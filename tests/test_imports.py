@@ -9,6 +9,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,21 @@ def test_what_is_declared_is_imported_and_what_is_imported_declared():
     )
     assert used - {"diffusers"} <= needed | optional, "imported, and not declared"
     assert needed | optional <= used, "declared, and imported nowhere"
+
+
+def test_what_tests_and_tools_import_of_the_package_is_there():
+    """Imports inside functions included, some of which run only now and then."""
+    folders = ("tests", "benchmarks", "claims", "tools")
+    lost = []
+    for path in sorted(p for folder in folders for p in (ROOT / folder).rglob("*.py")):
+        for node, _ in imports(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or node.level:
+                continue
+            if (node.module or "").split(".")[0] != "unnoise":
+                continue
+            for alias in node.names:
+                if f"{node.module}.{alias.name}" in FILES:
+                    continue
+                if node.module not in FILES or not hasattr(import_module(node.module), alias.name):
+                    lost.append(f"{path.relative_to(ROOT)}: {node.module}.{alias.name}")
+    assert not lost, "\n".join(lost)

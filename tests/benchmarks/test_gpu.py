@@ -109,7 +109,7 @@ def test_throughput_from_pairs_to_page(tmp_path):
     page = document.page(tmp_path)
     assert "## On a GPU: networks" in page
     for row in found["rows"]:
-        assert document.said(row["speed"]) in page
+        assert document.cell(row["speed"]) in page
     assert on_device.throughput(CPU, True, 0.0)["rows"] == []  # no time: named, not measured
     assert len(on_device.throughput(CPU, True, 0.0)["left_out"]) == 4
 

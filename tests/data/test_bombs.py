@@ -15,7 +15,7 @@ from PIL import Image
 from tests.data.shards import write_tar
 from tests.data.test_pictures import png_header
 from unnoise.data import open_data
-from unnoise.data.pictures import read_header, read_picture
+from unnoise.data.pictures import read_picture, read_picture_header
 from unnoise.errors import DataError
 
 SIDE = 60_000  # 3.6 thousand million pixels
@@ -110,7 +110,7 @@ LIMIT = """
 import resource, sys
 from pathlib import Path
 from PIL import Image
-from unnoise.data.pictures import read_header, read_picture
+from unnoise.data.pictures import read_picture_header, read_picture
 from unnoise.errors import DataError
 Image.init()
 import numpy, torch
@@ -118,7 +118,7 @@ used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**29, used + 2**29))
 for name in sys.argv[1:]:
     try:
-        read_header(Path(name))
+        read_picture_header(Path(name))
         read_picture(Path(name), "RGB", (4, 4))
         print("read", name)
     except DataError as error:
@@ -153,7 +153,7 @@ def test_the_reason_is_the_one_declared(tmp_path, name):
 def test_what_is_only_odd_is_read(tmp_path):
     assert read_picture(tiff_loop(), "L", name="loop.tif").tolist() == [[[7] * 4] * 4]
     assert read_picture(text(b"iTXt", 1000), "L", name="text.png").max() == 7
-    assert read_header(jpeg(20), "j.jpg").size == (64, 64)
+    assert read_picture_header(jpeg(20), "j.jpg").size == (64, 64)
 
 
 def test_an_archive_that_unpacks_to_hundreds_of_times_its_size_is_refused(tmp_path):

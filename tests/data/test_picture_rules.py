@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.data.samples import ramp
-from unnoise.data.pictures import read_header, read_picture
+from unnoise.data.pictures import read_picture, read_picture_header
 
 
 def png(depth, colour, rows, *chunks):
@@ -56,7 +56,7 @@ def test_grey_with_alpha_lies_over_white():
     wanted = [over_white(v, a) for v, a in ((0, 255), (0, 51), (100, 128), (9, 0))]
     assert read(content, "L")[0].tolist() == [wanted]
     assert read(content, "RGB")[2].tolist() == [wanted]
-    assert read_header(content, "x").grey
+    assert read_picture_header(content, "x").grey
 
 
 def test_colour_with_alpha_lies_over_white():
@@ -71,7 +71,7 @@ def test_a_palette_with_shades_of_transparency():
     content = png(8, 3, [[0, 1, 2]], palette, (b"tRNS", bytes([255, 51])))
     found = read(content, "RGB")[:, 0].T.tolist()
     assert found == [[10, 20, 30], [over_white(c, 51) for c in (40, 50, 60)], [70, 80, 90]]
-    assert not read_header(content, "x").grey
+    assert not read_picture_header(content, "x").grey
 
 
 def test_one_colour_that_means_transparent():
@@ -149,7 +149,7 @@ def cmyk_jpeg(components, adobe):
 )
 def test_cmyk_jpegs_are_stored_inverted(stored, colour, adobe):
     content = cmyk_jpeg(stored, adobe)
-    assert read_header(content, "x").mode == "CMYK"
+    assert read_picture_header(content, "x").mode == "CMYK"
     found = read(content, "RGB")
     assert np.abs(found[:, 4, 4].astype(int) - colour).max() <= 1
 
@@ -177,7 +177,7 @@ def test_exif_orientation_by_the_table_of_the_standard(kind, orientation):
     stream = io.BytesIO()
     options = {"lossless": True} if kind == "WEBP" else {"quality": 95} if kind == "JPEG" else {}
     Image.fromarray(np.ascontiguousarray(stored)).save(stream, kind, exif=exif, **options)
-    assert read_header(stream.getvalue(), "x").size == (16, 24)
+    assert read_picture_header(stream.getvalue(), "x").size == (16, 24)
     found = read(stream.getvalue(), "L")[0].astype(int)
     assert np.abs(found - upright).max() <= 6
 
@@ -188,7 +188,7 @@ def test_of_moving_pictures_the_first_frame_is_taken(kind):
     stream = io.BytesIO()
     options = {"lossless": True} if kind == "WEBP" else {}
     frames[0].save(stream, kind, save_all=True, append_images=frames[1:], **options)
-    assert read_header(stream.getvalue(), "x").frames == 3
+    assert read_picture_header(stream.getvalue(), "x").frames == 3
     assert read(stream.getvalue(), "RGB")[:, 2, 2].tolist() == [200, 0, 0]
 
 

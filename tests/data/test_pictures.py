@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from tests.data.samples import ramp
-from unnoise.data.pictures import MAX_PIXELS, read_header, read_picture
+from unnoise.data.pictures import MAX_PIXELS, read_picture, read_picture_header
 from unnoise.errors import DataError
 
 
@@ -15,9 +15,9 @@ def test_grey_and_colour_come_through_byte_for_byte(save):
     assert np.array_equal(read_picture(save("g.png", grey), "L")[0], grey)
     assert np.array_equal(read_picture(save("c.png", colour), "RGB"), np.moveaxis(colour, -1, 0))
     assert np.array_equal(read_picture(save("g.png", grey), "RGB"), np.stack([grey] * 3))
-    assert read_header(save("g.png", grey)).grey
-    assert not read_header(save("c.png", colour)).grey
-    assert read_header(save("g.png", grey)).size == (6, 4)
+    assert read_picture_header(save("g.png", grey)).grey
+    assert not read_picture_header(save("c.png", colour)).grey
+    assert read_picture_header(save("g.png", grey)).size == (6, 4)
 
 
 def test_grey_of_colour_is_luma(save):
@@ -32,13 +32,13 @@ def test_sixteen_bit_grey_is_divided_by_257(save, kind):
     expected = np.rint(deep / 257).astype(np.uint8)
     assert np.array_equal(read_picture(path, "L")[0], expected)
     assert read_picture(path, "L").max() == 255
-    assert read_header(path).grey
+    assert read_picture_header(path).grey
 
 
 def test_one_bit_is_black_and_white(save):
     path = save("bit.png", Image.fromarray(ramp() > 80))
     assert set(read_picture(path, "L").flatten().tolist()) == {0, 255}
-    assert read_header(path).grey
+    assert read_picture_header(path).grey
 
 
 def test_a_palette_is_looked_up(save):
@@ -64,7 +64,7 @@ def test_transparency_lies_over_white(save):
         "la.png", Image.merge("LA", [Image.new("L", (1, 1), 0), Image.new("L", (1, 1), 51)])
     )
     assert read_picture(grey, "L").item() == 204
-    assert read_header(grey).grey
+    assert read_picture_header(grey).grey
     keyed = save("k.png", Image.new("RGB", (2, 2), (1, 2, 3)), transparency=(1, 2, 3))
     assert read_picture(keyed, "RGB").min() == 255
 
@@ -96,7 +96,7 @@ def test_exif_orientation_is_undone(save, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = save("e.png", picture if stored_as is None else picture.transpose(stored_as), exif=exif)
-    assert read_header(path).size == (6, 4)
+    assert read_picture_header(path).size == (6, 4)
     assert np.array_equal(read_picture(path, "L")[0], upright)
 
 
@@ -139,9 +139,9 @@ def test_damaged_files_are_named(save):
     for name, content in (("zero.png", b""), ("text.jpg", b"hello"), ("ps.png", b"%!PS-Adobe")):
         path.with_name(name).write_bytes(content)
         with pytest.raises(DataError, match=name):
-            read_header(path.with_name(name))
+            read_picture_header(path.with_name(name))
     with pytest.raises(DataError, match="no file"):
-        read_header(path.with_name("absent.png"))
+        read_picture_header(path.with_name("absent.png"))
 
 
 def png_header(width, height):
@@ -158,6 +158,6 @@ def png_header(width, height):
 def test_decompression_bombs_are_refused_by_their_header(tmp_path, side):
     assert side**2 > MAX_PIXELS
     (tmp_path / "bomb.png").write_bytes(png_header(side, side) + b"\0" * 100)
-    for read in (read_header, lambda path: read_picture(path, "L")):
+    for read in (read_picture_header, lambda path: read_picture(path, "L")):
         with pytest.raises(DataError, match=r"bomb\.png declares"):
             read(tmp_path / "bomb.png")

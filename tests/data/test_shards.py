@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.data.shards import parquet_shards, pictures, png, write_tar
 from unnoise.data import detect, open_data, open_parquet, open_webdataset
-from unnoise.data.shards import expand, shard_files
+from unnoise.data.shards import expand_braces, shard_files
 from unnoise.errors import DataError, InvalidArgument
 
 
@@ -129,15 +129,15 @@ def test_shard_lists(tmp_path):
     assert found("b-{1,0}.tar") == ["b-1.tar", "b-0.tar"]
     assert found("b-?.tar") == ["b-0.tar", "b-1.tar"]
     assert found("**/b-*.tar") == ["b-0.tar", "b-1.tar", "b-10.tar", "deep/b-2.tar"]
-    assert expand("a{08..11}{x,y}")[:4] == ["a08x", "a08y", "a09x", "a09y"]
-    assert expand("a{8..11}") == ["a8", "a9", "a10", "a11"]
+    assert expand_braces("a{08..11}{x,y}")[:4] == ["a08x", "a08y", "a09x", "a09y"]
+    assert expand_braces("a{8..11}") == ["a8", "a9", "a10", "a11"]
     with pytest.raises(DataError, match=r"1 of the 3 shards .*first: .*b-2\.tar"):
         found("b-{0..2}.tar")
     with pytest.raises(DataError, match=r"no \.tar file"):
         found("c-*.tar")
     for bomb in ("{0..999999999}", "{5..1}", "{0..9}" * 6):
         with pytest.raises(DataError, match="100,000"):
-            expand(bomb)
+            expand_braces(bomb)
 
 
 def test_parts_in_one_folder_are_not_mixed(tmp_path, arrow):

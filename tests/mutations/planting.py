@@ -10,6 +10,7 @@ the tests are imported, so that nothing is ever put back.
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import sys
 from collections.abc import Callable, MutableMapping
@@ -44,6 +45,12 @@ class Patch:
                 for alias in [key for key, value in vars(module).items() if value is right]:
                     setattr(module, alias, wrong)
 
+    def here(self, owner: ModuleType, name: str, wrong: Any) -> None:
+        """Replace a name that one module imported or took from Python, in that module alone."""
+        if name not in vars(owner) and not hasattr(builtins, name):
+            raise NoPlace(f"{owner.__name__} has no {name}")
+        setattr(owner, name, wrong)
+
     def around(self, owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Any]) -> None:
         """Replace the function, method or property `owner.name` by wrap(the function)."""
         if name not in vars(owner):
@@ -69,6 +76,17 @@ class Patch:
         if key not in table:
             raise NoPlace(f"no {key!r} among {', '.join(map(str, table))[:200]}")
         table[key] = wrong
+
+
+class Shim:
+    """A module or object of which some attributes are others."""
+
+    def __init__(self, right: Any, **wrong: Any) -> None:
+        self._right = right
+        vars(self).update(wrong)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._right, name)
 
 
 @dataclass(frozen=True)

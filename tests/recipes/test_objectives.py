@@ -155,6 +155,7 @@ def test_dropout_is_one_share_or_one_by_name_and_its_old_key_is_read():
         load_recipe(TREE, ["objective.drop=0.2"]),
         load_recipe(TREE | {"objective": {"drop": 0.2}}),
         load_recipe(TREE | {"objective": {"drop": 0.1}}, ["objective.condition_dropout=0.2"]),
+        load_recipe(TREE, ["objective={weight: v, drop: 0.2}"]),
     ):
         assert old.objective.condition_dropout == 0.2
         assert old.objective.dropout("anything") == 0.2

@@ -80,7 +80,7 @@ def test_going_on_with_another_number_of_processes(tmp_path):
 
 def whole_run(rank, folder, overrides, resume=False, stop=None):
     """A run by `train`; stop: (rank, update) at which that process gets SIGTERM."""
-    from unnoise.artifacts import files
+    from unnoise.safe_files import files
 
     updates, written = run.Training.updates, []
 

@@ -43,7 +43,7 @@ class Header:
     mode: str = ""
 
 
-def read_header(path: Path | bytes, name: str | None = None) -> Header:
+def read_picture_header(path: Path | bytes, name: str | None = None) -> Header:
     """Return the header of a picture without decoding it.
 
     path: the file, or its bytes with the `name` to use in messages. Raises DataError, naming it, if

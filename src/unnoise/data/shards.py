@@ -34,7 +34,7 @@ def shard_files(path: str | Path, ending: str) -> list[Path]:
         files = sorted(p for p in Path(text).rglob(f"*{ending}") if _seen(p, Path(text)))
         _one_part(files, text, ending)
     elif _BRACES.search(text):
-        files = [Path(name) for name in expand(text)]
+        files = [Path(name) for name in expand_braces(text)]
         absent = [file for file in files if not file.is_file()]
         if absent:
             raise DataError(
@@ -55,7 +55,7 @@ def shards_name(path: str | Path) -> str:
     return (name if name != Path(path).name else Path(path).stem).strip("-_. ") or "shards"
 
 
-def expand(pattern: str) -> list[str]:
+def expand_braces(pattern: str) -> list[str]:
     """Return braces written out: `{000..009}` counts with leading zeros, `{a,b}` lists."""
     names = [pattern]
     while any(_BRACES.search(name) for name in names):

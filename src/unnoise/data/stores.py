@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import DataError
 from .faults import Faults
 from .order import Blocks
-from .pictures import MODES, Header, read_header, read_picture
+from .pictures import MODES, Header, read_picture, read_picture_header
 from .rows import Rows, progress
 
 
@@ -129,7 +129,7 @@ def read_headers(store: Store, faults: Faults) -> tuple[list[int], list[Header]]
             for row, source in zip(rows, sources, strict=True):
                 try:
                     source = store.get([row])[0] if source is None else source
-                    headers.append(read_header(source, store.place(row)))
+                    headers.append(read_picture_header(source, store.place(row)))
                     good.append(row)
                 except DataError as error:
                     faults.add("corrupt", error)

@@ -1,4 +1,4 @@
-"""Interop: other libraries' models and loops, in both directions.
+"""Interop: models and loops of other libraries, in both directions.
 
 `unnoise.interop.diffusers` needs diffusers and is imported by name.
 """

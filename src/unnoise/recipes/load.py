@@ -63,7 +63,7 @@ def load_recipe(which: str | Path | Mapping[str, Any], overrides: Sequence[str] 
     # another kind first: it drops the keys of the old one, but none of the other overrides
     for parts, value in sorted(parsed, key=lambda p: p[0][-1] not in CHOICES and p[0] != SOLVER):
         _apply(tree, [*parts[:-1], RENAMED.get(tuple(parts), parts[-1])], value)
-    return validate(Recipe, tree, "recipe")
+    return validate(Recipe, _renamed(tree), "recipe")
 
 
 def validate(kind: type[BaseModel], tree: Any, what: str) -> Any:

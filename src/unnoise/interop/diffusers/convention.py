@@ -1,4 +1,4 @@
-"""What a diffusers network is asked and what its answer means: path, lens, clock, scaling."""
+"""The convention of a diffusers network: path, lens, clock and scaling of its input and output."""
 
 from __future__ import annotations
 
@@ -27,18 +27,17 @@ _BETAS = {
 
 @dataclass(frozen=True)
 class Convention:
-    """How a network of diffusers is called at (x_t, t) of `path`, and how it is read.
+    """The way to call a diffusers network at (x_t, t) of `path`, and the meaning of its output.
 
-    predicts: the lens of its answer; a velocity with the clock "flow" is dx/dσ = ε − x0 whatever
-    the shift. clock: the number it is given for t: "chain" n − 1 = t·T − 1,
-    "flow" T·σ(t), "edm" ¼·log σ(t), with T = `steps`. sigma_data: where given the network is EDM's
-    F with D = c_skip·x + c_out·F and sees c_in·x (Karras et al. 2022, table 1). clip: x0 is
-    clamped to ±clip; threshold: x0 has dynamic thresholds, (quantile, largest), see
-    `guidance.Threshold`; ε follows from that x0. learned_variance: the second half of the answer's
-    channels is left aside.
+    predicts: the lens of its output; a velocity with the clock "flow" is dx/dσ = ε − x0 whatever
+    the shift. clock: the number that it takes for t: "chain" n − 1 = t·T − 1, "flow" T·σ(t),
+    "edm" ¼·log σ(t), with T = `steps`. sigma_data: if given, the network is EDM's F with
+    D = c_skip·x + c_out·F and takes c_in·x (Karras et al. 2022, table 1). clip: x0 is clamped to
+    ±clip; threshold: x0 has dynamic thresholds, (quantile, largest), see `guidance.Threshold`;
+    ε follows from that x0. learned_variance: the second half of the output's channels is ignored.
 
-    Raises InvalidArgument for unknown names and for clip beside threshold, Unsupported where the
-    lens cannot be predicted.
+    Raises InvalidArgument for unknown names and for clip beside threshold, Unsupported if the lens
+    cannot be predicted.
     """
 
     path: GaussianPath
@@ -68,13 +67,13 @@ class Convention:
 
     @property
     def rule(self) -> X0Rule | None:
-        """What is done to x0: clipping, dynamic thresholds or nothing."""
+        """Return the function applied to x0: clipping, dynamic thresholds, or None."""
         if self.threshold is not None:
             return Threshold(*self.threshold)
         return None if self.clip is None else Clip(self.clip)
 
     def timestep(self, t: Tensor | float) -> Tensor:
-        """The number the network is given at times t, float64."""
+        """Return the network's number for times t, float64."""
         t = as_time(t).double()
         if self.clock == "chain":
             number = t * self.steps - 1
@@ -84,7 +83,7 @@ class Convention:
         return self.steps * sigma if self.clock == "flow" else 0.25 * sigma.log()
 
     def time(self, timestep: Tensor | float) -> Tensor:
-        """The inverse of `timestep`."""
+        """Return the times of these numbers; the inverse of `timestep`."""
         number = as_time(timestep).double()
         if self.clock == "chain":
             return (number + 1) / self.steps
@@ -94,13 +93,13 @@ class Convention:
         return self.path.time(-4 * number)
 
     def scaled(self, x: Tensor, t: Tensor) -> Tensor:
-        """What the network is shown instead of x_t."""
+        """Return the network's input for x_t."""
         if self.sigma_data is None:
             return x
         return x * expand((self.path.sigma(t) ** 2 + self.sigma_data**2).rsqrt(), x)
 
     def read(self, output: Tensor, x: Tensor, t: Tensor) -> Prediction:
-        """The network's answer at (x_t, t) as a Prediction."""
+        """Return the network's output at (x_t, t) as a Prediction."""
         if self.learned_variance and output.shape[1] == 2 * x.shape[1]:
             output = output.chunk(2, dim=1)[0]
         output, lens = output.to(x.dtype), self.predicts
@@ -115,8 +114,11 @@ class Convention:
         prediction = Prediction.of(lens, output, x, t, self.path)
         return prediction if self.rule is None else reshaped(prediction, self.rule)
 
-    def say(self, prediction: Prediction) -> Tensor:
-        """What the network would have answered: the inverse of `read` (without preconditioning)."""
+    def output_of(self, prediction: Prediction) -> Tensor:
+        """Return the network's output for a Prediction.
+
+        The inverse of `read` (without preconditioning).
+        """
         value = prediction.as_lens(self.predicts)
         if self.clock == "flow" and self.predicts == "velocity":
             value = value / expand(self.path.sigma_rate(as_time(prediction.t).double()), value)
@@ -124,13 +126,13 @@ class Convention:
 
     @staticmethod
     def from_config(config: Mapping[str, Any], mu: float | None = None) -> Convention:
-        """The convention of a diffusers scheduler's config.
+        """Return the convention of a diffusers scheduler's config.
 
         Chains by their β (linear, scaled_linear, squaredcos_cap_v2, sigmoid, trained_betas;
-        rescale_betas_zero_snr), flow matching by its shift (mu: where use_dynamic_shifting asks
-        for one), EDM by sigma_max and sigma_data. What only says where to step (spacing, karras
-        sigmas, order) belongs to the sampler and is left to it. Raises Unsupported for what has no
-        equivalent, with the reason.
+        rescale_betas_zero_snr), flow matching by its shift (mu: for use_dynamic_shifting), EDM by
+        sigma_max and sigma_data. Keys that only choose the steps (spacing, karras sigmas, order)
+        belong to the sampler and are ignored. Raises Unsupported for a config without equivalent,
+        with the reason.
         """
         name = str(config.get("_class_name", ""))
         for key, remedy in _REFUSED.items():
@@ -179,7 +181,7 @@ def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def chain_of(config: Mapping[str, Any]) -> Chain:
-    """The chain whose β a scheduler's config names, in float64."""
+    """Return the chain of the β in a scheduler's config, in float64."""
     if config.get("trained_betas") is not None:
         chain = Chain(tuple(float(beta) for beta in config["trained_betas"]))
     else:
@@ -203,7 +205,7 @@ def chain_of(config: Mapping[str, Any]) -> Chain:
 
 
 def _flow(config: Mapping[str, Any], mu: float | None) -> GaussianPath:
-    """The straight path, shifted: σ = s·t/(1 + (s − 1)·t)."""
+    """Return the straight path, shifted: σ = s·t/(1 + (s − 1)·t)."""
     shift = float(config.get("shift", config.get("flow_shift", 1.0)) or 1.0)
     if config.get("use_dynamic_shifting"):
         if mu is None:

@@ -18,13 +18,13 @@ NAMES = {"class": "class_labels", "text": "encoder_hidden_states"}
 
 
 class DiffusersField(nn.Module, Field):
-    """A diffusers network called as its own pipelines call it, read as `convention` says.
+    """A diffusers network, called as by its own pipelines and read by `convention`, as a Field.
 
-    scheduler: a scheduler, its config, or a Convention. Conditions are handed to the network by
-    keyword: "class" as class_labels, "text" as encoder_hidden_states, any other name as it is.
-    null: for each of these names what stands for no condition (a number or a tensor without batch
-    dimension): used where a condition is dropped, or where none is given. Raises InvalidArgument
-    where a null is needed and none was given.
+    scheduler: a scheduler, its config, or a Convention. Conditions are passed to the network by
+    keyword: "class" as class_labels, "text" as encoder_hidden_states, any other name unchanged.
+    null: for each of these names the value of no condition (a number or a tensor without batch
+    dimension), used if a condition is dropped, or if none is given. Raises InvalidArgument if a
+    null is needed and none was given.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class DiffusersField(nn.Module, Field):
         self.null = {name: torch.as_tensor(value) for name, value in (null or {}).items()}
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Conditions = None) -> Prediction:
-        """The prediction at x_t: (batch, *event), t: () or (batch,)."""
+        """Return the prediction at x_t: (batch, *event), t: () or (batch,)."""
         times = as_time(t).double().to(x_t.device)
         like = next((p for p in self.model.parameters()), x_t)
         shown = self.convention.scaled(x_t, times).to(like.dtype)

@@ -36,11 +36,11 @@ NATIVE_REFUSAL = (
 
 
 class UnnoiseUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """A trained denoiser where diffusers expects a U-Net: forward(sample, timestep).
+    """A trained denoiser in the place of diffusers' U-Net: forward(sample, timestep).
 
-    What surrounds the network (scaling, preconditioning, path) is inside; the answer is the
-    prediction in the lens that `convention` names. Without class_labels every sample is
-    unconditional. recipe, data: as an artifact holds them.
+    The network's scaling, preconditioning and path are inside; the output is the prediction in the
+    lens of `convention`. Without class_labels every sample is unconditional. recipe, data: in the
+    form of an artifact.
     """
 
     @register_to_config
@@ -65,16 +65,17 @@ class UnnoiseUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         class_labels: Tensor | None = None,
         return_dict: bool = True,
     ) -> UNet2DOutput | tuple[Tensor]:
+        """Return the prediction for a noisy sample at a timestep of the convention's clock."""
         t = self.convention.time(torch.as_tensor(timestep, dtype=torch.float64))
         condition = None
         if class_labels is not None:
             condition = Condition.of({"class": class_labels}, len(sample))
-        value = self.convention.say(self.denoiser(sample, t, condition))
+        value = self.convention.output_of(self.denoiser(sample, t, condition))
         return UNet2DOutput(sample=value) if return_dict else (value,)
 
 
 def convention_of(denoiser: Denoiser) -> Convention:
-    """How diffusers asks this denoiser: its own lens where diffusers has a name for it."""
+    """Return the convention of this denoiser: its own lens if diffusers has a name for it."""
     path, lens = denoiser.path, denoiser.predicts
     if _is_flow(path):
         return Convention(path, "velocity", "flow")
@@ -92,9 +93,9 @@ def save(model: Model, folder: str | Path, native: bool = False) -> Path:
     """Write a model as a diffusers pipeline folder, which must not exist yet.
 
     unet/ (config.json, diffusion_pytorch_model.safetensors), scheduler/ and model_index.json, as
-    `DDPMPipeline.from_pretrained` reads them where unnoise is installed; the outputs are the same,
-    and the scheduler samples as the model's recipe does. Raises Unsupported for data that are no
-    pictures, and for native=True: no U-Net of unnoise is a UNet2DModel.
+    `DDPMPipeline.from_pretrained` reads them if unnoise is installed; the outputs are the same, and
+    the scheduler samples by the model's recipe. Raises Unsupported for data that are no pictures,
+    and for native=True: no U-Net of unnoise is a UNet2DModel.
     """
     spec, folder = model.spec, Path(folder)
     if native:
@@ -140,10 +141,10 @@ def _wrapped(model: Model) -> tuple[UnnoiseUNet, UnnoiseScheduler]:
 
 
 def load(folder: str | Path) -> Model:
-    """Read a folder that `save` wrote; runs no code from it.
+    """Return the model of a folder that `save` wrote; runs no code from it.
 
-    Raises ArtifactError naming what is wrong. For folders of diffusers' own models use
-    `DiffusersField` on the model that diffusers loads.
+    Raises ArtifactError naming the fault. For folders of diffusers' own models use `DiffusersField`
+    on the model that diffusers loads.
     """
     folder = Path(folder).expanduser()
     config = folder / "unet" / "config.json"
