@@ -1,4 +1,4 @@
-"""x0 kept in the range of the data: static clipping, dynamic thresholds, and a field so shaped."""
+"""Predicted data brought into the data's range: clipping, dynamic thresholds, a field so shaped."""
 
 from __future__ import annotations
 

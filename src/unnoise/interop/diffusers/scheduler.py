@@ -1,4 +1,4 @@
-"""Any solver as a diffusers scheduler: it passes a pipeline's own loop."""
+"""Any solver as a diffusers scheduler, for a pipeline's own loop."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from .evaluations import GeneratorNoise, Visit, steps_to_data, visits
 class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     """A solver of unnoise where diffusers expects a scheduler.
 
-    `timesteps` lists every network pass of the solve, stages included, so that a pipeline's loop
-    of one pass a timestep is the solver's own walk, step for step.
+    `timesteps` lists every network evaluation of a solve, stages included: a pipeline's loop of one
+    evaluation a timestep drives the solver's own generator, and `step` sends to it.
 
     solver: by name and options ("unipc:order=3"), or a Solver. grid: a spacing by name, or
     {"kind": …, options}. path: a GaussianPath or its tree; by default the linear chain.
     prediction_type: epsilon, sample, v_prediction or flow_prediction. clock, sigma_data, clip,
     threshold: see `Convention`. data_std: the data's deviation, for `init_noise_sigma`.
-    `UnnoiseScheduler.from_config(pipeline.scheduler.config, solver=…)` takes over what another
-    scheduler's config says of the model.
+    `UnnoiseScheduler.from_config(pipeline.scheduler.config, solver=…)` takes the model's part of
+    another scheduler's config.
 
     Noise of stochastic solvers comes from the generator that the pipeline passes to `step`, or
     from the Streams given to `set_timesteps`; with neither they raise. Raises Unsupported for
-    solvers whose passes depend on what the network says (adaptive, parallel), and where a pipeline
-    changes the sample between steps.
+    adaptive and parallel solvers, whose times no list can hold, and where a pipeline changes the
+    sample between steps.
     """
 
     order = 1
@@ -137,7 +137,7 @@ class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
     @property
     def init_noise_sigma(self) -> float:
-        """√(σ² + α²·data_std²) where the walk starts (t = 1 before set_timesteps)."""
+        """Return √(σ² + α²·data_std²) at the start (t = 1 before set_timesteps)."""
         start, path = self._times[0] if self._times else 1.0, self.convention.path
         return math.hypot(float(path.sigma(start)), float(path.alpha(start)) * self.data_std)
 
