@@ -26,7 +26,6 @@ from pathlib import Path
 from planted_late import LATE_BUGS
 from planted_sampling import STREAMED
 from planted_training import TRAINING
-from planted_walks import WALKS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -184,7 +183,6 @@ BUGS = [
     *(bug(*row) for row in TRAINING),
     *(bug(*row) for row in LATE_BUGS),
     *(bug(*row) for row in STREAMED),
-    *(bug(*row) for row in WALKS),
 ]  # fmt: skip
 
 

@@ -195,7 +195,7 @@ class Campaign:
         return {
             "title": "SIGKILL while training",
             "about": "Runs killed at random moments and at file operations of their saves (some "
-            "more than once), each resumed to its end, in the weights of a run nobody touched.",
+            "more than once), each resumed to its end, with the weights of an undisturbed run.",
             "kills": kills,
             "inside_a_save": sum(c["inside a save"] for c in self.counts.values()),
             "by_kind": self.counts,

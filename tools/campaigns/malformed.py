@@ -76,8 +76,8 @@ def main() -> int:
     tree = {
         "title": "Malformed files",
         "about": "Files that were damaged or made to do damage, each loaded in a process of its "
-        "own: one clear error, or taken as exactly what the file says. `resealed` attacks made the "
-        "hashes right again. Seconds are of the processor; memory is what loading added.",
+        "own: one clear error, or exactly the file's content. `resealed` attacks corrected the "
+        "hashes. Seconds are of the processor; memory is what loading added.",
         **row(everything),
         "code run": sum(o.how == "code was run" for _, o in everything),
         "seed": args.seed,

@@ -1,4 +1,4 @@
-"""Steps drawn by how large their losses have been (Nichol & Dhariwal 2021, sec. 3.3)."""
+"""A history of losses, by which steps are drawn (Nichol & Dhariwal 2021, sec. 3.3)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..randomness import Streams
 
 
 class LossHistory:
-    """Draws step n of T with p_n ∝ √E[L_n²] and weighs its loss by 1/(T·p_n).
+    """A distribution of steps: step n of T has p_n ∝ √E[L_n²], its loss the weight 1/(T·p_n).
 
     The mean is over the last `keep` losses of each step; until every step has as many, steps are
-    drawn evenly. A share `uniform` of the draws stays even, so that no step is forgotten. Holds
-    state: what is drawn depends on the losses noted before, and `state` / `load_state` carry it
-    over a pause exactly. Raises InvalidArgument for impossible settings.
+    drawn evenly. A share `uniform` of the draws stays even, so that every step is drawn at times.
+    Holds state: draws depend on the losses noted before, and `state` / `load_state` carry them over
+    a pause exactly. Raises InvalidArgument for impossible settings.
     """
 
     def __init__(self, keep: int = 10, uniform: float = 0.001) -> None:
@@ -45,7 +45,7 @@ class LossHistory:
         return bool(len(self.counts)) and int(self.counts.min()) >= self.keep
 
     def probabilities(self, count: int) -> Tensor:
-        """p_1 … p_T, float64, T = `count`."""
+        """Return p_1 … p_T, float64, T = `count`."""
         self._size(count)
         even = torch.full((count,), 1 / count, dtype=torch.float64)
         size = self.losses.square().mean(1).sqrt()
@@ -54,7 +54,7 @@ class LossHistory:
         return (1 - self.uniform) * size / size.sum() + self.uniform * even
 
     def draw(self, count: int, noise: Streams) -> tuple[Tensor, Tensor]:
-        """(step, weight of its loss) of each sample: (batch,) int64 of 1..T, (batch,) float64."""
+        """Draw the step, (batch,) int64 of 1..T, and its loss's weight, (batch,) float64."""
         chance = self.probabilities(count)
         edges = chance.cumsum(0)
         u = noise.uniform().double() * edges[-1]
@@ -64,7 +64,7 @@ class LossHistory:
     def note(self, steps: Tensor, losses: Tensor) -> None:
         """Take in the unweighted losses (batch,) of steps (batch,) of 1..T, row by row.
 
-        Those that are not finite are left out: they would make every later draw impossible.
+        Losses that are not finite are left out: they would make every later draw impossible.
         """
         for step, loss in zip(steps.tolist(), losses.detach().double().tolist(), strict=True):
             if not math.isfinite(loss):
@@ -73,11 +73,11 @@ class LossHistory:
             self.counts[step - 1] += 1
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that later draws depend on."""
+        """Return all tensors on which later draws depend."""
         return {"losses": self.losses.clone(), "counts": self.counts.clone()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on where `state` was taken; raises DataError for that of another history."""
+        """Restore what `state` returned; raises DataError for the state of another history."""
         losses, counts = state.get("losses"), state.get("counts")
         if losses is None or counts is None or losses.shape != (len(counts), self.keep):
             raise DataError(

@@ -1,4 +1,4 @@
-"""Continuous normalising flows by maximum likelihood: what flow matching replaced."""
+"""Continuous normalising flows by maximum likelihood, the predecessor of flow matching."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ TRACES = ("exact", "hutchinson")
 class MaximumLikelihood(Objective):
     """−log p(x0) in nats, log p(x0) = log N(x(1); 0, σ(1)²I) + ∫₀¹ tr(∂v/∂x) dt, dx/dt = v.
 
-    v is the model's velocity, walked from the data at t = 0 to the noise at t = 1 in `steps` equal
-    steps of `tableau`; gradients go back through every step, so what is minimised is the
-    likelihood of the discrete flow to the tableau's order. trace: "exact" (forward mode, one
-    tangent a dimension) or "hutchinson" (one ±1 direction a sample, kept along the way: unbiased).
-    Each step costs the tableau's stages in passes: against one pass of flow matching. The model
-    must be on a `Coupled` path: a flow fitted so has a velocity and no score. condition_dropout:
-    as for `Denoising`. levels: those x0 lies on, where it is discrete: its
-    values are then spread evenly over a step (Theis et al. 2016), without which the likelihood
-    has no upper bound.
+    v is the model's velocity, integrated from the data at t = 0 to the noise at t = 1 in `steps`
+    equal steps of `tableau`; gradients go back through every step, so the minimised number is the
+    likelihood of the discrete flow, to the tableau's order. trace: "exact" (forward mode, one
+    tangent a dimension) or "hutchinson" (one ±1 direction a sample, the same along the trajectory:
+    unbiased). Each step takes as many evaluations as the tableau has stages, against one of flow
+    matching. The model must be on a `Coupled` path: a flow fitted so has a velocity and no score.
+    condition_dropout: as for `Denoising`. levels: the levels of x0 if it is discrete: its values
+    are then spread evenly over a step (Theis et al. 2016), without which the likelihood has no
+    upper bound.
 
     Raises InvalidArgument for unknown names, no steps, a share outside [0, 1], or a path that
     starts from data; Unsupported on a path with independent noise, or whose α(1) is not zero, so
@@ -98,5 +98,5 @@ class MaximumLikelihood(Objective):
         return Loss(nats.mean(), nats.detach(), x0.new_zeros(len(x0)))
 
     def held_out(self) -> MaximumLikelihood:
-        """This loss for data not trained on: no condition is dropped."""
+        """Return this loss for held-out data: no condition is dropped."""
         return replace(self, condition_dropout=0.0)

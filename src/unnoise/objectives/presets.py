@@ -14,7 +14,7 @@ def ncsn(
     sigma_max: float | None = None,
     condition_dropout: Dropout = 0.0,
 ) -> Denoising:
-    """A noise-conditional score network's objective (Song & Ermon 2019, eq. 6).
+    """Return the objective of a noise-conditional score network (Song & Ermon 2019, eq. 6).
 
     The mean over a geometric ladder of σ of λ(σ)·‖s + ε/σ‖², λ(σ) = σ²: on a path with α = 1 the
     plain squared error of ε. Averaged over the event; the paper has half of the sum. levels None
@@ -25,7 +25,7 @@ def ncsn(
 
 
 def denoising_score_matching(sigma: float, condition_dropout: Dropout = 0.0) -> Denoising:
-    """‖s + ε/σ‖² at the one noise level σ/α = `sigma` (Vincent 2011, eq. 9).
+    """Return the objective ‖s + ε/σ‖² at the one noise level σ/α = `sigma` (Vincent 2011, eq. 9).
 
     Its minimum is the score of the data with that noise. Averaged over the event; the paper has
     half of the sum.

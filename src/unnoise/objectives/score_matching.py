@@ -1,7 +1,7 @@
 """Score matching without a target: the Fisher divergence up to a constant, from the score alone.
 
 By parts, ½E‖s − ∇log p‖² = E[½‖s‖² + tr ∂s/∂x] + ½E‖∇log p‖² (Hyvärinen 2005): the objectives
-here are three ways to say what is in the brackets. Denoising score matching, the fourth, is
+here are three ways to estimate the bracket. Denoising score matching, the fourth, is
 `Denoising` with a weight on the score: see `objectives.presets`.
 """
 
@@ -29,16 +29,15 @@ from .weights import Weight, weight
 
 @dataclass(frozen=True)
 class ScoreMatching(Objective):
-    """E_t E_{x_t} w·(½‖s‖² + tr ∂s/∂x), s the model's score at (x_t, t), whatever lens it predicts.
+    """E_t E_{x_t} w·(½‖s‖² + tr ∂s/∂x), s the model's score at (x_t, t), for any lens of the model.
 
-    Summed over the event, as the papers do: ½ the Fisher divergence from p_t plus a constant of
+    Summed over the event, as in the papers: ½ the Fisher divergence from p_t plus a constant of
     the data. weight: see `objectives.weights`, as a factor on ‖error of the score‖²: "simple" is
-    NCSN's λ(σ) = σ², "score" is 1. times: which noise levels; `OneLevel(0)` is the data itself,
-    for models that predict score and weight "score". condition_dropout: as for
-    `Denoising`.
+    NCSN's λ(σ) = σ², "score" is 1. times: distribution of noise levels; `OneLevel(0)` is the data
+    itself, for models that predict score and weight "score". condition_dropout: as for `Denoising`.
 
     Raises InvalidArgument for a share outside [0, 1]; Unsupported for the likelihood weight with
-    times that are not uniform, and where the model's lens does not determine the score.
+    times that are not uniform, and if the model's lens does not determine the score.
     """
 
     derivatives: ClassVar[int] = 2  # the trace is one
@@ -72,12 +71,12 @@ class ScoreMatching(Objective):
         return Loss(per_sample.mean(), per_sample.detach(), t)
 
     def held_out(self) -> ScoreMatching:
-        """This loss for data not trained on: no condition is dropped."""
+        """Return this loss for held-out data: no condition is dropped."""
         return replace(self, condition_dropout=0.0)
 
     @abstractmethod
     def risk(self, score: Function, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
-        """½‖s‖² + tr ∂s/∂x of each sample, or an estimate of it, (batch,).
+        """Return ½‖s‖² + tr ∂s/∂x of each sample, or an estimate of it, (batch,).
 
         x: (batch, *event); sigma: the noise in each, (batch,); noise: for projections.
         """
@@ -97,9 +96,9 @@ class ImplicitScoreMatching(ScoreMatching):
 
 @dataclass(frozen=True)
 class Projected(ScoreMatching):
-    """Score matching seen along random directions v with E[vvᵀ] = I, drawn for each sample.
+    """Score matching along random directions v with E[vvᵀ] = I, drawn for each sample.
 
-    projections: how many, averaged; distribution: "rademacher" or "gaussian". Raises
+    projections: number of directions, averaged; distribution: "rademacher" or "gaussian". Raises
     InvalidArgument for other values.
     """
 
@@ -113,7 +112,7 @@ class Projected(ScoreMatching):
             raise unknown("distribution of projections", self.distribution, PROBES)
 
     def draw(self, x: Tensor, noise: Streams) -> Tensor:
-        """The directions, (projections, batch, *event)."""
+        """Draw the directions, (projections, batch, *event)."""
         drawn = draw_probes(noise, self.projections, tuple(x.shape[1:]), self.distribution)
         return moved(drawn, x.device).to(x.dtype)
 
@@ -138,7 +137,7 @@ class SlicedScoreMatching(Projected):
 
 @dataclass(frozen=True)
 class FiniteDifferenceScoreMatching(Projected):
-    """vᵀ(s⁺ − s⁻)/2h + ⅛‖s⁺ + s⁻‖², s± = s(x ± h·v): two passes and no derivative of s.
+    """vᵀ(s⁺ − s⁻)/2h + ⅛‖s⁺ + s⁻‖², s± = s(x ± h·v): two evaluations and no derivative of s.
 
     Off the sliced objective by O(h²) (Pang et al. 2020, the variance-reduced form for scores;
     there v is on a sphere of radius h). step: h in units of σ(t), the scale on which the score
@@ -166,7 +165,7 @@ class FiniteDifferenceScoreMatching(Projected):
 
 
 def on_score(rule: Weight, path: GaussianPath, t: Tensor) -> Tensor:
-    """A weight as the factor on ‖error of the score‖², (batch,): finite where α = 0 too."""
+    """Return a weight as the factor on ‖error of the score‖², (batch,): finite at α = 0 too."""
     if rule.base == "score":
         return rule.on("score", path, t)
     return rule.on("eps", path, t) * path.sigma(t) ** 2

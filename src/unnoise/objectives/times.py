@@ -1,4 +1,4 @@
-"""Which times a batch is trained at: each distribution is the quantile function of one uniform."""
+"""Distributions of training times, each the quantile function of one uniform number."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TimeDistribution(ABC):
     """A distribution of times in (0, 1]; `OneLevel(0)` alone is at t = 0.
 
     With `stratified`, sample i of a batch of B draws its uniform from [i/B, (i+1)/B): the same
-    distribution, with less variance of the batch's mean loss. B is the whole batch, also where
+    distribution, with less variance of the batch's mean loss. B is the whole batch, also if
     processes or accumulation take it in parts.
     """
 
@@ -28,7 +28,7 @@ class TimeDistribution(ABC):
     def sample(
         self, path: GaussianPath, noise: Streams, start: int = 0, whole: int | None = None
     ) -> Tensor:
-        """One time a sample: (batch,) float64.
+        """Draw one time a sample: (batch,) float64.
 
         Samples that are a part of a batch of `whole`, from its position `start` on, take their
         strata of the whole batch: see `Batch.place`.
@@ -41,7 +41,7 @@ class TimeDistribution(ABC):
 
     @abstractmethod
     def quantile(self, path: GaussianPath, u: Tensor) -> Tensor:
-        """The time below which a share u of the distribution lies."""
+        """Return the time below which a share u of the distribution lies."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,10 @@ class OnChain(TimeDistribution):
 class Ladder(TimeDistribution):
     """Noise levels σ/α in geometric progression, each as likely as the others (Song & Ermon 2019).
 
-    levels: how many, 2 at least; None is the continuous ladder, log(σ/α) uniform. From `sigma_max`
-    down to `sigma_min`, by default the path's own ends (80 and 0.002 where those are infinite and
-    zero, as in `grids.spaced`). `quantile` raises InvalidArgument for limits the path does not
-    reach.
+    levels: number of levels, 2 at least; None is the continuous ladder, log(σ/α) uniform. From
+    `sigma_max` down to `sigma_min`, by default the path's own ends (80 and 0.002 if those are
+    infinite and zero, as in `grids.spaced`). `quantile` raises InvalidArgument for limits that the
+    path does not reach.
     """
 
     levels: int | None = 10

@@ -28,7 +28,7 @@ class Variational(Objective):
     """E_n w·mean‖error‖² + scale·T·L_n: one random term of the variational bound a sample.
 
     L_n is the KL divergence of step n, or the decoder's −log p(x0|x_1), in bits/dim: E[T·L_n] is
-    the bound without its prior term, which nothing trains (Nichol & Dhariwal 2021, eq. 4).
+    the bound without its prior term, which has no parameters (Nichol & Dhariwal 2021, eq. 4).
 
     weight: of the denoising loss beside it, see `objectives.weights`; None for the bound alone.
     With a weight the bound trains the variance only: the mean in it is detached (sec. 3.1, the
@@ -92,7 +92,7 @@ class Variational(Objective):
     def _bound(
         self, steps: ReverseSteps, prediction: Prediction, miss: Tensor, x0: Tensor, n: Tensor
     ) -> Tensor:
-        """L_n of each sample in nats per number of the event, (batch,)."""
+        """Return L_n of each sample in nats per number of the event, (batch,)."""
         if self.weight is not None:
             miss = miss.detach()
         fraction = fraction_of(self.variance, prediction)
@@ -118,12 +118,12 @@ class Variational(Objective):
         return nats.index_put((rows,), decoded.flatten(1).mean(1))
 
     def held_out(self) -> Variational:
-        """This loss for data not trained on: no condition is dropped, no history is kept."""
+        """Return this loss for held-out data: no condition is dropped, no history is updated."""
         times = Uniform() if isinstance(self.times, LossHistory) else self.times
         return replace(self, condition_dropout=0.0, times=times)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the loss history, where there is one."""
+        """Return the loss history, if there is one."""
         return self.times.state() if isinstance(self.times, LossHistory) else {}
 
     def load_state(self, state: dict[str, Tensor]) -> None:

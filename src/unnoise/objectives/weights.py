@@ -1,7 +1,7 @@
-"""How much an error counts at each noise level, stated once as a function of log-SNR.
+"""The weight of an error at each noise level, stated once as a function of log-SNR.
 
-A weight is w(λ)·‖error‖² in the lens it is best known in. With x_t fixed the errors of two lenses
-are proportional, det(a)/det(b), so the same weight on a network's own lens is
+A weight is w(λ)·‖error‖² in the lens in which it was published. At fixed x_t the errors of two
+lenses are proportional, det(a)/det(b), so the same weight on a network's own lens is
 w(λ)·(det(base)/det(own))²: every weight works with every network.
 """
 
@@ -20,11 +20,11 @@ from ..paths import GaussianPath
 
 
 def lens_factor(path: GaussianPath, source: str, target: str, t: Tensor | float) -> Tensor:
-    """The factor from a loss in lens `source` to the same model's loss in lens `target`.
+    """Return the factor from a loss in lens `source` to the same model's loss in lens `target`.
 
     ‖error in target‖² = (det(target)/det(source))²·‖error in source‖² for any two predictions at
     the same x_t and t; same shape as t. From ε: 1/SNR to x0, 1/σ² to score; infinite or zero where
-    one lens says nothing of the other.
+    one lens does not determine the other.
     """
     return (determinant(path, target, t) / determinant(path, source, t)) ** 2
 
@@ -39,7 +39,7 @@ class Weight:
     parameter: float = 0.0
 
     def on(self, lens: str, path: GaussianPath, t: Tensor) -> Tensor:
-        """The factor by which to multiply the squared error of `lens`; same shape as t."""
+        """Return the factor of the squared error of `lens`; same shape as t."""
         if self.name == "likelihood":  # −λ̇·(α/det)² with −λ̇ = W/(ασ): finite where α = 0
             turn = determinant(path, "velocity", t) / path.sigma(t)
             if lens == "eps":
@@ -58,7 +58,7 @@ def _one(lam: Tensor, _: float) -> Tensor:
 # name: (base lens, w(λ, parameter), default parameter or None, what it is)
 _WEIGHTS: dict[str, tuple[str, Callable[[Tensor, float], Tensor], float | None]] = {
     "simple": ("eps", _one, None),  # Ho et al. 2020
-    "snr": ("x0", lambda lam, _: (2 * lam).exp(), None),  # the same, said of x0
+    "snr": ("x0", lambda lam, _: (2 * lam).exp(), None),  # the same, on x0
     "x0": ("x0", _one, None),
     "v": ("v", _one, None),  # SNR + 1 on x0 (Salimans & Ho 2022)
     "velocity": ("velocity", _one, None),  # flow matching
@@ -73,13 +73,13 @@ NAMES = tuple(_WEIGHTS)
 
 
 def weight(name: str, parameter: float | None = None) -> Weight:
-    """A weight by name: a factor on the error at the times that are sampled.
+    """Return a weight by name: a factor on the error at the sampled times.
 
     Papers that state w per unit of log-SNR (Kingma & Gao 2023) mean this times −dλ/dt under
     uniform times; `sigmoid` is their function without that rate. `parameter` is γ of min_snr, the
     data's deviation of edm, the bias of sigmoid.
 
-    Raises InvalidArgument for an unknown name, or a parameter the weight does not have.
+    Raises InvalidArgument for an unknown name, or a parameter that the weight does not have.
     """
     if name not in _WEIGHTS:
         raise unknown("weight", name, _WEIGHTS)
