@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from unnoise import load_recipe
-from unnoise.artifacts import Model
 from unnoise.recipes import Recipe, build_denoiser, build_objective, levels_of, resolved
-from unnoise.training import Training
+from unnoise.training import Player, Training
 
 from .learning import spent
 from .task import EVALUATIONS, SPLITS, Task
@@ -57,17 +55,13 @@ def run(task: Task, recipe: Recipe, draws: int) -> tuple[dict[str, Any], dict[st
     spec = task.train.spec
     denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec, recipe.train.seed)
     objective = build_objective(recipe.objective, denoiser.data_std, levels_of(spec))
-    training = Training(denoiser, objective, task.train, recipe.train, recipe.model.conditional)
-    model = Model({"denoiser": denoiser}, recipe, spec, precision=training.precision.name)
+    player = Player.of(denoiser, objective, recipe.train)
+    conditional = recipe.model.conditional
+    training = Training(player, task.train, recipe.train, conditional, recipe=recipe)
     began = spent()
     for _ in training.updates():
         training.elapsed = spent() - began  # in place of wall time: here CPU time counts
-    training.ema.catch_up()
-    took = training.elapsed
-    with torch.no_grad():
-        for parameter, average in zip(training.ema.parameters, training.ema.averages, strict=True):
-            parameter.copy_(average)
-    denoiser.eval().requires_grad_(False)
+    took, model = training.elapsed, training.model()
     request = {"condition": {"class": task.labels.tolist()}} if model.classes else {}
     request["n"] = len(task.labels)
     same, own = [], []

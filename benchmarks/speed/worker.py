@@ -26,7 +26,7 @@ def main() -> None:
     torch.set_num_threads(1)
     from unnoise.artifacts import Model
     from unnoise.recipes import build_denoiser, build_objective, load_recipe, open_parts
-    from unnoise.training import Training
+    from unnoise.training import Player, Training
 
     count = int(updates)
     recipe = load_recipe("digits", [*overrides, f"train.steps={count}"])
@@ -34,9 +34,8 @@ def main() -> None:
     denoiser = build_denoiser(
         recipe.path, recipe.network, recipe.model, data.spec, recipe.train.seed
     )
-    training = Training(
-        denoiser, build_objective(recipe.objective), data, recipe.train, recipe.model.conditional
-    )
+    player = Player.of(denoiser, build_objective(recipe.objective), recipe.train)
+    training = Training(player, data, recipe.train, recipe.model.conditional)
     losses, spent, passed = [], [], []
     updating = training.updates()
     for _ in range(count):
@@ -44,13 +43,13 @@ def main() -> None:
         losses.append(float(next(updating).loss))
         spent.append(time.process_time() - cpu)
         passed.append(time.perf_counter() - wall)
-    cpu = training.together.add(torch.tensor(statistics.median(spent[WARM:])))
-    if training.together.first:
+    cpu = training.processes.sum(torch.tensor(statistics.median(spent[WARM:])))
+    if training.processes.first:
         result = {
             "losses": losses,
             "cpu": float(cpu),
             "wall": statistics.median(passed[WARM:]),
-            "processes": training.together.count,
+            "processes": training.processes.count,
         }
         Path(out).write_text(json.dumps(result), encoding="utf-8")
         if folder != "-":

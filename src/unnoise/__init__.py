@@ -17,6 +17,7 @@ _NAMES = {
     "Model": "artifacts",
     "Prediction": "fields",
     "Streams": "randomness",
+    "Training": "training",
     "classifier_free": "guidance",
     "load": "artifacts",
     "load_data": "data",

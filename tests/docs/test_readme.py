@@ -17,7 +17,8 @@ def test_the_examples_make_what_they_say(here):
     made = solver.solve(names["field"], names["x"], grid).x
     assert float(grid[0]) == 1
     assert abs(float(made.mean()) - 0.5) < 0.15  # of the mixture: 0.4·(−1) + 0.6·1.5
-    assert names["training"].step == names["recipe"].train.steps
+    assert names["training"].step == names["training"].config.steps
+    assert names["model"].sample(2).values.shape == (2, 1, 8, 8)
 
 
 def test_the_first_screen_says_how_to_begin():

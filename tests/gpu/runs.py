@@ -12,7 +12,7 @@ from tests.training.tiny import model_of, parts_of, tiny
 from unnoise.artifacts import Model
 from unnoise.fields import Field
 from unnoise.recipes import build_denoiser, build_objective, levels_of
-from unnoise.training import Training
+from unnoise.training import Player, Training
 
 CPU = torch.device("cpu")
 DIT = "network={kind: dit, width: 16, depth: 1, patch: 4, head: 8}"
@@ -26,8 +26,11 @@ def training_on(device: torch.device, *overrides: str) -> Training:
     data = parts_of(recipe)["train"]
     model = build_denoiser(recipe.path, recipe.network, recipe.model, data.spec, 0)
     return Training(
-        model,
-        build_objective(recipe.objective, model.data_std, levels_of(data.spec)),
+        Player.of(
+            denoiser,
+            build_objective(recipe.objective, model.data_std, levels_of(data.spec)),
+            recipe.train,
+        ),
         data,
         recipe.train,
         recipe.model.conditional,

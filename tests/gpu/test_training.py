@@ -45,7 +45,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_updates_are_those_of_the_cpu(device, kind):
     there, here = (training_on(d, "train.steps=4", *KINDS[kind]) for d in (device, CPU))
-    assert (there.late, here.late) == (True, False)
+    assert (there.deferred, here.deferred) == (True, False)
     assert isinstance(there.source, Resident)
     found, wanted = losses_of(there), losses_of(here)
     assert found[0] == pytest.approx(wanted[0], rel=2e-5)
@@ -89,7 +89,7 @@ def test_bfloat16_learns(device):
     assert first != wanted
     assert first == pytest.approx(wanted, rel=2e-2)
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
-    for p in training.model.network.parameters():
+    for p in training.denoiser.network.parameters():
         assert p.dtype == torch.float32
         assert bool(torch.isfinite(p).all())
     assert training.guard.skipped == 0
@@ -151,7 +151,7 @@ def spoilt(training, at, what):
 def test_a_bad_update_changes_nothing(device, what, optimizer):
     option = f"train.optimizer.kind={optimizer}"
     training = spoilt(training_on(device, "train.steps=6", "train.clip=1", option), 4, what)
-    network, seen = training.model.network, []
+    network, seen = training.denoiser.network, []
     for update in training.updates():
         seen.append((update, [p.detach().clone() for p in network.parameters()]))
     faults = [update.fault for update, _ in seen]
@@ -175,7 +175,7 @@ def test_compiled_blocks_are_the_eager_ones(device, network, recwarn, tmp_path):
     for compiled in (False, True):
         training = training_on(device, "train.steps=3", ADAMW, network)
         if compiled:
-            compile_blocks(training.model.network, tmp_path)
+            compile_blocks(training.denoiser.network, tmp_path)
         runs.append(losses_of(training))
     assert runs[1] == pytest.approx(runs[0], rel=5e-3)
     assert not [w for w in recwarn if "cannot be compiled" in str(w.message)]

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from contextlib import contextmanager
 from dataclasses import replace
 
 import filelock
@@ -12,15 +13,17 @@ import torch.utils.data
 from unnoise.safe_files import files
 from unnoise.training import (
     averages,
+    budget,
     checkpoints,
+    distributed,
     ema,
     feed,
-    few,
+    judge,
     log,
     muon,
+    player,
     post_hoc,
     run,
-    together,
 )
 
 from .planting import Shim, mutation
@@ -28,6 +31,7 @@ from .planting import Shim, mutation
 PROCESSES, WORKERS = "tests/training/test_processes.py", "tests/training/test_feed.py"
 KILLED, FOLDER = "tests/training/test_killed.py", "tests/training/test_folder.py"
 MUON, AVERAGES = "tests/training/test_muon.py", "tests/training/test_post_hoc.py"
+PLAYERS = "tests/training/test_players.py"
 SAVED, LOGGED = "tests/training/test_checkpoints.py", "tests/training/test_log.py"
 
 
@@ -38,15 +42,15 @@ SAVED, LOGGED = "tests/training/test_checkpoints.py", "tests/training/test_log.p
 def _(patch):
     def wrap(right):
         def wrong(self, parameters, failed=False):
-            self.add = lambda numbers: numbers
+            self.sum = lambda numbers: numbers
             try:
                 return right(self, parameters, failed)
             finally:
-                del self.add
+                del self.sum
 
         return wrong
 
-    patch.around(together.Together, "gradients", wrap)
+    patch.around(distributed.Processes, "sum_gradients", wrap)
 
 
 @mutation(
@@ -60,7 +64,7 @@ def _(patch):
                 p.grad.mul_(self.count)
         return found
 
-    patch.result(together.Together, "gradients", wrong)
+    patch.result(distributed.Processes, "sum_gradients", wrong)
 
 
 @mutation(
@@ -68,7 +72,7 @@ def _(patch):
     f"{PROCESSES}::test_a_budget_of_time_is_the_first_process_s",
 )
 def _(patch):
-    patch.attribute(together.Together, "of_first", lambda self, number: number)
+    patch.attribute(distributed.Processes, "broadcast", lambda self, number: number)
 
 
 @mutation(
@@ -76,7 +80,7 @@ def _(patch):
     f"{PROCESSES}::test_a_signal_to_either_process_stops_both_at_the_same_update",
 )
 def _(patch):
-    patch.attribute(together.Together, "any", lambda self, *flags: list(flags))
+    patch.attribute(distributed.Processes, "any", lambda self, *flags: list(flags))
 
 
 @mutation(
@@ -283,7 +287,9 @@ def _(patch):
     "tests/training/test_ema.py::test_a_cadence_keeps_the_length",
 )
 def _(patch):
-    patch.around(ema.Ema, "_take", lambda right: lambda self, count: right(self, 1))
+    patch.around(
+        ema.Ema, "_take", lambda right: lambda self, count, averages: right(self, 1, averages)
+    )
 
 
 @mutation(
@@ -328,4 +334,70 @@ def _(patch):
 
         return wrong
 
-    patch.around(few, "need_few", wrap)
+    patch.around(budget, "require_enough_updates", wrap)
+
+
+@mutation(
+    "players: gradients reach the weights of the other player",
+    f"{PLAYERS}::test_no_gradient_reaches_the_other_player",
+)
+def _(patch):
+    right = player.needed_by
+
+    @contextmanager
+    def wrong(one, players, frozen):
+        with right(one, players, frozen) as needed:
+            for other in players.values():
+                other.model.requires_grad_(True)
+            yield needed
+
+    patch.attribute(player, "needed_by", wrong)
+
+
+@mutation(
+    "players: the average that an objective sees is a copy of the first weights",
+    f"{PLAYERS}::test_an_objective_is_given_the_teacher_and_its_own_average",
+)
+def _(patch):
+    def wrap(right):
+        def wrong(self, *given):
+            right(self, *given)
+            for p in self.averaged.parameters() if self.averaged is not None else ():
+                p.data = p.data.clone()
+
+        return wrong
+
+    patch.around(player.Player, "place", wrap)
+
+
+@mutation(
+    "players: a deferred update is taken into no average",
+    f"{PLAYERS}::test_judged_late_two_players_are_the_same",
+)
+def _(patch):
+    patch.attribute(judge.Judge, "judge_pending", lambda self: self.forget())
+
+
+@mutation(
+    "players: an average's count of updates is not restored",
+    f"{PLAYERS}::test_two_players_are_resumed_bit_for_bit",
+)
+def _(patch):
+    def wrap(right):
+        def wrong(self, state):
+            right(self, state | {"ema_updates": 0})
+
+        return wrong
+
+    patch.around(player.Player, "load_state", wrap)
+
+
+@mutation(
+    "checkpoints: the guard's sizes of an earlier format are lost",
+    f"{SAVED}::test_a_checkpoint_of_an_earlier_format_is_gone_on_with",
+)
+def _(patch):
+    def wrong(found, *_):
+        return found[0] | {"guard": {**found[0]["guard"], "sizes": {}}}, found[1]
+
+    patch.result(checkpoints, "_with_player", wrong)

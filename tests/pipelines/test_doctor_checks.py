@@ -275,7 +275,8 @@ def told(losses, norms=None, recipe=None, **state):
         {"kind": "train", "step": 20 * (i + 1), "loss": loss, "gradient_norm": norm}
         for i, (loss, norm) in enumerate(zip(losses, norms, strict=True))
     ]
-    state = {"step": 20 * len(losses), "ema_updates": 20 * len(losses)} | state
+    updates = 20 * len(losses)
+    state = {"step": updates, "players": {"denoiser": {"ema_updates": updates}}} | state
     return RunSnapshot(None, recipe or tiny(), 128, 0, rows=rows, state=state)
 
 
@@ -368,7 +369,8 @@ def test_length_by_updates_and_by_the_last_fall():
     ],
 )
 def test_the_average_by_its_length_alone(ema, updates, severity, share):
-    snapshot = RunSnapshot(None, tiny(f"train.ema={ema}"), 128, 0, state={"ema_updates": updates})
+    state = {"players": {"denoiser": {"ema_updates": updates}}}
+    snapshot = RunSnapshot(None, tiny(f"train.ema={ema}"), 128, 0, state=state)
     found = check_average(snapshot)
     assert found.severity == severity
     assert found.numbers["initial_share"] == pytest.approx(share, abs=1e-6)

@@ -72,13 +72,17 @@ def test_edm_weight_takes_the_deviation_of_the_data():
 
 
 def test_one_update_learns_something():
-    from unnoise.training import Training
+    from unnoise.training import Player, Training
 
     recipe = tiny("train.steps=1")
     parts = open_parts(recipe)[1]
     denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, parts["train"].spec)
     before = [p.detach().clone() for p in denoiser.parameters()]
-    training = Training(denoiser, build_objective(recipe.objective), parts["train"], recipe.train)
+    training = Training(
+        Player.of(denoiser, build_objective(recipe.objective), recipe.train),
+        parts["train"],
+        recipe.train,
+    )
     rates = [update.rate for update in training.updates()]
     assert rates[0] > 0
     changed = [not torch.equal(a, b) for a, b in zip(before, denoiser.parameters(), strict=True)]

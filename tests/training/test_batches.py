@@ -97,7 +97,7 @@ def test_ramps_that_do_not_double_up_are_refused(first):
 # ── what does not fit ────────────────────────────────────────────────────────────────────────
 def narrow(training, most, error=RuntimeError, late=True):
     """Its network refuses more than `most` samples, after work whose traces must not stay."""
-    network, seen = training.model.network, []
+    network, seen = training.denoiser.network, []
     forward = network.forward
 
     def refusing(x, *others, **named):
@@ -166,17 +166,19 @@ def test_the_hint_for_next_time_is_a_recipe_that_is_taken():
 def test_one_sample_that_does_not_fit_ends_the_run_and_is_a_memory_error():
     training = training_of(tiny(*ADAMW))
     narrow(training, 0)
-    before = training.state()["weights"]["embed.noise.first.weight"].clone()
+    before = training.state()["players"]["denoiser"]["weights"]["embed.noise.first.weight"].clone()
     with pytest.raises(MemoryError, match="take a smaller network"):
         next(training.updates())
-    assert torch.equal(training.state()["weights"]["embed.noise.first.weight"], before)
-    assert all(p.grad is None for p in training.model.network.parameters())
+    assert torch.equal(
+        training.state()["players"]["denoiser"]["weights"]["embed.noise.first.weight"], before
+    )
+    assert all(p.grad is None for p in training.denoiser.network.parameters())
     assert (training.step, training.seen, training.ema.updates) == (0, 0, 0)
 
 
 def test_other_errors_are_not_taken_for_it():
     training = training_of(tiny(*ADAMW))
-    training.model.network.forward = lambda *a, **k: (_ for _ in ()).throw(RuntimeError("a bug"))
+    training.denoiser.network.forward = lambda *a, **k: (_ for _ in ()).throw(RuntimeError("a bug"))
     with pytest.raises(RuntimeError, match="a bug"):
         next(training.updates())
     assert not out_of_memory(ValueError(NO_ROOM))
@@ -234,8 +236,8 @@ def test_a_run_says_it_once(tmp_path, monkeypatch, capsys):
     from unnoise.training import run
 
     class Narrow(run.Training):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
             narrow(self, 8)
 
     monkeypatch.setattr(run, "Training", Narrow)

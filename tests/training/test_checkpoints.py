@@ -1,12 +1,15 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.training.tiny import assert_same, everything, first_states, run_steps, tiny, training_of
 from unnoise.errors import ArtifactError
+from unnoise.recipes import Recipe, validate
 from unnoise.training import Checkpoints, checkpoints
 
 FILES = {
@@ -36,7 +39,10 @@ def test_the_newest_are_kept_and_named(tmp_path, states):
     assert len(list((tmp_path / "checkpoints").iterdir())) == 3  # nothing left beside
     state, recipe = Checkpoints(tmp_path).load()
     assert (state["step"], recipe) == (4, {"n": 4})
-    assert all(torch.equal(state["weights"][k], v) for k, v in states[3]["weights"].items())
+    assert all(
+        torch.equal(state["players"]["denoiser"]["weights"][k], v)
+        for k, v in states[3]["players"]["denoiser"]["weights"].items()
+    )
 
 
 def test_the_step_is_a_number_not_a_word(tmp_path, states):
@@ -244,27 +250,74 @@ def test_another_format_is_passed_over(tmp_path, states):
     assert "another format" in kept.notes[0]
 
 
-def test_a_checkpoint_of_format_1_is_gone_on_with(tmp_path):
-    """As releases before the guard wrote it: no "guard", format 1."""
-    straight = training_of(tiny("train.steps=9"))
+BOUND = "{kind: vlb, variance: posterior, steps: 20, times: {kind: loss_history, keep: 2}}"
+OLD = [f"objective={BOUND}", "network={kind: mlp, width: 8, depth: 1, embedding: 8}",
+       "train.averages={snapshots: 2}", "train.steps=9"]  # fmt: skip
+
+
+def as_older(folder, kind):
+    """Write a checkpoint over as releases with one player, and before the guard, wrote it."""
+    tree = json.loads((folder / "state.json").read_text())
+    assert tree.pop("format") == checkpoints.FORMAT == 3
+    tree |= tree.pop("players")["denoiser"]
+    tree["guard"] |= tree["guard"].pop("sizes")["denoiser"]
+    if kind == 1:
+        del tree["guard"]
+    for path in folder.glob("*.safetensors"):
+        tensors = load_file(path)
+        assert all(name.startswith("denoiser.") for name in tensors)
+        save_file({name.removeprefix("denoiser."): t for name, t in tensors.items()}, path)
+    (folder / "state.json").write_text(json.dumps({"format": kind, **tree}))
+    hashes = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.iterdir()
+        if path.name != "manifest.json"
+    }
+    (folder / "manifest.json").write_text(json.dumps(hashes))
+
+
+@pytest.mark.parametrize("kind", [1, 2])
+def test_a_checkpoint_of_an_earlier_format_is_gone_on_with(tmp_path, kind):
+    straight = training_of(tiny(*OLD))
     run_steps(straight, 2)
     Checkpoints(tmp_path).save(straight.state(), {})
-    folder = tmp_path / "checkpoints" / "step-00000002"
-    tree = json.loads((folder / "state.json").read_text())
-    assert tree.pop("guard") is not None
-    assert tree.pop("format") == checkpoints.FORMAT == 2
-    (folder / "state.json").write_text(json.dumps({"format": 1, **tree}))
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["state.json"] = hashlib.sha256((folder / "state.json").read_bytes()).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    as_older(tmp_path / "checkpoints" / "step-00000002", kind)
     kept = Checkpoints(tmp_path)
     state, _ = kept.load()
-    assert (state["step"], state["guard"], kept.notes) == (2, {}, [])
-    old = training_of(tiny("train.steps=9"))
+    assert (state["step"], kept.notes) == (2, [])
+    assert state["guard"] == (straight.guard.state() if kind == 2 else {})
+    old = training_of(tiny(*OLD))
     old.load_state(state)
-    run_steps(straight, 2)
-    run_steps(old, 2)
+    run_steps(straight, 3)
+    run_steps(old, 3)
     assert_same(everything(old), everything(straight))
+    for one, two in zip(old.leader.averages, straight.leader.averages, strict=True):
+        assert one.updates == two.updates == 5
+        assert all(map(torch.equal, one.averages, two.averages))
+    if kind == 2:
+        assert old.guard.state() == straight.guard.state()
+
+
+def test_a_checkpoint_written_by_an_earlier_release_is_read_whole(tmp_path):
+    """tests/training/format_2 was written by the release before players, after three updates."""
+    shutil.copytree(Path(__file__).parent / "format_2", tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "checkpoints" / "step-00000003"
+    training = training_of(tiny(*OLD))
+    state, recipe = Checkpoints(tmp_path).load()
+    assert validate(Recipe, recipe, "recipe") == tiny(*OLD)
+    training.load_state(state)
+    assert (training.step, training.seen, training.ema.updates) == (3, 48, 3)
+    assert training.guard.sizes["denoiser"].scale == 2.1797897815704346
+    found = everything(training)
+    for part in ("weights", "ema", "objective"):
+        for name, tensor in load_file(folder / f"{part}.safetensors").items():
+            assert torch.equal(found[f"{part}.{name}"], tensor), name
+    for name, tensor in load_file(folder / "optimizer.safetensors").items():
+        assert torch.equal(found[f"optimizer.{name}"], tensor), name
+    for name, tensor in load_file(folder / "averages.safetensors").items():
+        j, i = map(int, name.split("."))
+        assert torch.equal(training.leader.averages[j].averages[i], tensor)
+    assert len(list(training.updates())) == 6
 
 
 def test_nothing_but_safetensors_and_json_is_written(tmp_path, states):

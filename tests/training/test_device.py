@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.training.tiny import parts_of, tiny, with_objective
 from unnoise.data.resident import Resident
 from unnoise.recipes import build_denoiser, build_objective
-from unnoise.training import Training
-from unnoise.training.together import find_processes
+from unnoise.training import Player, Training
+from unnoise.training.distributed import find_processes
 
 META = torch.device("meta")
 READS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal"}
@@ -97,9 +97,9 @@ def on_device(*overrides, resident=False):
     """A Training there, with the look late as on a GPU."""
     recipe = tiny("train.steps=9", "train.clip=1", *overrides)
     data = parts_of(recipe)["train"]
+    denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, data.spec, 0)
     training = Training(
-        build_denoiser(recipe.path, recipe.network, recipe.model, data.spec, 0),
-        build_objective(recipe.objective),
+        Player.of(denoiser, build_objective(recipe.objective), recipe.train),
         data,
         recipe.train,
         recipe.model.conditional,
@@ -107,7 +107,7 @@ def on_device(*overrides, resident=False):
             device=META, process_index=0, num_processes=1, backward=find_processes().backward
         ),
     )
-    training.late = True
+    training.deferred = True
     if resident:
         training.source = Resident(data, META)
     return training
@@ -146,7 +146,7 @@ def test_an_update_waits_for_nothing(overrides, resident):
     whole = [shape for shape in seen.put if shape[1:] == event]
     assert len(whole) == 3 * parts * (1 if resident else 2)  # noise, and data where they travel
     assert {len(shape) for shape in seen.sent} == {1}
-    parameters = len(list(training.model.network.parameters()))
+    parameters = len(list(training.denoiser.network.parameters()))
     assert seen.sent == [(2 + 2 * training.config.batch + parameters,)] * 3
 
 
@@ -181,6 +181,6 @@ def test_one_look_more_is_seen(look):
 
 def test_the_look_at_once_is_seen():
     training = on_device("network={kind: mlp, width: 16, depth: 1}")
-    training.late = False
+    training.deferred = False
     with pytest.raises(Waited):
         traffic(training)

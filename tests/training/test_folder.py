@@ -200,8 +200,8 @@ def test_a_run_may_go_on_with_less_memory(tmp_path):
     go(tiny("train.schedule=constant", "train.steps=2"), tmp_path / "a")
     go(tiny(*more, "train.recompute=true"), tmp_path / "a", resume=True)
     last = [Checkpoints(tmp_path / name).load()[0] for name in ("straight", "a")]
-    for name, value in last[0]["weights"].items():
-        assert torch.equal(last[1]["weights"][name], value), name
+    for name, value in last[0]["players"]["denoiser"]["weights"].items():
+        assert torch.equal(last[1]["players"]["denoiser"]["weights"][name], value), name
 
 
 def test_a_start_that_cannot_lock_leaves_no_folder_of_its_own(tmp_path, monkeypatch) -> None:

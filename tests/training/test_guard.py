@@ -87,7 +87,7 @@ def test_what_follows_a_skip_depends_on_no_update_that_was_not_made():
 
 def test_a_gradient_at_fault_is_named_by_its_tensor():
     training = training_of(tiny(MLP, "train.steps=20"))
-    name, weight = list(training.model.network.named_parameters())[2]
+    name, weight = list(training.denoiser.network.named_parameters())[2]
     drive(training, 1)
     before = state_of(training)
     hook = weight.register_hook(lambda g: g / 0)
@@ -230,7 +230,7 @@ def test_other_diagnoses(faults, precision, words):
 def test_a_gradient_that_grew_before_is_the_diagnosis():
     guard = Guard(GuardConfig(skips=2))
     for size in [1.0] * 50 + [1e3] * 5:
-        assert guard.judge(torch.tensor(1.0), torch.tensor(size), 1.0) is None
+        assert guard.judge("denoiser", torch.tensor(1.0), torch.tensor(size), 1.0) is None
     for step in (1, 2):
         guard.take(Fault(step, "gradient", tensor="w"))
     with pytest.raises(NonFinite, match="rate is too high"):

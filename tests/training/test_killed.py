@@ -68,7 +68,10 @@ def test_a_save_killed_before_any_of_its_file_operations(torn, states, two, tmp_
         assert not any("passed over" in note for note in kept.notes)  # never half a checkpoint
         assert state["step"] == recipe["n"]
         wanted = states[state["step"] - 1]
-        assert all(torch.equal(state["weights"][k], v) for k, v in wanted["weights"].items())
+        assert all(
+            torch.equal(state["players"]["denoiser"]["weights"][k], v)
+            for k, v in wanted["players"]["denoiser"]["weights"].items()
+        )
         latest = (folder / "checkpoints" / "latest").read_text().strip()
         Checkpoints(folder).read(latest)  # what it names is whole
         found.append(state["step"])

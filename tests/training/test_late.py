@@ -25,14 +25,14 @@ def both(*overrides, spoil=lambda training: training):
     """The same training with the look at once, and late."""
     recipe = tiny("train.steps=20", *overrides)
     at_once, late = spoil(training_of(recipe)), spoil(training_of(recipe))
-    late.late = True
+    late.deferred = True
     return at_once, late
 
 
 def every_number(training):
     """Every tensor of its state, and the averages' too."""
     out = everything(training)
-    for j, kept in enumerate(training.averages):
+    for j, kept in enumerate(training.leader.averages):
         out |= {f"average.{j}.{i}": a.clone() for i, a in enumerate(kept.averages)}
     return out
 
@@ -65,7 +65,7 @@ def with_infinite_losses(training, steps):
 
 def with_gradients(training, steps, which=2, factor=math.inf):
     """The same training, where a gradient is spoilt at some updates."""
-    _, weight = list(training.model.network.named_parameters())[which]
+    _, weight = list(training.denoiser.network.named_parameters())[which]
     weight.register_hook(lambda g: g * factor if training.step + 1 in steps else g)
     return training
 
@@ -89,7 +89,7 @@ def test_a_good_run_is_the_same_bit_for_bit(overrides):
             x, y = getattr(a, name), getattr(b, name)
             assert x.dtype == y.dtype
             assert torch.equal(x, y)
-    assert all(update.settled and update.fault is None for update in heard)
+    assert all(update.judged and update.fault is None for update in heard)
     assert_same(every_number(at_once), every_number(late))
     assert at_once.guard.state() == late.guard.state()
     assert at_once.ema.updates == late.ema.updates == 7
@@ -99,12 +99,12 @@ def test_it_is_one_update_late():
     _, late = both(MLP)
     with closing(late.updates()) as updates:
         first = next(updates)
-        assert not first.settled
+        assert not first.judged
         assert late.ema.updates == 0
         second = next(updates)
-        assert (first.settled, second.settled, late.ema.updates) == (True, False, 1)
+        assert (first.judged, second.judged, late.ema.updates) == (True, False, 1)
         assert second.fault is None  # whoever asks, waits
-        assert (second.settled, late.ema.updates) == (True, 2)
+        assert (second.judged, late.ema.updates) == (True, 2)
         next(updates)
     assert late.ema.updates == 3
 
@@ -112,12 +112,12 @@ def test_it_is_one_update_late():
 def test_an_update_is_judged_when_the_next_gradients_are_made(monkeypatch):
     _, late = both(MLP)
     happened = []
-    backward, arrive = late.accelerator.backward, Outcome.arrive
+    backward, arrive = late.accelerator.backward, Outcome.receive
     monkeypatch.setattr(
         late.accelerator, "backward", lambda loss: (happened.append("work"), backward(loss))
     )
     monkeypatch.setattr(
-        Outcome, "arrive", lambda self: (happened.append(self.step), arrive(self))[1]
+        Outcome, "receive", lambda self: (happened.append(self.step), arrive(self))[1]
     )
     drive(late, 3)
     assert happened == ["work", "work", 1, "work", 2, 3]
@@ -126,7 +126,7 @@ def test_an_update_is_judged_when_the_next_gradients_are_made(monkeypatch):
 def test_no_gradient_is_held_until_the_next():
     _, late = both(MLP)
     seen = []
-    for p in late.model.network.parameters():
+    for p in late.denoiser.network.parameters():
         p.register_post_accumulate_grad_hook(lambda p: seen.append(weakref.ref(p.grad)))
     with closing(late.updates()) as updates:
         next(updates)
@@ -237,12 +237,13 @@ def test_a_state_holds_no_update_that_is_not_judged(tmp_path, pause):
             Checkpoints(tmp_path / name).save(training.state(), {})
     (kept, _), (other, _) = (Checkpoints(tmp_path / name).load() for name in "ab")
     assert kept["guard"] == other["guard"]
-    assert kept["ema_updates"] == other["ema_updates"]
+    one, two = (state["players"]["denoiser"] for state in (kept, other))
+    assert one["ema_updates"] == two["ema_updates"]
     for part in ("weights", "ema"):
-        assert all(bool(torch.isfinite(w).all()) for w in other[part].values())
-        assert_same(kept[part], other[part])
+        assert all(bool(torch.isfinite(w).all()) for w in two[part].values())
+        assert_same(one[part], two[part])
     resumed = SPOILT["losses"](training_of(tiny(MLP, "train.steps=20", "train.ema.every=2")))
-    resumed.late = True
+    resumed.deferred = True
     resumed.load_state(other)
     drive(resumed, 8 - pause), drive(at_once, 8 - pause)
     assert_same(every_number(resumed), every_number(at_once))
@@ -252,7 +253,7 @@ def test_a_state_holds_no_update_that_is_not_judged(tmp_path, pause):
 def test_a_last_update_that_breaks_the_run_is_judged_before_it_ends():
     _, late = both(MLP, "train.steps=5", "train.guard.skips=2")
     poisoned(late, [48, 64])
-    broken = [(update.settled, late.guard.broken) for update in late.updates()]
+    broken = [(update.judged, late.guard.broken) for update in late.updates()]
     assert broken[-1] == (True, True)
     assert late.guard.faults[-1].step == 5
 
@@ -272,7 +273,7 @@ def skipping(rank, folder):
     """Four late updates on one of two processes, the second with a bad sample in the half of the
     second process."""
     training = poisoned(training_of(tiny(MLP, "train.steps=9"), double=True), [16 + 13])
-    training.late = True
+    training.deferred = True
     faults = [update.fault for update in drive(training, 4)]
     assert [fault is None for fault in faults] == [True, False, True, True]
     return everything(training) | {"row": torch.tensor(faults[1].row)}

@@ -16,7 +16,7 @@ def runs(tmp_path, monkeypatch, recipe):
     """The recipe run with the look at once, and late: their folders."""
     go(recipe, tmp_path / "a")
     always = property(lambda self: True, lambda self, value: None)
-    monkeypatch.setattr(loop.Training, "late", always, raising=False)
+    monkeypatch.setattr(loop.Training, "deferred", always, raising=False)
     go(recipe, tmp_path / "b")
     made = [(tmp_path / n / "model.safetensors").read_bytes() for n in "ab"]
     assert made[0] == made[1]
@@ -61,7 +61,9 @@ def breaking(rank, folder):
     """A late run of two processes that breaks, and stores its averages at every update."""
     patch = pytest.MonkeyPatch()
     poison(patch, lambda training, update: update >= 9 and training.guard.factor == 1)
-    patch.setattr(loop.Training, "late", property(lambda s: True, lambda s, v: None), raising=False)
+    patch.setattr(
+        loop.Training, "deferred", property(lambda s: True, lambda s, v: None), raising=False
+    )
     recipe = tiny(MLP, "train.batch=8", "train.steps=16", "train.keep_every=3",
                   "train.guard.skips=3", "train.averages={snapshots: 16}")  # fmt: skip
     model = go(recipe, folder / "run")

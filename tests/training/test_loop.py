@@ -113,7 +113,7 @@ def test_labelled_data_can_be_learned_without_their_labels():
     assert not training.conditional
     run_steps(training, 2)
     assert not any(
-        "condition" in n or "class" in n for n, _ in training.model.network.named_parameters()
+        "condition" in n or "class" in n for n, _ in training.denoiser.network.named_parameters()
     )
 
 
@@ -127,13 +127,13 @@ def test_held_out_loss_is_fixed_of_the_averages_and_leaves_training_as_it_was():
     assert torch.equal(a, b)
     assert a.shape == t.shape == (100,)
     assert_same(everything(training), before)
-    assert training.model.training
+    assert training.denoiser.training
     few, _ = training.held_out(validation, limit=30)
     assert len(few) == 30
     with training.ema.applied():
-        own = [p.detach().clone() for p in training.model.network.parameters()]
+        own = [p.detach().clone() for p in training.denoiser.network.parameters()]
     with torch.no_grad():
-        for p, average in zip(training.model.network.parameters(), own, strict=True):
+        for p, average in zip(training.denoiser.network.parameters(), own, strict=True):
             p.copy_(average)
     assert torch.equal(training.held_out(validation)[0], a)
 
@@ -145,12 +145,12 @@ def test_clipping_bounds_the_gradient_and_null_does_not(monkeypatch):
         seen = []
 
         def look(training=training, seen=seen):
-            squares = [p.grad.square().sum() for p in training.model.network.parameters()]
+            squares = [p.grad.square().sum() for p in training.denoiser.network.parameters()]
             seen.append(float(torch.stack(squares).sum().sqrt()))
 
-        step = training.optimizers.step
+        step = training.leader.optimizers.step
         monkeypatch.setattr(
-            training.optimizers, "step", lambda bad=None, s=step, look=look: (look(), s(bad))
+            training.leader.optimizers, "step", lambda bad=None, s=step, look=look: (look(), s(bad))
         )
         reported = [float(u.gradient_norm) for u in training.updates()]
         norms[clip] = (seen, reported)
@@ -162,16 +162,16 @@ def test_clipping_bounds_the_gradient_and_null_does_not(monkeypatch):
 def test_the_condition_is_dropped_at_the_rate_that_was_asked_for():
     training = training_of(tiny("objective.drop=0.3"))
     kept = []
-    forward = training.model.network.forward
+    forward = training.denoiser.network.forward
 
     def look(x, level, condition=None):
         kept.append(condition.keep["class"])
         return forward(x, level, condition)
 
-    training.model.network.forward = look
+    training.denoiser.network.forward = look
     batch, noise = training.batch(0, 2000)
     with torch.no_grad():
-        training.objective(training.model, batch, noise)
+        training.objective(training.denoiser, batch, noise)
     assert float(kept[0].float().mean()) == pytest.approx(0.7, abs=0.04)
 
 

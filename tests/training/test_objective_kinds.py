@@ -77,6 +77,6 @@ def test_discrete_data_are_spread_over_their_steps():
     low, high = bare.data.spec.normalise(low_high.expand(2, *bare.data.spec.shape))
     step = high - low
     spread = replace(batch, x0=batch.x0 + (u - 0.5) * step)
-    loss = training.objective(training.model, batch, noise).per_sample
-    torch.testing.assert_close(loss, bare.objective(training.model, spread, noise).per_sample)
-    assert not torch.allclose(loss, bare.objective(training.model, batch, noise).per_sample)
+    loss = training.objective(training.denoiser, batch, noise).per_sample
+    torch.testing.assert_close(loss, bare.objective(training.denoiser, spread, noise).per_sample)
+    assert not torch.allclose(loss, bare.objective(training.denoiser, batch, noise).per_sample)

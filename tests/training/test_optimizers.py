@@ -11,9 +11,9 @@ from unnoise.training import build_optimizers, rate_at
 @pytest.mark.parametrize("network", [[], ["network.kind=mlp", "network.width=16"]])
 def test_every_parameter_is_trained_by_exactly_one(kind, network):
     training = training_of(tiny(f"train.optimizer.kind={kind}", *network))
-    groups = [g for part in training.optimizers.parts for g in part.param_groups]
+    groups = [g for part in training.leader.optimizers.parts for g in part.param_groups]
     held = [p.data_ptr() for g in groups for p in g["params"]]
-    wanted = [p.data_ptr() for p in training.model.network.parameters()]
+    wanted = [p.data_ptr() for p in training.denoiser.network.parameters()]
     assert sorted(held) == sorted(wanted)
     assert len(set(held)) == len(held)
 

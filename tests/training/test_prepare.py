@@ -30,14 +30,14 @@ def cache(tmp_path, monkeypatch):
 
 def weights_after(training):
     losses = [float(update.loss) for update in training.updates()]
-    return losses, {k: p.detach().clone() for k, p in training.model.network.named_parameters()}
+    return losses, {k: p.detach().clone() for k, p in training.denoiser.network.named_parameters()}
 
 
 def test_recomputing_gives_the_same_updates():
     plain = training_of(tiny("train.steps=2"), double=True)
     again = training_of(tiny("train.steps=2", "train.recompute=true"), double=True)
-    assert again.model.network.recompute
-    assert not plain.model.network.recompute
+    assert again.denoiser.network.recompute
+    assert not plain.denoiser.network.recompute
     torch.testing.assert_close(weights_after(again), weights_after(plain), rtol=1e-12, atol=1e-13)
 
 
@@ -49,7 +49,7 @@ def test_compiled_it_learns_the_same_even_where_compiling_fails(spelled, monkeyp
     plain = weights_after(training_of(tiny("train.steps=2", "train.compile=off"), double=True))
     training = training_of(tiny("train.steps=2", f"train.compile={spelled}"), double=True)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(cache / "compiled")
-    monkeypatch.setattr(training.model.network.runner, "backend", raises)
+    monkeypatch.setattr(training.denoiser.network.runner, "backend", raises)
     with pytest.warns(RuntimeWarning, match="train.compile=off") as said:
         got = weights_after(training)
     assert sum("train.compile" in str(w.message) for w in said) == 1
@@ -92,7 +92,7 @@ def test_a_network_without_blocks_is_refused(key, network):
 
 
 def test_second_derivatives_are_not_sent_through_compiled_blocks():
-    network = training_of(tiny()).model.network
+    network = training_of(tiny()).denoiser.network
     with pytest.raises(Unsupported, match=r"second derivatives.*train\.compile=off"):
         prepare(network, TrainConfig(steps=1, compile=True), SlicedScoreMatching(), CPU)
     with pytest.raises(Unsupported, match=r"MaximumLikelihood takes second derivatives"):

@@ -41,7 +41,9 @@ def sound(out):
     for name in checkpoints.names():
         state, _ = checkpoints.read(name)
         for part in ("weights", "ema"):
-            assert all(bool(torch.isfinite(w).all()) for w in state[part].values())
+            assert all(
+                bool(torch.isfinite(w).all()) for w in state["players"]["denoiser"][part].values()
+            )
     return True
 
 

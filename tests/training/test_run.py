@@ -52,9 +52,9 @@ def test_the_artifact_is_the_average_not_the_last_weights(finished):
     state, _ = Checkpoints(out).load()
     assert state["step"] == 25
     names = [n for n, _ in unnoise.load(out).denoiser.network.named_parameters()]
-    averages = [state["ema"][str(i)] for i in range(len(names))]
+    averages = [state["players"]["denoiser"]["ema"][str(i)] for i in range(len(names))]
     assert all(torch.equal(made[n], a) for n, a in zip(names, averages, strict=True))
-    assert any(not torch.equal(made[n], state["weights"][n]) for n in names)
+    assert any(not torch.equal(made[n], state["players"]["denoiser"]["weights"][n]) for n in names)
 
 
 def test_the_log_is_json_lines_with_the_loss_by_level(finished):
@@ -94,7 +94,7 @@ def test_a_finished_run_is_not_trained_over(finished, tmp_path):
         ("train.optimizer.rate=0.5", "train.optimizer"),
         ("network.widths=[8, 8]", "network.widths"),
         ("model.predicts=v", "model.predicts"),
-        ("objective.drop=0.2", "objective.drop"),
+        ("objective.condition_dropout=0.2", "objective.condition_dropout"),
         ("data.split.seed=1", "data.split"),
         ("path.kind=cosine", "path.kind"),
     ],
@@ -200,7 +200,7 @@ def test_weights_that_break_on_the_last_update_are_not_saved(tmp_path, monkeypat
     def breaking(self):
         for update in step(self):
             if update.step == 4:
-                next(self.model.network.parameters()).data.view(-1)[0] = float("inf")
+                next(self.denoiser.network.parameters()).data.view(-1)[0] = float("inf")
             yield update
 
     monkeypatch.setattr(loop.Training, "updates", breaking)

@@ -107,8 +107,8 @@ def test_sizes_that_do_not_fit_into_memory_are_passed_over(monkeypatch, fitting,
 
 def test_updates_are_really_made_and_leave_no_trace(monkeypatch):
     made = []
-    update = sizing.Training._update
-    monkeypatch.setattr(sizing.Training, "_update", lambda self: made.append(1) or update(self))
+    update = sizing.Training._round
+    monkeypatch.setattr(sizing.Training, "_round", lambda self: made.append(1) or update(self))
     recipe, before = tiny("train.steps=null", "train.budget=60"), torch.get_rng_state()
     data = parts_of(tiny())["train"]
     assert seconds_per_update(recipe, data) > 0

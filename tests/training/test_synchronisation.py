@@ -45,7 +45,7 @@ def readings(*overrides):
     training = training_of(tiny(*overrides))
     updates = training.updates()
     next(updates)
-    with Readings(training.model.network.parameters()) as seen:
+    with Readings(training.denoiser.network.parameters()) as seen:
         for _ in range(3):
             next(updates)
     return seen.found

@@ -15,16 +15,16 @@ DIT = ("network={kind: dit, width: 16, depth: 2, head: 8, patch: 2}",)
 def test_a_pause_changes_nothing(tmp_path, positions):
     recipe = tiny(*DIT, f"network.positions={positions}", "train.steps=5")
     straight, resumed = check_resume(lambda: training_of(recipe), tmp_path, 5, 2)
-    assert straight.model.network.positions == resumed.model.network.positions == positions
+    assert straight.denoiser.network.positions == resumed.denoiser.network.positions == positions
 
 
 def test_it_learns(tmp_path):
     training = training_of(tiny(*DIT, "train.steps=60", "train.batch=32"))
     losses = run_steps(training, 60)
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
-    parts = [type(part).__name__ for part in training.optimizers.parts]
+    parts = [type(part).__name__ for part in training.leader.optimizers.parts]
     assert parts == ["Muon", "AdamW"]
-    assert len(training.optimizers.parts[0].whole) == 2 * 4
+    assert len(training.leader.optimizers.parts[0].whole) == 2 * 4
 
 
 def test_what_is_loaded_is_what_was_saved(tmp_path):

@@ -14,7 +14,7 @@ from unnoise.recipes import (
     load_recipe,
     open_parts,
 )
-from unnoise.training import Checkpoints, Training
+from unnoise.training import Checkpoints, Player, Training
 
 TREE = {
     "name": "tiny",
@@ -57,13 +57,10 @@ def training_of(recipe, levels=None, double=False):
     denoiser = build_denoiser(
         recipe.path, recipe.network, recipe.model, parts["train"].spec, recipe.train.seed
     )
-    training = Training(
-        denoiser.double() if double else denoiser,
-        build_objective(recipe.objective, levels=levels),
-        parts["train"],
-        recipe.train,
-        recipe.model.conditional,
-    )
+    objective = build_objective(recipe.objective, levels=levels)
+    player = Player.of(denoiser.double() if double else denoiser, objective, recipe.train)
+    conditional = recipe.model.conditional
+    training = Training(player, parts["train"], recipe.train, conditional, recipe=recipe)
     if double:
         batch = training.batch
 
@@ -89,7 +86,7 @@ class Changed(Objective):
 
 def with_objective(training, change):
     """The same training, whose losses are `change(model, batch, noise)`."""
-    training.objective = Changed(training.objective, change)
+    training.leader.objective = Changed(training.objective, change)
     return training
 
 
@@ -142,7 +139,7 @@ def check_resume(make, folder, updates, *pauses):
 
 def everything(training):
     """Every tensor that a resumed run must have again, by name."""
-    state = training.state()
+    state = training.state()["players"]["denoiser"]
     out = {f"weights.{k}": v.clone() for k, v in state["weights"].items()}
     out |= {f"ema.{k}": v.clone() for k, v in state["ema"].items()}
     for i, part in enumerate(state["optimizers"]):
@@ -167,7 +164,8 @@ def first_states(training, count=4):
     for _ in range(count):
         run_steps(training, 1)
         state = training.state()
+        player = state["players"]["denoiser"]
         for part in ("weights", "ema"):
-            state[part] = {k: v.clone() for k, v in state[part].items()}
+            player[part] = {k: v.clone() for k, v in player[part].items()}
         out.append(state)
     return out

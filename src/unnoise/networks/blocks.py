@@ -17,20 +17,20 @@ WRITTEN_OUT_TOKENS = 256  # on a CPU, below this softmax(QKᵀ)V beats the fused
 
 
 def to_rows(x: Float[Tensor, "batch channels *size"]) -> Float[Tensor, "batch *size channels"]:
-    """The channels last: contiguous where the memory is channels-last."""
+    """Return x with its channels last: contiguous if the memory is channels-last."""
     return x.permute(0, *range(2, x.ndim), 1)
 
 
 def from_rows(x: Float[Tensor, "batch *size channels"]) -> Float[Tensor, "batch channels *size"]:
-    """Undo `to_rows`."""
+    """Return x with its channels second: the inverse of `to_rows`."""
     return x.permute(0, -1, *range(1, x.ndim - 1))
 
 
 class ChannelNorm(nn.Module):
-    """Normalise the channels at every position, with a gain and a bias per channel.
+    """Normalisation of the channels at every position, with a gain and a bias per channel.
 
-    Positions do not meet here: no size, border or neighbour changes what is normalised, and in
-    channels-last memory it is one pass over contiguous rows.
+    Positions are independent: no size, border or neighbour changes the result, and in channels-last
+    memory it is one pass over contiguous rows.
     """
 
     def __init__(self, channels: int, affine: bool = True) -> None:
@@ -45,13 +45,16 @@ class ChannelNorm(nn.Module):
         return from_rows(self.rows(to_rows(x)))
 
     def rows(self, rows: Float[Tensor, "batch *size channels"]) -> Tensor:
-        """The same of data whose channels come last."""
+        """Normalise data whose channels come last."""
         gain = None if self.gain is None else self.gain.to(rows.dtype)
         bias = None if self.bias is None else self.bias.to(rows.dtype)
         return nn.functional.layer_norm(rows, (self.channels,), gain, bias)
 
     def steered(self, x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
-        """gain·norm(x) + shift, both (rows, channels, 1, …); one pass where all share one row."""
+        """Return gain·norm(x) + shift, both (rows, channels, 1, …).
+
+        One pass if all share one row.
+        """
         if len(gain) > 1 or self.gain is not None:
             return torch.addcmul(shift, self(x), gain)
         rows = to_rows(x)
@@ -60,7 +63,7 @@ class ChannelNorm(nn.Module):
 
 
 class GroupNorm(nn.Module):
-    """Normalise groups of channels over all positions (Wu & He 2018)."""
+    """Normalisation of groups of channels over all positions (Wu & He 2018)."""
 
     def __init__(self, channels: int, affine: bool = True, group: int = 16) -> None:
         super().__init__()
@@ -76,11 +79,11 @@ class GroupNorm(nn.Module):
         return nn.functional.group_norm(x, self.groups, gain, bias)
 
     def rows(self, rows: Float[Tensor, "batch *size channels"]) -> Tensor:
-        """The same of data whose channels come last."""
+        """Normalise data whose channels come last."""
         return to_rows(self(from_rows(rows)))
 
     def steered(self, x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
-        """gain·norm(x) + shift, both (rows, channels, 1, …)."""
+        """Return gain·norm(x) + shift, both (rows, channels, 1, …)."""
         return torch.addcmul(shift, self(x), gain)
 
 
@@ -92,8 +95,8 @@ class ResidualBlock(nn.Module):
 
     gain and shift come from the embedding through `steering` (Dhariwal & Nichol 2021, adaptive
     group norm); the second convolution starts at zero. Halving comes before the first convolution
-    and doubling after it, so that both run at the smaller size; what is done to each position alone
-    is done before its value is doubled.
+    and doubling after it, so that both run at the smaller size; operations on single positions come
+    before the doubling.
     """
 
     def __init__(
@@ -119,7 +122,7 @@ class ResidualBlock(nn.Module):
     def steering(
         self, embedding: Float[Tensor, "rows width"], dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        """(gain, shift), each (rows, channels_out, 1, …), that the embedding asks for."""
+        """Return the embedding's (gain, shift), each (rows, channels_out, 1, …)."""
         steer = self.steer(embedding.to(self.steer.weight.dtype)).to(dtype)
         scale, shift = steer[(...,) + (None,) * (self.first.weight.ndim - 2)].chunk(2, dim=1)
         return 1 + scale, shift
@@ -150,7 +153,7 @@ class Attention(nn.Module):
     """x + W·softmax(QKᵀ/√d)V over all positions, heads of at least `head` channels.
 
     Queries and keys are normalised per head, so that logits stay bounded in bfloat16; W starts at
-    zero. Where a channel count holds no whole number of heads, heads become wider.
+    zero. If a channel count holds no whole number of heads, heads become wider.
     """
 
     def __init__(self, dimensions: int, channels: int, norm: str = "channel", head: int = 64):
@@ -175,7 +178,7 @@ class Attention(nn.Module):
 def pointwise(
     layer: ConvNd, rows: Float[Tensor, "batch tokens channels"]
 ) -> Float[Tensor, "batch tokens channels_out"]:
-    """A convolution of one cell as the matrix product that it is, channels last."""
+    """Return a convolution of one cell as a matrix product, channels last."""
     return nn.functional.linear(rows, layer.weight.flatten(1), layer.bias)
 
 
@@ -184,7 +187,7 @@ def attend(
     k: Float[Tensor, "batch heads tokens width"],
     v: Float[Tensor, "batch heads tokens width"],
 ) -> Float[Tensor, "batch heads tokens width"]:
-    """softmax(QKᵀ/√d)V, written out where the fused kernel is slower (few tokens on a CPU)."""
+    """Return softmax(QKᵀ/√d)V, written out if the fused kernel is slower (few tokens on a CPU)."""
     if q.device.type == "cpu" and q.shape[2] <= WRITTEN_OUT_TOKENS:
         return torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), dim=-1) @ v
     return nn.functional.scaled_dot_product_attention(q, k, v)

@@ -1,4 +1,4 @@
-"""A network's blocks compiled one by one, kept on disk, and given up where that does not work."""
+"""The compilation of a network's blocks one by one, cached on disk, with a fall back to eager."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from .network import Network
 
-VARIANTS = 64  # shapes of a class of blocks that are compiled before the rest stays eager
+VARIANTS = 64  # compiled shapes of a class of blocks; further ones stay eager
 
 
 def compile_blocks(
@@ -23,12 +23,12 @@ def compile_blocks(
 ) -> None:
     """Have a network's blocks called through torch.compile, in place.
 
-    One function for each class of blocks, so that blocks of equal shapes share what is compiled,
-    forward and backward at the first call. What the compiler makes is kept in the folder `cache`
-    and found again by later processes; where TORCHINDUCTOR_CACHE_DIR is set, there. Where anything
-    fails (no compiler on the machine, a bug of torch's) all blocks run eagerly from then on, with
-    the same numbers, and a warning says so once. Inside torch.func's transforms blocks are always
-    eager; derivatives of derivatives are not possible through compiled ones.
+    One function for each class of blocks, so that blocks of equal shapes share their compilation,
+    forward and backward at the first call. Compiled code is cached in the folder `cache` and found
+    by later processes; if TORCHINDUCTOR_CACHE_DIR is set, there. If anything fails (no compiler on
+    the machine, a bug of torch's) all blocks run eagerly from then on, with the same numbers and
+    one warning. Inside torch.func's transforms blocks are always eager; derivatives of derivatives
+    are not possible through compiled ones.
     """
     if cache is not None:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
@@ -36,7 +36,7 @@ def compile_blocks(
 
 
 class Runner:
-    """Calls blocks through what was compiled for their class; see `compile_blocks`."""
+    """A caller of blocks through the compiled code of their class; see `compile_blocks`."""
 
     def __init__(self, backend: str | Callable[..., Any]) -> None:
         self.backend = backend
@@ -57,7 +57,7 @@ class Runner:
             ):
                 return self._compiled(type(block))(block, *args)
         except Exception as error:
-            made = block(*args)  # raises where the compiler is not to blame
+            made = block(*args)  # raises if the compiler is not to blame
             self.broken = True
             warnings.warn(
                 f"the network cannot be compiled here and runs without: {error!r:.300}; "

@@ -25,9 +25,9 @@ EPSILON = 1e-6
 class TransformerBlock(nn.Module):
     """h + g₁·attention(m₁(h)), then h + g₂·W₂ GELU(W₁ m₂(h)), with mᵢ(h) = scaleᵢ·norm(h) + shiftᵢ.
 
-    shift, scale and gate come from outside, in this order for the attention and for the rest
+    shift, scale and gate are arguments, in this order for the attention and for the perceptron
     (adaLN-Zero). Queries and keys are normalised per head, so that logits stay bounded in bfloat16,
-    and then turned by their positions.
+    and then rotated by their positions.
     """
 
     def __init__(self, width: int, heads: int, expand: float, normalise: bool) -> None:
@@ -56,7 +56,7 @@ class TransformerBlock(nn.Module):
     def attention(
         self, h: Float[Tensor, "batch tokens width"], turn: Turn | None
     ) -> Float[Tensor, "batch tokens width"]:
-        """W·softmax(QKᵀ/√d)V, every token with every other."""
+        """Return W·softmax(QKᵀ/√d)V, every token with every other."""
         tokens = self.project(h).unflatten(-1, (3, self.heads, -1))
         both, v = tokens[:, :, :2], tokens[:, :, 2]
         if self.normalise:
@@ -73,7 +73,7 @@ def modulate(
     shift: Float[Tensor, "rows 1 width"],
     scale: Float[Tensor, "rows 1 width"],
 ) -> Float[Tensor, "batch tokens width"]:
-    """scale·norm(h) + shift; in one pass where all samples share one row."""
+    """Return scale·norm(h) + shift; in one pass if all samples share one row."""
     width = h.shape[-1:]
     if len(scale) == 1:
         return nn.functional.layer_norm(h, width, scale[0, 0], shift[0, 0], EPSILON)
@@ -83,20 +83,20 @@ def modulate(
 class DiT(Network):
     """A diffusion transformer with adaLN-Zero, for (batch, channels, *size).
 
-    The data are cut into cells of `patch` along every axis (a size it does not divide is filled up
-    and cropped again), each a token of `width` channels; `depth` blocks of attention and perceptron
-    follow, shifted, scaled and gated by the noise level and the condition: see `steering`. A new
-    network's answer is exactly zero.
+    The data are cut into cells of `patch` along every axis (a size that it does not divide is
+    filled up and cropped again), each a token of `width` channels; `depth` blocks of attention and
+    perceptron follow, shifted, scaled and gated by the noise level and the condition: see
+    `steering`. A new network's output is exactly zero.
 
     channels: of the data. dimensions: 1, 2 or 3. patch: side of a cell. head: channels of an
     attention head, which divide width; by default as many up to 128 as do. expand: width of the
-    perceptrons' inner layer, in widths. positions: "rotary" (queries and keys turned by their place
-    along every axis, any size), "sincos" (added to the tokens, any size), "learned" (for data of
-    one `size`) or "none". normalise: queries and keys. embedding: width of the noise and condition
-    embedding, by default `width`. conditions: see `resolve_conditions`; classes=10 is short for one
-    class condition called "class". channels_out: of the answer, by default `channels`. seed: of the
-    initial weights. Raises InvalidArgument, for data too: of more than 65,536 cells, smaller than a
-    cell, or of another size than the learned positions.
+    perceptrons' inner layer, in widths. positions: "rotary" (queries and keys rotated by their
+    place along every axis, any size), "sincos" (added to the tokens, any size), "learned" (for data
+    of one `size`) or "none". normalise: queries and keys. embedding: width of the noise and
+    condition embedding, by default `width`. conditions: see `resolve_conditions`; classes=10 is
+    short for one class condition called "class". channels_out: of the output, by default
+    `channels`. seed: of the initial weights. Raises InvalidArgument, for data too: of more than
+    65,536 cells, smaller than a cell, or of another size than the learned positions.
 
     Source: Peebles & Xie 2023, sec. 3.2; queries and keys normalised as Dehghani et al. 2023. The
     noise embedding is `Embedding`'s; 1 + scale is learned as one number that starts at 1.
@@ -174,14 +174,16 @@ class DiT(Network):
             rows[-1] = 1
 
     def blocks(self) -> list[nn.Module]:
-        """The transformer blocks."""
+        """Return the transformer blocks."""
         return list(self.layers)
 
     def steering(
         self, noise_level: Float[Tensor, " rows"], condition: Condition | None
     ) -> list[tuple[Tensor, ...]]:
-        """Shift, scale and gate of every block, twice each, and the last shift and scale: all of
-        shape (rows, 1, width), from one product."""
+        """Return shift, scale and gate of every block, twice each, and the last shift and scale.
+
+        All are of shape (rows, 1, width), from one product.
+        """
         embedding, dtype = self.embed(noise_level, condition), self.enter.weight.dtype
         if torch.is_autocast_enabled(noise_level.device.type):
             dtype = torch.get_autocast_dtype(noise_level.device.type)
@@ -209,7 +211,10 @@ class DiT(Network):
         return from_patches(out.transpose(1, 2).unflatten(2, cells), self.patch, size)
 
     def _placed(self, h: Tensor, cells: tuple[int, ...]) -> tuple[Tensor, Turn | None]:
-        """The tokens with their positions added, or by how much to turn queries and keys."""
+        """Return the tokens with their positions added, and the rotation of queries and keys.
+
+        The rotation is None unless positions are rotary.
+        """
         if self.positions == "rotary":
             return h, rotation(cells, self.head, h.dtype, h.device)
         if self.positions == "sincos":
@@ -218,7 +223,7 @@ class DiT(Network):
 
 
 def widest_head(width: int) -> int:
-    """The largest divisor of a width up to 128, an even one if there is any.
+    """Return the largest divisor of a width up to 128, an even one if there is any.
 
     A CPU multiplies heads of 128 in half the time of twice as many of 64, softmax included.
     """
@@ -264,7 +269,7 @@ def check_cells(size: tuple[int, ...], patch: int) -> None:
 def _size(
     size: Sequence[int] | None, dimensions: int, patch: int, positions: str
 ) -> list[int] | None:
-    """The size that learned positions are for; None for others."""
+    """Return the size of learned positions; None for other positions."""
     if positions != "learned":
         if size is not None:
             raise InvalidArgument(

@@ -1,4 +1,4 @@
-"""From a noise level and a condition to the vector that steers every block."""
+"""The embedding of noise level and condition: one vector that modulates every block."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KINDS = ("class", "vector")
 def fourier_features(
     level: Float[Tensor, " batch"], count: int, lowest: float = 0.1, highest: float = 100.0
 ) -> Float[Tensor, "batch count"]:
-    """Sines and cosines of a number: sin(ω_k·level), cos(ω_k·level), in float32.
+    """Return sines and cosines of a number: sin(ω_k·level), cos(ω_k·level), in float32.
 
     ω is geometric from `lowest` to `highest` radians per unit, which resolves a time in [0, 1] to
     1e-3 and spans a log-SNR of ±15. `count` is even and at least 4.
@@ -36,7 +36,7 @@ def fourier_features(
 def resolve_conditions(
     conditions: Mapping[str, Mapping[str, Any]] | None, classes: int | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Check the declared conditions and write out their defaults.
+    """Return the declared conditions with their defaults written out, after checking them.
 
     conditions: name -> {"kind": "class", "count": 10, "null": "learned" | "zero"} or
     {"kind": "vector", "width": 8, "null": …}; `classes=10` is short for a class condition called
@@ -86,7 +86,7 @@ class NoiseEmbedding(nn.Module):
 
 
 class ClassEmbedding(nn.Module):
-    """Class number -> vector; where `keep` is False, a learned or a zero vector."""
+    """Class number -> vector; a learned or a zero vector if `keep` is False."""
 
     def __init__(self, name: str, count: int, width: int, null: str) -> None:
         super().__init__()
@@ -100,7 +100,9 @@ class ClassEmbedding(nn.Module):
                 "give one whole number per sample, shape (batch,)"
             )
         ids = ids.long()
-        seen = self.training and ids.device.type != "cpu"  # labels of a data set: a look would wait
+        seen = (
+            self.training and ids.device.type != "cpu"
+        )  # labels of a data set: checking them would wait
         if not torch.compiler.is_compiling() and not seen:
             wrong = keep & ((ids < 0) | (ids >= self.count))
             if bool(wrong.any()):
@@ -114,7 +116,7 @@ class ClassEmbedding(nn.Module):
         return table[torch.where(keep, ids, 0)] * keep[:, None]
 
     def absent(self, batch: int) -> Float[Tensor, "batch width"]:
-        """The null for every sample."""
+        """Return the null for every sample."""
         table = self.table.weight.float()
         if self.null == "learned":
             return table[self.count].expand(batch, -1)
@@ -122,8 +124,11 @@ class ClassEmbedding(nn.Module):
 
 
 class VectorEmbedding(nn.Module):
-    """Vector of numbers -> vector by two linear layers with SiLU between; where `keep` is False, a
-    learned or a zero vector. Numbers come with about unit variance, by the data description."""
+    """Vector of numbers -> vector by two linear layers with SiLU between.
+
+    A learned or a zero vector if `keep` is False. The data's description scales the numbers to
+    about unit variance.
+    """
 
     def __init__(self, name: str, size: int, width: int, null: str) -> None:
         super().__init__()
@@ -142,7 +147,7 @@ class VectorEmbedding(nn.Module):
         return torch.where(keep[:, None], value, self.absent(len(vector)))
 
     def absent(self, batch: int) -> Float[Tensor, "batch width"]:
-        """The null for every sample."""
+        """Return the null for every sample."""
         if self.null is None:
             return self.second.weight.new_zeros(batch, self.width, dtype=torch.float32)
         return self.null.float().expand(batch, -1)
@@ -152,7 +157,7 @@ class Embedding(nn.Module):
     """Noise level and conditions -> one vector per sample, computed in float32.
 
     SiLU(noise embedding + Σ condition embeddings); a condition of None is the null of every name.
-    `conditions` is what `resolve_conditions` gives. Raises InvalidArgument when a condition names
+    `conditions` is the result of `resolve_conditions`. Raises InvalidArgument if a condition names
     something undeclared, lacks something declared, or has the wrong shape or range.
     """
 

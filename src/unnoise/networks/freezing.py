@@ -1,4 +1,4 @@
-"""A copy of a network for sampling: its weights as the processor wants them, its steering kept."""
+"""A copy of a network for sampling: weights in the processor's layout, modulation cached."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ N = TypeVar("N", bound=Network)
 
 
 def frozen(network: N, dtype: torch.dtype | None = None) -> N:
-    """A copy without gradients whose weights are `dtype` and channels-last, its own from then on.
+    """Return a copy without gradients whose weights are `dtype` and channels-last.
 
-    What embeds noise level and condition keeps its dtype, and so does what steers the blocks in a
-    network with `steering`, which is computed once for every value it meets. The copy's weights
-    must not be changed: make a new one, which costs about as much as one pass. dtype: by default
-    that of the weights. Buffers are shared.
+    The copy shares no weights. The embedding of noise level and condition retains its dtype, and so
+    does the modulation of the blocks in a network with `steering`, which is computed once for every
+    value. The copy's weights must not be changed: make a new copy, which costs about as much as one
+    evaluation. dtype: by default that of the weights. Buffers are shared.
     """
     own_steering = type(network).steering is not Network.steering
     stays = {"embed", "steer"} if own_steering else {"embed"}
@@ -46,7 +46,7 @@ def frozen(network: N, dtype: torch.dtype | None = None) -> N:
 
 
 def _copy(module: Any, done: dict[int, Any]) -> Any:
-    """A module of the parameters in `done`; deepcopy would take several times as long."""
+    """Return a module of the parameters in `done`; deepcopy would take several times as long."""
     if id(module) in done:
         return done[id(module)]
     copy = done[id(module)] = object.__new__(type(module))

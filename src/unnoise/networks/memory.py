@@ -1,4 +1,4 @@
-"""What a frozen network's steering was at the noise levels and conditions it has met."""
+"""A cache of a frozen network's modulation, by noise level and condition."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch.utils._pytree import tree_leaves
 from ..fields.condition import Condition
 from ..fields.plain import plain
 
-BYTES = 2**26  # of steering kept
-KEY_BYTES = 2**20  # of a level and a condition, above which nothing is looked up
+BYTES = 2**26  # bytes of cached modulation
+KEY_BYTES = 2**20  # bytes of a level and a condition, above which the cache is not used
 
 
 class Memory:
-    """The steering at each (noise level, condition), by their values, computed once.
+    """The modulation at each (noise level, condition), by their values, computed once.
 
-    weights: of the steering; where one of them was changed since, all is forgotten. Rows that are
-    all alike are computed as one. Where gradients, tangents or batched transforms pass through the
-    level or the condition, and on other devices than the CPU (reading values there would wait for
-    the device), it is computed afresh.
+    weights: those of the modulation; if one of them was changed, the cache is emptied. Rows that
+    are all alike are computed as one. If gradients, tangents or batched transforms pass through the
+    level or the condition, and on other devices than the CPU (where reading values would wait for
+    the device), the modulation is computed anew.
     """
 
     def __init__(self, weights: Sequence[Tensor]) -> None:
@@ -30,7 +30,7 @@ class Memory:
         self.forget()
 
     def forget(self) -> None:
-        """Start anew, with the weights as they are now."""
+        """Empty the cache, and take the weights as they are now."""
         self.kept: dict[Any, Any] = {}
         self.bytes, self.stamp = 0, self._stamp()
 
@@ -43,7 +43,7 @@ class Memory:
         noise_level: Tensor,
         condition: Condition | None,
     ) -> Any:
-        """steering(noise_level, condition), of one row where all rows are alike."""
+        """Return steering(noise_level, condition), of one row if all rows are alike."""
         given = {"": noise_level}
         if condition is not None:
             given |= _flat(condition.values) | _flat(condition.keep, "keep.")
@@ -58,11 +58,11 @@ class Memory:
             return self.kept[key]
         if all(bool((tensor == tensor[:1]).all()) for tensor in given.values()):
             noise_level, condition = noise_level[:1], None if condition is None else condition[:1]
-        with torch.inference_mode(False), torch.no_grad():  # stored for any later call
+        with torch.inference_mode(False), torch.no_grad():  # so that later calls can use it
             made = steering(noise_level, condition)
         leaves = tree_leaves(made)
         if not all(isinstance(leaf, Tensor) for leaf in leaves):
-            return made  # of unknown size
+            return made  # its size is unknown
         size = sum(t.numel() * t.element_size() for t in leaves)
         if self.bytes + size > BYTES:
             self.forget()

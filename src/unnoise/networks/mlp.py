@@ -17,7 +17,7 @@ from .network import Network, check_input, seeded, zero_
 
 
 class MlpBlock(nn.Module):
-    """x + W₂·SiLU(W₁·(scale·norm(x) + shift)), steered by the embedding, W₂ = 0 at first."""
+    """x + W₂·SiLU(W₁·(scale·norm(x) + shift)), modulated by the embedding, W₂ = 0 at first."""
 
     def __init__(self, width: int, embedding: int, expand: int = 2) -> None:
         super().__init__()
@@ -41,8 +41,8 @@ class Mlp(Network):
     event: shape of one sample, a number or a sequence. width: of the residual stream. depth:
     number of blocks. embedding: width of the noise and condition embedding, by default `width`.
     conditions: see `resolve_conditions`; classes=10 is short for one class condition called
-    "class". channels_out: first size of the answer, by default that of the event. seed: of the
-    initial weights. The first answer of a new network is exactly zero.
+    "class". channels_out: first size of the output, by default that of the event. seed: of the
+    initial weights. The output of a new network is exactly zero.
     Raises InvalidArgument.
     """
 
@@ -94,7 +94,7 @@ class Mlp(Network):
             self.leave = zero_(nn.Linear(width, math.prod(self.answer)))
 
     def blocks(self) -> list[nn.Module]:
-        """The residual blocks."""
+        """Return the residual blocks."""
         return list(self._modules["blocks"].children())  # type: ignore[union-attr]
 
     def forward(

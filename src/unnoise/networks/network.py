@@ -1,4 +1,4 @@
-"""What every network shares: its configuration, its seed and the checks of its input."""
+"""The base of every network: its configuration, its seed and the checks of its input."""
 
 from __future__ import annotations
 
@@ -27,37 +27,40 @@ class Network(nn.Module):
 
     x is (batch, *event) of unit variance, noise_level (batch,) describes the noise (a time in
     [0, 1] or a log-SNR), condition is a Condition or None, which is the null for every sample.
-    The answer has x's dtype and size.
+    The output has x's dtype and size.
 
-    recompute: whether the blocks' inner values are thrown away and computed again in the backward
+    recompute: whether the blocks' inner values are dropped and computed again in the backward
     pass: less memory, about a third more time, the same gradients (Chen et al. 2016). casts:
-    whether a class brings what enters to its weights' dtype, which may then be bfloat16 when
-    samples are drawn; others are walked under autocast.
+    whether a class casts its input to its weights' dtype, which may then be bfloat16 for sampling;
+    others run under autocast.
     """
 
     casts: bool = False
     recompute: bool = False
-    runner: Callable[..., Any] | None = None  # how a block is called: see `compiled`
-    memory: Memory | None = None  # of a frozen copy: see `frozen`
+    runner: Callable[..., Any] | None = None  # the caller of blocks: see `compiled`
+    memory: Memory | None = None  # the cache of a frozen copy: see `frozen`
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         self._config = deepcopy(dict(config))
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments: plain numbers, strings, lists and dicts."""
+        """Return the constructor's arguments: plain numbers, strings, lists and dicts."""
         return deepcopy(self._config)
 
     def blocks(self) -> list[nn.Module]:
-        """The repeated heavy modules, which are compiled one by one and may be recomputed."""
+        """Return the repeated heavy modules, which are compiled one by one or recomputed."""
         return []
 
     def steering(self, noise_level: Float[Tensor, " rows"], condition: Condition | None) -> Any:
-        """What noise level and condition say to the blocks, of one or more samples each."""
+        """Return the blocks' modulation by noise level and condition, for one or more samples."""
         raise NotImplementedError
 
     def steered(self, noise_level: Float[Tensor, " batch"], condition: Condition | None) -> Any:
-        """`steering` of a batch; of one row where all share a level and there is no condition."""
+        """Return `steering` of a batch.
+
+        It is of one row if all samples share a level and there is no condition.
+        """
         if condition is None and noise_level.stride(0) == 0:
             noise_level = noise_level[:1]
         if self.memory is None:
@@ -65,16 +68,16 @@ class Network(nn.Module):
         return self.memory.recall(self.steering, noise_level, condition)
 
     def through(self, block: nn.Module, *args: Any) -> Any:
-        """block(*args), compiled and recomputed in the backward pass where that was asked for."""
+        """Return block(*args), compiled and recomputed in the backward pass if so set."""
         call = block if self.runner is None else partial(self.runner, block)
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(call, *args, use_reentrant=False, preserve_rng_state=False)
         return call(*args)
 
     def hidden_matrices(self) -> list[nn.Parameter]:
-        """Matrices and convolutions between the first layer and the last: what Muon is for.
+        """Return matrices and convolutions between the first layer and the last, which Muon trains.
 
-        Not the layers that enter, leave, embed or steer (parts of those names), whose rows are
+        Not the layers that enter, leave, embed or modulate (parts of those names), whose rows are
         inputs, outputs or gains of their own.
         """
         return [
@@ -86,7 +89,7 @@ class Network(nn.Module):
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Initial weights drawn inside depend on `seed` alone; the global generator is left as it was.
+    """Make initial weights depend on `seed` alone; the global generator is left unchanged.
 
     Raises InvalidArgument for a seed outside [0, 2⁶³).
     """
@@ -131,13 +134,13 @@ def check_input(
 
 
 def zero_(layer: M) -> M:
-    """Set a layer's weight and bias to zero, so that what it ends adds nothing at the start."""
+    """Set a layer's weight and bias to zero, so that its branch adds nothing at the start."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
 def float_linear(layer: nn.Linear, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
-    """A linear layer computed in float32 whatever the dtype of its weights."""
+    """Return a linear layer's output in float32, whatever the dtype of its weights."""
     bias = None if layer.bias is None else layer.bias.float()
     return nn.functional.linear(x.float(), layer.weight.float(), bias)

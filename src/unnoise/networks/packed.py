@@ -1,4 +1,4 @@
-"""Linear layers whose weights lie in memory as the processor's matrix product wants them."""
+"""Linear layers whose weights lie in memory in the layout of the processor's matrix product."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ DTYPES = (torch.bfloat16, torch.float32)
 
 
 class PackedLinear(nn.Linear):
-    """A linear layer on a CPU whose weight was brought once into the blocks oneDNN multiplies.
+    """A linear layer on a CPU whose weight was packed once into the blocks that oneDNN multiplies.
 
-    nn.Linear does that again at every call, which for few rows costs as much as the product. The
-    weight itself is kept for what knows no blocks: gradients, tangents, batched transforms, other
-    dtypes, compilation, and a weight that was changed since.
+    nn.Linear packs it at every call, which for few rows costs as much as the product. The weight
+    itself is retained for gradients, tangents, batched transforms, other dtypes, compilation, and
+    after a change of the weight.
     """
 
     def __init__(self, layer: nn.Linear) -> None:
@@ -45,16 +45,16 @@ class PackedLinear(nn.Linear):
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles take the weight along and bring it into blocks again."""
+        """Copy and pickle the weight, and pack it again."""
         layer = nn.Linear(self.in_features, self.out_features, device="meta")
         layer.weight, layer.bias = self.weight, self.bias
         return PackedLinear, (layer,)
 
 
 def pack(module: nn.Module) -> None:
-    """Replace the linear layers inside a module by packed ones, where this torch can do that.
+    """Replace the linear layers inside a module by packed ones, if this torch can do that.
 
-    Worth 5–10 % of a transformer's pass in bfloat16, 10–20 % in float32, on a CPU.
+    Worth 5–10 % of a transformer's evaluation in bfloat16, 10–20 % in float32, on a CPU.
     """
     for name, child in module.named_children():
         if type(child) is not nn.Linear:

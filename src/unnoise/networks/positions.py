@@ -1,4 +1,4 @@
-"""Where a token lies: rotations of queries and keys, sines and cosines, a learned table."""
+"""The positions of tokens: rotations of queries and keys, sines and cosines, a learned table."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from ..errors import InvalidArgument
 
 POSITIONS = ("rotary", "sincos", "learned", "none")
-ROTARY_SPAN = 100.0  # the slowest pair turns by one radian in about so many cells
+ROTARY_SPAN = 100.0  # cells in which the slowest pair turns by about one radian
 SINCOS_SPAN = 10_000.0
 Turn = tuple[Tensor, Tensor]
 
 
 def axes_of(cells: tuple[int, ...]) -> Float[Tensor, "axes tokens"]:
-    """The coordinate of every token along every axis, in cells, the last axis running fastest."""
+    """Return the coordinate of every token along every axis, in cells, the last axis fastest."""
     grid = [torch.arange(n, dtype=torch.float64, device="cpu") for n in cells]
     return torch.stack([axis.flatten() for axis in torch.meshgrid(*grid, indexing="ij")])
 
@@ -26,11 +26,11 @@ def axes_of(cells: tuple[int, ...]) -> Float[Tensor, "axes tokens"]:
 def rotation(
     cells: tuple[int, ...], head: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Float[Tensor, "tokens 1 1 head"], Float[Tensor, "tokens 1 1 head"]]:
-    """cos and ±sin of the angles by which `rotate` turns each token's channels.
+    """Return cos and ±sin of the angles by which `rotate` turns each token's channels.
 
     Channels j and j + head/2 are a pair; the pairs are shared out evenly among the axes, and pair
-    k of an axis' n turns by position·100^(−k/n) radians. What is left over does not turn. Computed
-    in float64.
+    k of an axis' n turns by position·100^(−k/n) radians. Remaining pairs do not turn. Computed in
+    float64.
 
     Source: Su et al. 2021 (RoFormer), along every axis as Heo et al. 2024, sec. 3.2.
     """
@@ -61,9 +61,9 @@ def rotate(
 def sincos(
     cells: tuple[int, ...], width: int, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "tokens width"]:
-    """Sines and cosines of the position along every axis: sin(ω_k·n), cos(ω_k·n).
+    """Return sines and cosines of the position along every axis: sin(ω_k·n), cos(ω_k·n).
 
-    width/axes channels an axis, the last axis first, ω_k = 10000^(−k/K); what is left over is 0.
+    width/axes channels an axis, the last axis first, ω_k = 10000^(−k/K); remaining channels are 0.
 
     Source: Vaswani et al. 2017, sec. 3.5; in this order Peebles & Xie 2023.
     """
@@ -83,12 +83,12 @@ class LearnedPositions(nn.Module):
         self.size, self.cells = size, tuple(-(-n // patch) for n in size)
         self.embed = nn.Embedding(torch.Size(self.cells).numel(), width)
         with torch.no_grad():
-            self.embed.weight.mul_(0.02)  # of standard normal numbers
+            self.embed.weight.mul_(0.02)  # from standard normal numbers
 
     def forward(
         self, h: Float[Tensor, "batch tokens width"], cells: tuple[int, ...]
     ) -> Float[Tensor, "batch tokens width"]:
-        """h with the table added. Raises InvalidArgument for another number of cells."""
+        """Return h with the table added; raises InvalidArgument for another number of cells."""
         if cells != self.cells:
             raise InvalidArgument(
                 f"the data make {' × '.join(map(str, cells))} cells and the learned positions are "

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 
 def halve(x: Float[Tensor, "batch channels *size"]) -> Float[Tensor, "batch channels *half"]:
-    """Mean of each cell of 2 along every dimension; an odd size keeps its last cell as it is."""
+    """Return the mean of each cell of 2 along every dimension; an odd last cell is unchanged."""
     pool = (nn.functional.avg_pool1d, nn.functional.avg_pool2d, nn.functional.avg_pool3d)
     cell = tuple(min(n, 2) for n in x.shape[2:])
     if x.ndim == 5 and x.device.type == "cpu" and x.dtype == torch.bfloat16:
-        return halve(x.float()).to(x.dtype)  # which the processor's kernel does not know
+        return halve(x.float()).to(x.dtype)  # the processor has no kernel for this dtype
     return pool[x.ndim - 3](x, cell, ceil_mode=True, count_include_pad=False)
 
 
@@ -64,7 +64,7 @@ def from_patches(
 def crop(
     x: Float[Tensor, "batch channels *larger"], size: tuple[int, ...]
 ) -> Float[Tensor, "batch channels *size"]:
-    """The first `size` elements along every dimension."""
+    """Return the first `size` elements along every dimension."""
     for axis, n in enumerate(size, start=2):
         if x.shape[axis] != n:
             x = x.narrow(axis, 0, n)

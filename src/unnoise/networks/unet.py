@@ -26,7 +26,7 @@ class UNet(Network):
     Level l has `blocks[l]` residual blocks of width `widths[l]` on the way down and as many on the
     way up, each of which receives the output of its partner; the lowest level has its blocks once.
     Sizes halve between levels, an odd size rounding up and cropped again on the way back, so that
-    5 pixels and four levels are 5, 3, 2, 1. The first answer of a new network is exactly zero.
+    5 pixels and four levels are 5, 3, 2, 1. The output of a new network is exactly zero.
 
     channels: of the data. dimensions: 1, 2 or 3. widths: channels of each level. blocks: a number
     for all levels or one per level. attention: levels (0 is the full size) whose blocks are each
@@ -34,7 +34,7 @@ class UNet(Network):
     moved into channels before the first level. skips: "add" or "concat". norm: "channel" (each
     position alone) or "group". embedding: width of the noise and condition embedding, by default
     four times the first width. conditions: see `resolve_conditions`; classes=10 is short for one
-    class condition called "class". channels_out: of the answer, by default `channels`. seed: of
+    class condition called "class". channels_out: of the output, by default `channels`. seed: of
     the initial weights. Raises InvalidArgument.
 
     Source: Ronneberger et al. 2015; Dhariwal & Nichol 2021 for the blocks.
@@ -144,7 +144,7 @@ class UNet(Network):
             )
 
     def blocks(self) -> list[nn.Module]:
-        """Residual blocks and attention, in the order in which the data meet them."""
+        """Return residual blocks and attention, in the order of evaluation."""
         found = [
             part
             for stage, shrink in zip(self.down, self.shrink, strict=True)
@@ -158,7 +158,7 @@ class UNet(Network):
     def steering(
         self, noise_level: Float[Tensor, " rows"], condition: Condition | None
     ) -> list[tuple[Tensor, Tensor]]:
-        """Gain and shift of every residual block, in their order."""
+        """Return gain and shift of every residual block, in their order."""
         embedding, dtype = self.embed(noise_level, condition), self.enter.weight.dtype
         if torch.is_autocast_enabled(noise_level.device.type):
             dtype = torch.get_autocast_dtype(noise_level.device.type)
@@ -202,12 +202,12 @@ class UNet(Network):
         return from_patches(h.to(dtype), self.patch, size)
 
     def _run(self, parts: nn.Module, h: Tensor, steers: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
-        """A residual block and the attention that may follow it."""
+        """Evaluate a residual block and the attention that may follow it."""
         block, *attention = parts.children()
         h = self.through(block, h, *next(steers))
         return self.through(attention[0], h) if attention else h
 
 
 def parts_of(stage: nn.Module) -> list[nn.Module]:
-    """The residual blocks of a stage, each followed by its attention."""
+    """Return the residual blocks of a stage, each followed by its attention."""
     return [part for parts in stage.children() for part in parts.children()]

@@ -7,6 +7,7 @@ from .log import read_log
 from .loop import Training, Update
 from .muon import Muon
 from .optimizers import Optimizers, build_optimizers, rate_at
+from .player import Player
 from .run import Interrupted, train
 from .sizing import Fit, fit_to_time
 
@@ -19,6 +20,7 @@ __all__ = [
     "Interrupted",
     "Muon",
     "Optimizers",
+    "Player",
     "Training",
     "Update",
     "build_optimizers",

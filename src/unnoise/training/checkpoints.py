@@ -1,8 +1,9 @@
 """Checkpoints: a folder a state, complete or not there at all.
 
-checkpoints/step-00000100/  weights, ema, optimizer.safetensors, objective.safetensors where the
-                            objective has a state; averages.safetensors where train.averages
-                            are kept; state.json; manifest.json (last)
+checkpoints/step-00000100/  weights, ema, optimizer.safetensors; objective.safetensors where an
+                            objective has a state; averages.safetensors where train.averages are
+                            kept; state.json; manifest.json (last). In each file a tensor's name
+                            begins with that of its player and a dot.
 checkpoints/latest          the name of the newest complete one, for people: readers look themselves
 Written beside, synced, then renamed; a reader verifies the manifest's hashes and walks back to the
 newest sound one, and says so. What is removed is renamed first. Names with a dot are unfinished
@@ -30,13 +31,16 @@ from ..safe_files.files import (
     write_json,
     write_tensors,
 )
+from .player import DENOISER
 
-FORMAT = 2  # 1 had no state of the guard
-_NUMBERS = ("step", "seen", "elapsed", "ema_updates", "data")
+FORMAT = 3  # 1 had no state of the guard; 1 and 2 had one player, whose tensors bore no name
+_NUMBERS = ("step", "seen", "elapsed", "data")
 _KINDS: dict[str, Any] = {
-    "step": int, "seen": int, "elapsed": int | float, "ema_updates": int, "data": str,
-    "guard": dict, "optimizers": list, "recipe": dict,
+    "step": int, "seen": int, "elapsed": int | float, "data": str, "guard": dict, "players": dict,
+    "recipe": dict,
 }  # fmt: skip
+_PLAYER: dict[str, Any] = {"ema_updates": int, "optimizers": list}
+_REQUIRED = ("weights", "ema", "optimizer")
 _OPTIONAL = ("objective", "averages")
 _NAME = re.compile(r"step-(\d{8,})")
 
@@ -84,18 +88,17 @@ class Checkpoints:
             for left in self.folder.glob(".latest.*"):
                 left.unlink()
             beside.mkdir()
-            optimizer, plain = _flatten(state["optimizers"])
-            parts = {"weights": state["weights"], "ema": state["ema"], "optimizer": optimizer}
-            parts |= {part: state[part] for part in _OPTIONAL if state.get(part)}
+            parts, players = _split(state["players"])
             hashes = {
                 f"{part}.safetensors": write_tensors(beside / f"{part}.safetensors", tensors)
                 for part, tensors in parts.items()
+                if tensors or part in _REQUIRED
             }
             numbers = {k: state[k] for k in _NUMBERS} | {"guard": state.get("guard") or {}}
             numbers |= {"part": state["part"]} if state.get("part") else {}
             write_json(
                 beside / "state.json",
-                {"format": FORMAT, **numbers, "optimizers": plain, "recipe": recipe},
+                {"format": FORMAT, **numbers, "players": players, "recipe": recipe},
             )
             hashes["state.json"] = hashlib.sha256((beside / "state.json").read_bytes()).hexdigest()
             write_json(beside / "manifest.json", hashes)
@@ -175,7 +178,7 @@ class Checkpoints:
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     hashes = read_json(folder / "manifest.json")
-    expected = {"weights.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"}
+    expected = {*(f"{part}.safetensors" for part in _REQUIRED), "state.json"}
     optional = {f"{part}.safetensors" for part in _OPTIONAL}
     if not isinstance(hashes, dict) or set(hashes) - optional != expected:
         raise ArtifactError(f"{folder / 'manifest.json'} does not list {sorted(expected)}")
@@ -192,24 +195,88 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"{path} has another format, {found!r}; this release reads 1 to {FORMAT}: go on with "
             "the release that wrote it, or a newer one"
         )
-    if found == 1:
-        tree["guard"] = {}
-    if lacking := {*_NUMBERS, "guard", "optimizers", "recipe"} - tree.keys():
-        raise ArtifactError(f"{path} lacks {sorted(lacking)}")
-    for key, kind in _KINDS.items():
-        if not isinstance(tree[key], kind) or isinstance(tree[key], bool):
-            raise ArtifactError(f"{path}: {key} is {tree[key]!r:.80}, which it cannot be")
-    if negative := [key for key in ("step", "seen", "elapsed", "ema_updates") if tree[key] < 0]:
-        raise ArtifactError(f"{path}: {negative[0]} is {tree[negative[0]]}, below 0")
+    if found < FORMAT:
+        tree, parts = _with_player(tree, parts)
+    _check(path, tree, _KINDS)
+    for name, player in tree["players"].items():
+        if not isinstance(player, dict):
+            raise ArtifactError(f"{path}: player {name!r} is no object of keys")
+        _check(path, player, _PLAYER)
+    for numbers in (tree, *tree["players"].values()):
+        for key in ("step", "seen", "elapsed", "ema_updates"):
+            if numbers.get(key, 0) < 0:
+                raise ArtifactError(f"{path}: {key} is {numbers[key]}, below 0")
     recipe = tree.pop("recipe")
     for part in ("weights", "ema", "averages"):
         check_finite(parts.get(part, {}), str(folder / f"{part}.safetensors"))
     try:
-        tree["optimizers"] = _unflatten(parts["optimizer"], tree["optimizers"])
+        tree["players"] = _join(parts, tree["players"])
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise ArtifactError(f"{path}: the state of the optimizers is damaged ({error})") from error
-    kept = {"weights": parts["weights"], "ema": parts["ema"]}
-    return tree | kept | {part: parts.get(part, {}) for part in _OPTIONAL}, recipe
+        raise ArtifactError(f"{path}: the state of the players is damaged ({error})") from error
+    return tree, recipe
+
+
+def _check(path: Path, tree: dict[str, Any], kinds: dict[str, Any]) -> None:
+    """Raise ArtifactError unless `tree` has a value of its kind under every key."""
+    if lacking := kinds.keys() - tree.keys():
+        raise ArtifactError(f"{path} lacks {sorted(lacking)}")
+    for key, kind in kinds.items():
+        if not isinstance(tree[key], kind) or isinstance(tree[key], bool):
+            raise ArtifactError(f"{path}: {key} is {tree[key]!r:.80}, which it cannot be")
+
+
+def _with_player(
+    tree: dict[str, Any], parts: dict[str, dict[str, Tensor]]
+) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+    """Return the state of format 1 or 2 as one of format 3, with the one player "denoiser"."""
+    tree = {"guard": {}} | tree
+    kept = {key: tree.pop(key) for key in _PLAYER if key in tree}
+    guard = tree["guard"]
+    if isinstance(guard, dict) and "sizes" not in guard and guard:
+        sizes = {key: guard[key] for key in ("scale", "usual", "recent") if key in guard}
+        guard = {key: value for key, value in guard.items() if key not in sizes}
+        tree["guard"] = guard | {"sizes": {DENOISER: sizes}}
+    named = {
+        part: {f"{DENOISER}.{name}": tensor for name, tensor in tensors.items()}
+        for part, tensors in parts.items()
+    }
+    return tree | {"players": {DENOISER: kept}}, named
+
+
+def _split(
+    players: dict[str, dict[str, Any]],
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, dict[str, Any]]]:
+    """Return the tensors of each file by name, and the rest of each player's state as JSON."""
+    parts: dict[str, dict[str, Tensor]] = {part: {} for part in (*_REQUIRED, *_OPTIONAL)}
+    rest = {}
+    for name, state in players.items():
+        optimizer, plain = _flatten(state["optimizers"])
+        for part, tensors in (state | {"optimizer": optimizer}).items():
+            if part in parts:
+                parts[part] |= {f"{name}.{key}": tensor for key, tensor in tensors.items()}
+        rest[name] = {"ema_updates": state["ema_updates"], "optimizers": plain}
+    return parts, rest
+
+
+def _join(
+    parts: dict[str, dict[str, Tensor]], players: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return each player's state from the tensors of the files and the rest; see `_split`."""
+    states: dict[str, dict[str, Any]] = {
+        name: {part: {} for part in (*_REQUIRED, *_OPTIONAL)} for name in players
+    }
+    for part, tensors in parts.items():
+        for name, tensor in tensors.items():
+            player, key = name.split(".", 1)
+            states[player][part][key] = tensor
+    return {
+        name: {part: kept for part, kept in states[name].items() if part != "optimizer"}
+        | {
+            "ema_updates": players[name]["ema_updates"],
+            "optimizers": _unflatten(states[name]["optimizer"], players[name]["optimizers"]),
+        }
+        for name in players
+    }
 
 
 def _flatten(states: list[dict[str, Any]]) -> tuple[dict[str, Tensor], list[Any]]:

@@ -22,7 +22,7 @@ class Ema:
 
     With `every` n only each nth update is taken in, with the product of the decays of all n: the
     average is as long as ever, of every nth weights, each standing for the n − 1 before it, and
-    up to n − 1 updates old until `catch_up`. Raises InvalidArgument unless one of gamma and decay
+    up to n − 1 updates old: see `current`. Raises InvalidArgument unless one of gamma and decay
     is given, in its range.
     """
 
@@ -69,21 +69,22 @@ class Ema:
         """Note an update, and take in the parameters as they are now where it is the nth."""
         self.updates += 1
         if self.updates % self.every == 0:
-            self._take(self.every)
+            self._take(self.every, self.averages)
 
-    def catch_up(self) -> None:
-        """Take in the last updates' parameters, at the end of a run: the average is then no longer
-        that of a run which goes on."""
+    def current(self) -> list[Tensor]:
+        """Return the averages with the updates since the last one that was taken in: copies."""
+        averages = [average.clone() for average in self.averages]
         if left := self.updates % self.every:
-            self._take(left)
+            self._take(left, averages)
+        return averages
 
     @torch.no_grad()
-    def _take(self, count: int) -> None:
+    def _take(self, count: int, averages: list[Tensor]) -> None:
         decay = math.prod(self._decay(k) for k in range(self.updates - count + 1, self.updates + 1))
         now: list[Tensor] = [p.detach() for p in self.parameters]
         if any(p.dtype != torch.float32 for p in now):
             now = [p.float() for p in now]
-        torch._foreach_lerp_(self.averages, now, 1 - decay)
+        torch._foreach_lerp_(averages, now, 1 - decay)
 
     @contextmanager
     @torch.no_grad()

@@ -54,6 +54,16 @@ class Fault:
         return f"the loss is not finite at update {self.step} (sample {self.row}, t = {self.t:.4f})"
 
 
+@dataclass
+class Sizes:
+    """What is usual of one player: the scale of its loss, and the logarithm of its gradient's norm
+    in the mean over many updates and over few."""
+
+    scale: float | None = None
+    usual: float | None = None
+    recent: float | None = None
+
+
 class Guard:
     """Judges every update by its loss and the norm of its gradient, which all processes share.
 
@@ -68,17 +78,15 @@ class Guard:
     run is `broken`: more than half of its latest updates went wrong, `skips` in a row at the least.
     Then it has to go back to an earlier state, with all rates × `lower`, or to end.
 
-    Where the numbers come late (`Training.late`), so does every judgement, by one update: it is the
-    same, and an update made meanwhile on a broken run is undone when the run goes back.
+    Where judging is deferred (see `Judge`) every judgement comes one update late: it is the same,
+    and an update made meanwhile on a broken run is undone when the run goes back.
     """
 
     def __init__(self, config: GuardConfig) -> None:
         self.config = config
         self.skipped, self.rollbacks, self.trouble = 0, 0, 0
         self.back: int | None = None
-        self.scale: float | None = None
-        self.usual: float | None = None
-        self.recent: float | None = None
+        self.sizes: dict[str, Sizes] = {}
         self.faults: list[Fault] = []
 
     @property
@@ -97,22 +105,23 @@ class Guard:
         return self.trouble == 0
 
     def judge(
-        self, loss: Tensor, norm: Tensor, baseline: float
+        self, player: str, loss: Tensor, norm: Tensor, baseline: float
     ) -> Literal["loss", "gradient", "explosion"] | None:
-        """The kind of fault of an update, if it has one, from its mean loss and the norm of its
-        gradient. baseline: the baseline's mean loss where that is known, else 1."""
+        """Return the kind of fault of a player's update, if it has one, from its mean loss and the
+        norm of its gradient. baseline: the baseline's mean loss where that is known, else 1."""
         value, size = torch.stack([loss.detach().float(), norm.detach().float()]).tolist()
         if not math.isfinite(value):
             return "loss"
         if not math.isfinite(size):
             return "gradient"
-        if self.scale is None:
-            self.scale = max(abs(value), baseline)
+        sizes = self.sizes.setdefault(player, Sizes())
+        if sizes.scale is None:
+            sizes.scale = max(abs(value), baseline)
         if size > 0:
             log = math.log(size)
-            self.usual = log if self.usual is None else 0.99 * self.usual + 0.01 * log
-            self.recent = log if self.recent is None else 0.7 * self.recent + 0.3 * log
-        return "explosion" if abs(value) > self.config.explosion * self.scale else None
+            sizes.usual = log if sizes.usual is None else 0.99 * sizes.usual + 0.01 * log
+            sizes.recent = log if sizes.recent is None else 0.7 * sizes.recent + 0.3 * log
+        return "explosion" if abs(value) > self.config.explosion * sizes.scale else None
 
     def take(self, fault: Fault | None) -> None:
         """Note how an update went."""
@@ -127,7 +136,7 @@ class Guard:
         """The run goes on from its state after update `step`, with lower rates."""
         self.rollbacks += 1
         self.trouble, self.back = 0, step
-        self.usual = self.recent = None
+        self.sizes = {name: Sizes(sizes.scale) for name, sizes in self.sizes.items()}
 
     def check(self, precision: str = "fp32", ending: int | None = None) -> None:
         """Raise NonFinite, with what it was, where the run is broken.
@@ -150,7 +159,12 @@ class Guard:
             said += ". "
         elif self.rollbacks:
             said += f"the run went back {self.rollbacks} times. "
-        grown = None not in (self.usual, self.recent) and self.recent - self.usual > GROWN  # type: ignore[operator]
+        grown = any(
+            sizes.usual is not None
+            and sizes.recent is not None
+            and sizes.recent - sizes.usual > GROWN
+            for sizes in self.sizes.values()
+        )
         if len(rows) == 1 and None not in rows:
             return said + (
                 f"Sample {next(iter(rows))} of the training part is in every one of the last "
@@ -176,9 +190,7 @@ class Guard:
             "rollbacks": self.rollbacks,
             "trouble": self.trouble,
             "back": self.back,
-            "scale": self.scale,
-            "usual": self.usual,
-            "recent": self.recent,
+            "sizes": {name: asdict(sizes) for name, sizes in self.sizes.items()},
             "faults": [asdict(fault) for fault in self.faults],
         }
 
@@ -192,4 +204,8 @@ class Guard:
             if name not in fresh:
                 raise unknown("key of the guard's state", name, fresh, ArtifactError)
         for name, value in (fresh | state).items():
-            setattr(self, name, [Fault(**f) for f in value] if name == "faults" else value)
+            if name == "faults":
+                value = [Fault(**fault) for fault in value]
+            elif name == "sizes":
+                value = {player: Sizes(**sizes) for player, sizes in value.items()}
+            setattr(self, name, value)

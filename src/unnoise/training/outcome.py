@@ -1,4 +1,4 @@
-"""What an update came to: computed on its device, known to the host when it has arrived there."""
+"""The numbers of an update: computed on its device, sent to the host."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from .guard import Fault
 
 
 class Outcome:
-    """The numbers by which an update is judged, and afterwards how it was.
+    """The numbers by which an update is judged, and the fault that was found.
 
     loss, norm: () mean loss, and norm of the gradient before clipping. per_sample, t: (batch,) each
     sample's loss and time. step: the update's number; seen: the samples before it. named: the
     parameters with their names, whose gradients are still there. fault: what was wrong with it,
-    None until it is settled and where nothing was.
+    None until the update is judged and where nothing was.
 
-    With `late` nothing waits for the device: the numbers are sent to the host behind the work that
-    makes them, `bad` stays where it is, and `arrive` is called when more work stands in the queue.
-    Until then they are on the device.
+    With `deferred` nothing waits for the device: the numbers are sent to the host behind the work
+    that makes them, `bad` stays on the device, and `receive` is called when more work is queued.
     """
 
     def __init__(
@@ -33,19 +32,19 @@ class Outcome:
         t: Tensor,
         norm: Tensor,
         named: Sequence[tuple[str, nn.Parameter]],
-        late: bool,
+        deferred: bool,
     ) -> None:
         self.step, self.seen = step, seen
         self.per_sample, self.t, self.norm = per_sample.detach(), t, norm
         self.loss = self.per_sample.mean()
-        self.settled = False
+        self.judged = False
         self.fault: Fault | None = None
         found = [(name, p.grad) for name, p in named if p.grad is not None and p.grad.numel()]
         self._names = [name for name, _ in found]
         self._grads = [grad for _, grad in found]
         self._sizes = torch.zeros(0)
         self._sent: _Sent | None = None
-        if late:
+        if deferred:
             parts = [self.loss, norm, per_sample, t, self._largest()]
             self._sent, self._grads = _Sent(parts), []
 
@@ -55,16 +54,16 @@ class Outcome:
         both = torch.stack([self.loss.detach().float(), self.norm.detach().float()])
         return (~torch.isfinite(both).all()).float()
 
-    def arrive(self) -> None:
+    def receive(self) -> None:
         """Wait for the numbers and hold them on the host from here on."""
         if self._sent is not None:
             self.loss, self.norm, self.per_sample, self.t, self._sizes = self._sent.received()
             self._sent = None
 
-    def settle(
+    def record(
         self, kind: Literal["loss", "gradient", "explosion"] | None, data: Dataset, seed: int
     ) -> Fault | None:
-        """Note what kind of fault the guard has found, and find out what it says of."""
+        """Record the kind of fault that the guard found, and return where it is."""
         if kind == "gradient":
             tensor, every = self._bad_gradient()
             self.fault = Fault(self.step, kind, tensor=tensor, every=every)
@@ -74,7 +73,7 @@ class Outcome:
             self.fault = Fault(self.step, kind, row, float(self.t[bad[0]]), every)
         elif kind is not None:  # of a loss: all finite, and too large to be added up
             self.fault = Fault(self.step, kind)
-        self.settled, self._grads = True, []
+        self.judged, self._grads = True, []
         return self.fault
 
     def _bad_rows(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""What is done to a network before it is trained: recomputing and compiling its blocks."""
+"""Preparing a network for training: recomputing and compiling its blocks."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ MANY = 10_000  # updates of one
 def prepare(
     network: nn.Module, config: TrainConfig, objective: Objective, device: torch.device
 ) -> None:
-    """Have the blocks recomputed and compiled as `train.recompute` and `train.compile` say.
+    """Recompute and compile the blocks as `train.recompute` and `train.compile` are set.
 
-    What is compiled stays in the folder `compiled` of the cache. Raises Unsupported where that was
-    asked for and cannot be: a network without blocks, derivatives of derivatives through compiled
-    blocks.
+    Compiled code stays in the folder `compiled` of the cache. objective: the one that takes most
+    derivatives of the network. Raises Unsupported for a network without blocks where one of the
+    two is set, and for second derivatives through compiled blocks.
     """
     second = objective.derivatives > 1
     blocks = isinstance(network, Network) and bool(network.blocks())
@@ -45,7 +45,7 @@ def prepare(
 
 
 def worth_compiling(config: TrainConfig, device: torch.device) -> bool:
-    """What `train.compile` means on this device: auto is on for long runs on a GPU.
+    """Return whether `train.compile` is on for this device: auto is on for long runs on a GPU.
 
     On a CPU auto is off whatever the length: convolutions and products are the same, and what is
     fused between them was measured to gain nothing in training (0.98 to 1.00 × eager, bfloat16

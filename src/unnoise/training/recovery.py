@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any
 
-import torch
-
 from ..data import Dataset
 from ..errors import ArtifactError, NonFinite
 from .averages import Averages, due
@@ -40,7 +38,7 @@ class Recovery:
         if store is not None:
             store.forget(training.step)
         self.start: dict[str, Any] | None = None
-        if not training.together.at_first(checkpoints.names):
+        if not training.processes.on_rank_zero(checkpoints.names):
             self.start = deepcopy(training.state())
         self._told = 0
 
@@ -50,18 +48,21 @@ class Recovery:
 
     def fit(self) -> bool:
         """Whether the state as it is now is worth saving as one to go back to."""
-        self.training.settle()
+        self.training.judge_pending()
         return self.training.guard.steady and not unsound(self.training)
 
     def keep(self, update: Update) -> None:
-        """Store the averages for after the run, where their moment has come; all processes settle
-        then, though one writes, or one alone would know that the run is broken."""
+        """Store the averages for after the run, where their moment has come.
+
+        All processes judge the last update then, though one writes: the guards must agree.
+        """
         training, kept = self.training, self.training.config.averages
         if kept is None or not due(update.progress, training.progress, kept.snapshots):
             return
-        training.settle()
+        training.judge_pending()
         if self.store is not None and not unsound(training):
-            self.store.save(training.averages, training.model.network, training.step)
+            leader = training.leader
+            self.store.save(leader.averages, leader.network, training.step)
 
     def tell(self, updates: Iterable[Update]) -> None:
         """Log the updates that went wrong, and say the first few."""
@@ -88,7 +89,7 @@ class Recovery:
         """Load the last good state, with lower rates; raises NonFinite, with a diagnosis, where
         the run has gone back as often as it may, or has nothing to go back to."""
         training, guard = self.training, self.training.guard
-        name = training.together.at_first(self._newest)
+        name = training.processes.on_rank_zero(self._newest)
         state = self.start if name is None else self.checkpoints.read(name)[0]
         if guard.rollbacks >= guard.config.rollbacks or state is None:
             self.end()
@@ -98,7 +99,7 @@ class Recovery:
         if self.store is not None:
             self.store.forget(training.step)
         if name is not None:
-            training.together.at_first(lambda: self.checkpoints.forget(training.step))
+            training.processes.on_rank_zero(lambda: self.checkpoints.forget(training.step))
         self.log.write("rollback", broke, to=training.step, rate_factor=guard.factor)
         self.log.say(
             f"note: after update {broke} the run goes back to its state after update "
@@ -138,10 +139,5 @@ class Recovery:
 
 
 def unsound(training: Training) -> str | None:
-    """The name of the first weight, of the network or its average, that is not finite."""
-    averages = dict(zip(map(id, training.ema.parameters), training.ema.averages, strict=True))
-    for name, weight in training.model.network.named_parameters():
-        kept = averages.get(id(weight), weight)
-        if not (bool(torch.isfinite(weight).all()) and bool(torch.isfinite(kept).all())):
-            return name
-    return None
+    """Return the name of the first weight, of a player or its average, that is not finite."""
+    return next(filter(None, (player.unsound() for player in training.players.values())), None)

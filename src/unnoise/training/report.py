@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from .loop import Training
 
 def report(
     training: Training,
-    model: Model,
     validation: Dataset | None,
     levels: ByLevel,
     log: Log,
@@ -36,15 +34,12 @@ def report(
         log.write("held_out", training.step, loss=held, loss_by_level=seen.read())
         baseline = training.baseline_loss(t)
         loss_plot(t, per_sample, out / "loss_by_noise_level.png", baseline=baseline)
-    training.model.eval()
+    model = training.model()
     try:
-        with training.ema.applied():
-            now = replace(model)  # of the weights as they are
-            made = now.sample(max(model.classes, 10), seed=training.config.seed)
+        made = model.sample(max(model.classes, 10), seed=training.config.seed)
         _show(model, made, out / "samples", training.step, log)
     except NonFinite as error:  # a picture on the way is not worth the run
         log.say(f"note: no samples after update {training.step}: {error}")
-    training.model.train()
     return held
 
 

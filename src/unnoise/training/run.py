@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,28 +13,20 @@ from ..artifacts import Model
 from ..artifacts.write import write_artifact
 from ..data import Dataset
 from ..errors import NonFinite, RecipeError
-from ..recipes import (
-    Recipe,
-    build_denoiser,
-    build_objective,
-    check,
-    check_data,
-    dump,
-    levels_of,
-    open_parts,
-)
+from ..recipes import Recipe, check, check_data, dump, open_parts
 from ..safe_files.files import write_bytes
 from .averages import Averages
+from .budget import require_enough_updates
 from .checkpoints import Checkpoints
+from .distributed import Processes, find_processes
 from .feed import worker_deaths
-from .few import need_few
 from .folder import RECIPE, held, need_free, need_same
 from .log import ByLevel, Log
 from .loop import Training, Update
+from .player import player_of
 from .recovery import Recovery, unsound
 from .report import report
 from .stopping import stoppable
-from .together import Together, find_processes
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -78,33 +69,31 @@ def _train(
     accelerator: Accelerator,
     stack: ExitStack,
 ) -> Model:
-    together = Together(accelerator)
+    processes = Processes(accelerator)
 
     def hold() -> None:
         stack.enter_context(held(out))
         need_free(out, resume)
 
-    together.at_first(lambda: need_free(out, resume))
-    goes_on = together.at_first(lambda: resume and out.is_dir())
+    processes.on_rank_zero(lambda: need_free(out, resume))
+    goes_on = processes.on_rank_zero(lambda: resume and out.is_dir())
     if goes_on:
-        together.at_first(hold)
+        processes.on_rank_zero(hold)
     checkpoints = Checkpoints(out, recipe.train.keep, recipe.train.keep_every)
-    saved = _saved(checkpoints, together) if resume else None
+    saved = _saved(checkpoints, processes) if resume else None
     if saved is not None:
         need_same(saved[1], recipe)
     data, parts = open_parts(recipe)
     spec = parts["train"].spec
     check_data(recipe, spec)
-    denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec, recipe.train.seed)
     training = Training(
-        denoiser,
-        build_objective(recipe.objective, denoiser.data_std, levels_of(spec)),
+        player_of(recipe, spec),
         parts["train"],
         recipe.train,
         recipe.model.conditional,
         accelerator,
+        recipe=recipe,
     )
-    model = Model({"denoiser": denoiser}, recipe, spec, precision=training.precision.name)
     if saved is not None:
         training.load_state(saved[0])
         if training.step > (recipe.train.steps or training.step):
@@ -113,24 +102,23 @@ def _train(
                 f"{recipe.train.steps}: give at least {training.step}, or start a new run"
             )
     if not goes_on:
-        together.at_first(hold)
-    together.at_first(lambda: write_bytes(out / RECIPE, dump(recipe).encode()))
+        processes.on_rank_zero(hold)
+    processes.on_rank_zero(lambda: write_bytes(out / RECIPE, dump(recipe).encode()))
     resumed_at = training.step if saved is not None else None
-    with Log(out if together.first else None, resumed_at, quiet, tensorboard) as log:
-        _opening(log, model, training, data, out, checkpoints.notes, saved is not None)
-        store = Averages(out) if recipe.train.averages and together.first else None
+    with Log(out if processes.first else None, resumed_at, quiet, tensorboard) as log:
+        _opening(log, recipe, training, data, out, checkpoints.notes, saved is not None)
+        store = Averages(out) if recipe.train.averages and processes.first else None
         recovery = Recovery(training, checkpoints, log, data, store)
-        _run(training, model, parts.get("validation"), checkpoints, log, out, recovery)
-        finished = _finish(training, model)
-        saved_as: list[Model] = []
-        together.at_first(lambda: saved_as.append(write_artifact(finished, out)))
+        _run(training, recipe, parts.get("validation"), checkpoints, log, out, recovery)
+        model, saved_as = training.model(), list[Model]()
+        processes.on_rank_zero(lambda: saved_as.append(write_artifact(model, out)))
         log.write("end", training.step, seconds=training.elapsed, seen=training.seen)
         log.say(f"trained: {out} ({training.step} updates in {training.elapsed:.0f} s)")
-    return saved_as[0] if saved_as else finished
+    return saved_as[0] if saved_as else model
 
 
 def _saved(
-    checkpoints: Checkpoints, together: Together
+    checkpoints: Checkpoints, processes: Processes
 ) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """(state, recipe) of the newest sound checkpoint, which rank 0 looks for and all read."""
     found = []
@@ -140,7 +128,7 @@ def _saved(
             found.append(checkpoints.load())
         return checkpoints.loaded
 
-    name = together.at_first(newest)
+    name = processes.on_rank_zero(newest)
     if name is None:
         return None
     return found[0] if found else checkpoints.read(name)
@@ -148,7 +136,7 @@ def _saved(
 
 def _run(
     training: Training,
-    model: Model,
+    recipe: Recipe,
     validation: Dataset | None,
     checkpoints: Checkpoints,
     log: Log,
@@ -159,13 +147,13 @@ def _run(
     levels, last_saved = ByLevel(), time.monotonic()
     written = int(training.progress * reports)
     held_out = float("nan")
-    together = training.together
+    processes = training.processes
     pending: list[Update] = []
     spent = training.elapsed
 
     def save() -> None:
-        state, recipe = training.state(), model.recipe.model_dump(mode="json")
-        together.at_first(lambda: checkpoints.save(state, recipe) and None)
+        state, tree = training.state(), recipe.model_dump(mode="json")
+        processes.on_rank_zero(lambda: checkpoints.save(state, tree) and None)
         recovery.saved()
 
     with worker_deaths(), stoppable() as stopped, closing(training.updates()) as updates:
@@ -174,22 +162,22 @@ def _run(
             if update.note:
                 log.say(f"note: {update.note}")
                 log.write("smaller_parts", update.step, most=training.parts.most)
-            need_few(training, training.elapsed - spent)
+            require_enough_updates(training, training.elapsed - spent)
             spent = training.elapsed
             recovery.keep(update)
             report_due = int(training.progress * reports) > written
             saving = time.monotonic() - last_saved > training.config.checkpoint
-            stopping, saving = together.any(stopped(), saving and together.first)
+            stopping, saving = processes.any(stopped(), saving and processes.first)
             if training.config.keep_every is not None:
                 saving = saving or training.step % training.config.keep_every == 0
             if report_due or saving or stopping:
-                training.settle()
+                training.judge_pending()
             broken = training.guard.broken
-            told = [update for update in pending if update.settled]
-            if told and (len(told) >= 20 or report_due or saving or stopping or broken):
-                recovery.tell(told)
-                mean = _account(told, levels, log, training)
-                pending = [update for update in pending if not update.settled]
+            ready = [update for update in pending if update.judged]
+            if ready and (len(ready) >= 20 or report_due or saving or stopping or broken):
+                recovery.tell(ready)
+                mean = _account(ready, levels, log, training)
+                pending = [update for update in pending if not update.judged]
                 text = f"update {training.step}  loss {mean:.4f}"
                 log.progress(
                     training.progress,
@@ -197,8 +185,8 @@ def _run(
                 )
             if report_due:
                 written = int(training.progress * reports)
-                if together.first:
-                    held_out = report(training, model, validation, levels, log, out)
+                if processes.first:
+                    held_out = report(training, validation, levels, log, out)
             if broken:
                 recovery.go_back()
                 pending.clear()
@@ -251,40 +239,24 @@ def _account(pending: list[Update], levels: ByLevel, log: Log, training: Trainin
     return mean
 
 
-def _finish(training: Training, model: Model) -> Model:
-    """Return the model of the averaged weights, with a summary of the training."""
-    training.ema.catch_up()
-    with torch.no_grad():
-        averages = zip(training.ema.parameters, training.ema.averages, strict=True)
-        for parameter, average in averages:
-            parameter.copy_(average)
-    model.denoiser.eval().requires_grad_(False)
-    guard = training.guard
-    told: dict[str, Any] = {
-        "updates": training.step,
-        "samples_seen": training.seen,
-        "seconds": round(training.elapsed, 1),
-        "precision": training.precision.name,
-        "ema": str(training.config.ema),
-        "train_samples": len(training.data),
-        "train_fingerprint": training.data.fingerprint(),
-    }
-    if guard.skipped or guard.rollbacks:
-        told |= {"skipped_updates": guard.skipped, "rollbacks": guard.rollbacks}
-    return replace(model, training=told)
-
-
 def _opening(
-    log: Log, model: Model, training: Training, data: Dataset, out: Path, notes: list[str], on: bool
+    log: Log,
+    recipe: Recipe,
+    training: Training,
+    data: Dataset,
+    out: Path,
+    notes: list[str],
+    on: bool,
 ) -> None:
-    parameters = model.denoiser.parameter_count
+    parameters = sum(p.numel() for p in training.leader.network.parameters())
     length = training.config.steps or f"{training.config.budget:.0f} s"
     for note in (*data.notes, *notes):
         log.say(f"note: {note}")
     log.say(
-        f"{'resuming' if on else 'training'} {model.recipe.name} in {out}: {len(training.data)} "
-        f"samples of {model.spec.shape}, {parameters:,} parameters, batch {training.config.batch}, "
-        f"length {length}, precision {training.precision.name} ({training.precision.reason})"
+        f"{'resuming' if on else 'training'} {recipe.name} in {out}: {len(training.data)} "
+        f"samples of {training.data.spec.shape}, {parameters:,} parameters, "
+        f"batch {training.config.batch}, length {length}, "
+        f"precision {training.precision.name} ({training.precision.reason})"
     )
     log.write(
         "resumed" if on else "start",

@@ -23,6 +23,7 @@ from ..recipes import (
 )
 from .batches import memory_named
 from .loop import Training
+from .player import Player
 
 FACTORS = (0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # of the widths of the recipe
 UPDATES, AT = 1500, 120.0  # so many updates in so many seconds; more of both as the root of time
@@ -65,7 +66,8 @@ def seconds_per_update(recipe: Recipe, data: Dataset, most: float = float("inf")
     config = recipe.train.model_copy(update={"steps": 1 + MEASURED, "budget": None, "workers": 0})
     model = build_denoiser(recipe.path, recipe.network, recipe.model, data.spec, config.seed)
     objective = build_objective(recipe.objective, model.data_std, levels_of(data.spec))
-    training = Training(model, objective, data, config, recipe.model.conditional)
+    player = Player.of(model, objective, config)
+    training = Training(player, data, config, recipe.model.conditional)
     times: list[float] = []
     with closing(training.updates()) as updates:
         while True:
@@ -74,7 +76,7 @@ def seconds_per_update(recipe: Recipe, data: Dataset, most: float = float("inf")
                 return statistics.median(times[1:])
             if training.device.type == "cuda":
                 torch.cuda.synchronize()
-            times.append(training.together.of_first(time.perf_counter() - began))
+            times.append(training.processes.broadcast(time.perf_counter() - began))
             if times[0] > 10 * most:
                 return times[0]
 

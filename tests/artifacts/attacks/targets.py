@@ -123,15 +123,16 @@ def _make_checkpoint(name: str) -> Callable[[Path], Path]:
 def _load_checkpoint(folder: Path) -> dict[str, Any]:
     state, recipe = Checkpoints(folder).load()
     training_of(_small_run()).load_state(deepcopy(state))
+    (player,) = state["players"].values()
     kept = {
         f"{part}.{name}": value
         for part in ("weights", "ema")
-        for name, value in state.pop(part).items()
+        for name, value in player.pop(part).items()
     }
-    for part in state["optimizers"]:
+    for part in player["optimizers"]:
         for key, slots in part.pop("state").items():
             kept |= {f"{key}.{n}": v for n, v in slots.items() if isinstance(v, torch.Tensor)}
-    state.pop("objective", None)
+    player.pop("objective", None)
     return {"tree": {"recipe": recipe, **state}, "tensors": kept}
 
 

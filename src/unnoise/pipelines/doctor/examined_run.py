@@ -23,6 +23,7 @@ from ...safe_files.files import check_tensors
 from ...sampling import Samples
 from ...training import Checkpoints
 from ...training.log import read_log
+from ...training.player import DENOISER
 from .levels import LevelErrors, LinearBaseline, measure_levels
 
 PART = 2048  # rows of the data that are examined
@@ -76,7 +77,7 @@ class RunSnapshot:
     def updates_made(self) -> int:
         """The number of updates that were made, neither skipped nor undone."""
         left = max(0, self.updates - int(self.guard.get("skipped", 0)))
-        return int(self.state.get("ema_updates", left))
+        return int(player_in(self.state).get("ema_updates", left))
 
     @property
     def spec(self) -> DataSpec:
@@ -270,14 +271,20 @@ def _why_unfit(now: DataSpec, learned: DataSpec) -> str | None:
 
 def _of_state(recipe: Recipe, spec: DataSpec, state: dict[str, Any]) -> tuple[Model, Model]:
     """Return (raw, average) of a checkpoint; raises ArtifactError if its weights do not fit."""
-    raw, average = (_denoiser(recipe, spec, state["weights"]) for _ in range(2))
+    player = player_in(state)
+    raw, average = (_denoiser(recipe, spec, player["weights"]) for _ in range(2))
     trained = [p for p in average.network.parameters() if p.requires_grad]
-    if state["ema"].keys() != {str(i) for i in range(len(trained))}:
+    if player["ema"].keys() != {str(i) for i in range(len(trained))}:
         raise ArtifactError("the average in it is of another network")
     with torch.no_grad():
         for i, p in enumerate(trained):
-            p.copy_(state["ema"][str(i)])
+            p.copy_(player["ema"][str(i)])
     return Model({"denoiser": raw}, recipe, spec), Model({"denoiser": average}, recipe, spec)
+
+
+def player_in(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of the denoiser in a checkpoint's state; empty where there is none."""
+    return dict(state.get("players", {}).get(DENOISER, {}))
 
 
 def _denoiser(recipe: Recipe, spec: DataSpec, weights: dict[str, Tensor]) -> Denoiser:

@@ -1,4 +1,4 @@
-"""The processes that train one model together: who writes, and what all of them must agree on."""
+"""The processes that train one model: which one writes, and what all of them must agree on."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ T = TypeVar("T")
 
 
 def find_processes() -> Accelerator:
-    """The device and the processes that a launcher has set up; one process without a launcher."""
+    """Return the device and the processes that a launcher has set up; one process without it."""
     from accelerate import Accelerator
 
     return Accelerator(cpu=not torch.cuda.is_available())
 
 
-class Together:
+class Processes:
     """One process, or the k that `accelerate launch` or `torchrun` started (Accelerate finds them).
 
     Every method is called by all processes at the same place, and returns the same on each. Where
-    another process has ended meanwhile they raise Unsupported, which says so.
+    another process has ended meanwhile the methods raise Unsupported.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
@@ -40,18 +40,18 @@ class Together:
         """Whether this is the process that writes: rank 0."""
         return self.rank == 0
 
-    def add(self, numbers: Tensor) -> Tensor:
-        """The sum over the processes, in place."""
+    def sum(self, numbers: Tensor) -> Tensor:
+        """Sum over the processes, in place."""
         if self.count > 1:
             with self._alive():
                 torch.distributed.all_reduce(numbers)
         return numbers
 
-    def gradients(self, parameters: Sequence[nn.Parameter], failed: bool = False) -> bool:
-        """Add up the gradients by one reduction of one flat buffer; whether any process `failed`
-        to make its own, and then the sums are of no use and none is made.
+    def sum_gradients(self, parameters: Sequence[nn.Parameter], failed: bool = False) -> bool:
+        """Sum the gradients by one reduction of one flat buffer; return whether any process
+        `failed` to make its own, and then leave the gradients as they are.
 
-        A parameter that got no gradient anywhere is left without one.
+        A parameter without a gradient on any process is left without one.
         """
         if self.count == 1 or not parameters:
             return failed
@@ -62,7 +62,7 @@ class Together:
             for p in parameters
         ]
         flat = torch.cat([*(g.reshape(-1) for g in pieces), has.to(self.device, dtype)])
-        self.add(flat)
+        self.sum(flat)
         *sums, had = flat.split([*(p.numel() for p in parameters), len(has)])
         *any_had, any_failed = had.tolist()
         if any_failed:
@@ -72,8 +72,8 @@ class Together:
                 p.grad = total.view_as(p).to(p.dtype)
         return False
 
-    def whole(self, rows: Sequence[Tensor]) -> list[Tensor]:
-        """From each process's parts of a batch, in order, the whole batch: (batch,) each.
+    def gather(self, rows: Sequence[Tensor]) -> list[Tensor]:
+        """Return the whole batch, (batch,) each, from every process's parts of it, in order.
 
         rows: one (accumulate, part) for every kind of number; part k of rank r stands at
         k·count + r.
@@ -86,40 +86,40 @@ class Together:
         )  # fmt: skip
         for one, row in zip(spread, rows, strict=True):
             one[:, self.rank] = row
-        self.add(spread)
+        self.sum(spread)
         return [one.flatten().to(row.dtype) for one, row in zip(spread, rows, strict=True)]
 
     def any(self, *flags: bool) -> list[bool]:
-        """Whether each flag is up anywhere."""
+        """Return, for each flag, whether it is set on any process."""
         if self.count == 1:
             return list(flags)
-        counts = self.add(torch.tensor(flags, dtype=torch.float32, device=self.device))
+        counts = self.sum(torch.tensor(flags, dtype=torch.float32, device=self.device))
         return [count > 0 for count in counts.tolist()]
 
-    def of_first(self, number: float) -> float:
-        """Rank 0's number, exactly."""
+    def broadcast(self, number: float) -> float:
+        """Return rank 0's number, exactly."""
         if self.count == 1:
             return number
         mine = number if self.first else 0.0
-        return float(self.add(torch.tensor(mine, dtype=torch.float64, device=self.device)))
+        return float(self.sum(torch.tensor(mine, dtype=torch.float64, device=self.device)))
 
-    def at_first(self, work: Callable[[], T]) -> T:
-        """What `work` gives rank 0, for all; an error there is raised by all."""
+    def on_rank_zero(self, work: Callable[[], T]) -> T:
+        """Return on every process what `work` returns on rank 0; raise its error on all of them."""
         if self.count == 1:
             return work()
-        said: list[Any] = [None, None]
+        found: list[Any] = [None, None]
         if self.first:
             try:
-                said[0] = work()
+                found[0] = work()
             except Exception as error:
-                said[1] = error
+                found[1] = error
         with self._alive():
-            torch.distributed.broadcast_object_list(said, 0)
-        if said[1] is not None:
-            raise said[1]
-        return said[0]
+            torch.distributed.broadcast_object_list(found, 0)
+        if found[1] is not None:
+            raise found[1]
+        return found[0]
 
-    def same(self, what: str, value: str) -> None:
+    def require_equal(self, what: str, value: str) -> None:
         """Raise DataError unless all processes have the same value."""
         if self.count == 1:
             return
