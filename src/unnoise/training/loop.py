@@ -18,8 +18,8 @@ from ..data import Dataset
 from ..data.resident import Resident, resident
 from ..errors import ArtifactError, DataError, UnnoiseError, Unsupported
 from ..fields import Denoiser
-from ..objectives import Batch, Loss, Objective, condition_from_labels
-from ..randomness import Streams, moved
+from ..objectives import Batch, Loss, Objective
+from ..randomness import Streams
 from ..recipes import Recipe, check, check_data, load_recipe, open_parts, resolved
 from ..recipes.train_section import TrainConfig
 from ..safe_files.files import check_tensors
@@ -93,7 +93,7 @@ class Training:
                     "process, or with other objective.times"
                 )
         self.parts = Parts(config, self.processes.count)
-        self.conditional = conditional and bool(data.spec.classes)
+        self.conditional = conditional and bool(data.spec.conditions)
         self.precision: Precision = resolve(config.precision, self.device)
         for model in self.frozen.values():
             model.to(self.device).eval().requires_grad_(False)
@@ -192,12 +192,8 @@ class Training:
         """Return samples counter … counter + size − 1 of the stream, and their noise."""
         seed = self.config.seed
         feed = self._feed or Feed(self.source, seed, size, 0)
-        x0, labels = feed.take(counter, size)
-        condition = condition_from_labels(labels) if self.conditional else None
-        if condition is not None:
-            condition = condition.to(self.device)
-        noise = Streams(seed, range(counter, counter + size), "training")
-        return Batch(moved(x0, self.device), condition), noise
+        batch = feed.take(counter, size).to(self.device, self.conditional)
+        return batch, Streams(seed, range(counter, counter + size), "training")
 
     def updates(self) -> Generator[Update, None, None]:
         """Yield after every round until the run's length is reached; time outside is not counted.
@@ -339,13 +335,10 @@ class Training:
         call: Any = objective
         with self.ema.applied(), autocast(self.precision.name, self.device):
             for rows in torch.arange(min(limit, len(data))).split(min(256, self.parts.most or 256)):
-                x0, labels = data.batch(rows)
-                condition = condition_from_labels(labels) if self.conditional else None
-                if condition is not None:
-                    condition = condition.to(self.device)
+                batch = data.batch(rows).to(self.device, self.conditional)
                 noise = Streams(self.config.seed, rows.tolist(), "held out")
                 with needed_by(leader, self.players, self.frozen) as needed:
-                    loss = call(leader.model, Batch(x0.to(self.device), condition), noise, **needed)
+                    loss = call(leader.model, batch, noise, **needed)
                 losses.append(loss.per_sample.cpu())
                 times.append(loss.t.cpu())
         leader.model.train()

@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
-import torch
 
 from ...errors import need_count, unknown
 from ...paths import GaussianPath
 from ..registry import preset
 from ..solver import Solver
-from .direction import X0, Direction
-from .executor import LinearSolver, Plan
-from .moves import Levels, Move, predictor_plan
+from .direction import X0
+from .moves import Levels, Move, MultistepSolver
 from .weights import lagrange
 
 ER_RULES = ("published", "exact")
@@ -30,7 +27,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
 
 
 @dataclass(frozen=True)
-class ErSde(LinearSolver):
+class ErSde(MultistepSolver):
     """The SDE of noise scale φ(s), s = σ/α, by steps on x0 that are polynomials in s.
 
     With r = φ(s₁)/φ(s₀): x₁/α₁ = r·x/α₀ + φ(s₁)·∫ x0(s) d(−1/φ(s)) + √(s₁² − r²·s₀²)·ξ (eq. 13).
@@ -62,13 +59,7 @@ class ErSde(LinearSolver):
         exact = self.rule == "exact" and not self.stochastic
         return self.points if exact else min(self.points, 2)
 
-    def plan(
-        self, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
-    ) -> Plan:
-        return _compile(self, path, lens, times, dtype)
-
-    def moves(self, levels: Levels) -> Iterator[Move]:
-        """Yield every step of a grid."""
+    def moves(self, path: GaussianPath, times: tuple[float, ...], levels: Levels) -> Iterator[Move]:
         with np.errstate(over="ignore", divide="ignore"):
             place = np.exp(-np.array(levels.lam))
         for k, sigma in enumerate(levels.sigma[1:]):
@@ -112,15 +103,6 @@ class ErSde(LinearSolver):
         else:
             values = lagrange(s, at) @ share
         return (*values.tolist(), *[0.0] * (len(known) - len(nodes)))
-
-
-@lru_cache(maxsize=128)
-def _compile(
-    solver: ErSde, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
-) -> Plan:
-    t = torch.tensor(times, dtype=torch.float64)
-    moves = list(solver.moves(Levels.of(path, t)))
-    return predictor_plan(Direction.of(path, lens, X0, t[:-1]), moves, dtype)
 
 
 @preset

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -76,13 +77,26 @@ class LinearSolver(Solver):
     def plan(
         self, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
     ) -> Plan:
-        """Return the coefficients, on states of `dtype` and values in `lens`; cached."""
+        """Return the coefficients, for states of `dtype` and values in `lens`."""
 
     def steps(self, path: GaussianPath, x: Tensor, grid: TimeGrid, noise: Noise | None) -> Steps:
         def plan(lens: str) -> Plan:
-            return self.plan(path, lens, grid.floats, x.dtype)
+            return cached_plan(self, path, lens, grid.floats, x.dtype)
 
         return (yield from execute(plan, [x], grid, noise))
+
+
+@lru_cache(maxsize=512)
+def cached_plan(
+    solver: LinearSolver,
+    path: GaussianPath,
+    lens: str,
+    times: tuple[float, ...],
+    dtype: torch.dtype,
+    *first: int,
+) -> Plan:
+    """Return the solver's plan, made once."""
+    return solver.plan(path, lens, times, dtype, *first)
 
 
 def execute(

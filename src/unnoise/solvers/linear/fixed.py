@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 
@@ -43,27 +42,16 @@ class FixedMultistep(LinearSolver):
     def plan(
         self, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
     ) -> Plan:
-        return _compile(self.weights(path, times), path, lens, times, dtype)
+        given, t = self.weights(path, times), torch.tensor(times, dtype=torch.float64)
+        levels, direction = Levels.of(path, t), (1.0, given.kappa)
 
+        def step(k: int, newest: int, row: tuple[float, ...]) -> tuple[float, Shares]:
+            nodes = range(newest, newest - len(row), -1)
+            return levels.step(direction, k, nodes, row, levels.sigma[k + 1])
 
-@lru_cache(maxsize=128)
-def _compile(
-    given: FixedWeights,
-    path: GaussianPath,
-    lens: str,
-    times: tuple[float, ...],
-    dtype: torch.dtype,
-) -> Plan:
-    t = torch.tensor(times, dtype=torch.float64)
-    levels, direction = Levels.of(path, t), (1.0, given.kappa)
-
-    def step(k: int, newest: int, row: tuple[float, ...]) -> tuple[float, Shares]:
-        nodes = range(newest, newest - len(row), -1)
-        return levels.step(direction, k, nodes, row, levels.sigma[k + 1])
-
-    corrections = [*given.correct[1:], ()]
-    moves = [
-        Move(*step(k, k, row), 0.0, step(k, k + 1, redo) if redo else None)
-        for k, (row, redo) in enumerate(zip(given.predict, corrections, strict=True))
-    ]
-    return corrector_plan(Direction.of(path, lens, direction, t[:-1]), moves, dtype)
+        corrections = [*given.correct[1:], ()]
+        moves = [
+            Move(*step(k, k, row), 0.0, step(k, k + 1, redo) if redo else None)
+            for k, (row, redo) in enumerate(zip(given.predict, corrections, strict=True))
+        ]
+        return corrector_plan(Direction.of(path, lens, direction, t[:-1]), moves, dtype)

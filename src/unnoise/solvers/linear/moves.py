@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ...paths import GaussianPath
-from .direction import Direction
-from .executor import DRAW, Combination, Plan
+from .direction import X0, Direction
+from .executor import DRAW, Combination, LinearSolver, Plan
 from .one_step import factor
 from .registers import Registers
 
@@ -57,6 +58,30 @@ class Levels:
         gain = aim * self.alpha[k] - self.alpha[k + 1] * self.sigma[k]
         shares = [(j, w * gain / scale) for j, w in zip(nodes, weights, strict=True)]
         return (p * aim + q * self.alpha[k + 1]) / scale, sorted(shares, reverse=True)
+
+
+class MultistepSolver(LinearSolver):
+    """A solver given by its moves in one direction, some of which are redone by a corrector."""
+
+    direction: tuple[float, float] = X0
+    corrector: bool | int = False
+
+    @abstractmethod
+    def moves(self, path: GaussianPath, times: tuple[float, ...], levels: Levels) -> Iterator[Move]:
+        """Yield every step of a grid."""
+
+    def plan(
+        self,
+        path: GaussianPath,
+        lens: str,
+        times: tuple[float, ...],
+        dtype: torch.dtype,
+        first: int = 0,
+    ) -> Plan:
+        t = torch.tensor(times, dtype=torch.float64)
+        g = Direction.of(path, lens, self.direction, t[:-1])
+        moves = list(self.moves(path, times, Levels.of(path, t)))
+        return (corrector_plan if self.corrector else predictor_plan)(g, moves, dtype, first)
 
 
 def predictor_plan(g: Direction, moves: Sequence[Move], dtype: torch.dtype, first: int = 0) -> Plan:

@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -16,14 +15,14 @@ from ...paths import GaussianPath
 from ..relay import as_stages
 from ..solver import Noise, Solver, Steps, TimeGrid
 from .direction import X0, Direction, check_direction, no_start
-from .executor import LinearSolver, Plan, execute
-from .moves import Levels, Move, corrector_plan, oldest_used, predictor_plan
+from .executor import cached_plan, execute
+from .moves import Levels, Move, MultistepSolver, oldest_used
 from .one_step import check_noise, noise_added
 from .weights import COORDINATES, RULES, step_weights
 
 
 @dataclass(frozen=True)
-class Multistep(LinearSolver):
+class Multistep(MultistepSolver):
     """x₁ = (s₁/s₀)·x + ((σ₁α₀ − α₁σ₀)/s₀)·Σ ŵⱼgⱼ: see `linear.weights`.
 
     points: how many g's a step uses; direction (p, q): g = q·ε − p·x0; coordinate: what the
@@ -103,13 +102,7 @@ class Multistep(LinearSolver):
             return 0
         return self.points - 1 if self.starter_steps is None else self.starter_steps
 
-    def plan(
-        self, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
-    ) -> Plan:
-        return _compile(self, path, lens, times, dtype)
-
-    def moves(self, path: GaussianPath, levels: Levels) -> Iterator[Move]:
-        """Yield every step of a grid."""
+    def moves(self, path: GaussianPath, times: tuple[float, ...], levels: Levels) -> Iterator[Move]:
         steps = len(levels.alpha) - 1
 
         def step(k: int, nodes: list[int]) -> tuple[float, list[tuple[int, float]]]:
@@ -148,15 +141,15 @@ class Multistep(LinearSolver):
             x = yield from as_stages(walk, k, known=prediction)
         if first == grid.steps:
             return x
-        plan = _compile(self, path, lens, grid.floats, x.dtype, first)
+        plan = cached_plan(self, path, lens, grid.floats, x.dtype, first)
         levels = Levels.of(path, torch.tensor(grid.floats, dtype=torch.float64))
-        used = first - oldest_used(list(self.moves(path, levels)))[first]
+        used = first - oldest_used(list(self.moves(path, grid.floats, levels)))[first]
         tensors = [x, *([x] if self.corrector else ()), *history[:used]]
         return (yield from execute(lambda _: plan, tensors, grid, None, first))
 
 
 @dataclass(frozen=True)
-class StochasticMultistep(LinearSolver):
+class StochasticMultistep(MultistepSolver):
     """Multistep steps on x0 to (α₁, √(σ₁² − ς²)), then ς·ξ: see `Multistep`.
 
     points: 2 or more; with one the step is `DDIM`'s, whose eta and variance ("posterior" or "sde")
@@ -181,13 +174,7 @@ class StochasticMultistep(LinearSolver):
         if not self.eta:
             raise InvalidArgument("eta is 0; give a number > 0, or use Multistep")
 
-    def plan(
-        self, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
-    ) -> Plan:
-        return _compile(self, path, lens, times, dtype)
-
-    def moves(self, path: GaussianPath, at: Levels) -> Iterator[Move]:
-        """Yield every step of a grid."""
+    def moves(self, path: GaussianPath, times: tuple[float, ...], at: Levels) -> Iterator[Move]:
         for k, sigma in enumerate(at.sigma[1:]):
             h, stretch = at.lam[k + 1] - at.lam[k], 1.0
             aim, noise = noise_added(self.eta, sigma, h, self.variance)
@@ -203,24 +190,6 @@ class StochasticMultistep(LinearSolver):
     def steps(self, path: GaussianPath, x: Tensor, grid: TimeGrid, noise: Noise | None) -> Steps:
         _warn_of_few(self.points, grid.steps, self.points)
         return (yield from super().steps(path, x, grid, noise))
-
-
-@lru_cache(maxsize=128)
-def _compile(
-    solver: Multistep | StochasticMultistep,
-    path: GaussianPath,
-    lens: str,
-    times: tuple[float, ...],
-    dtype: torch.dtype,
-    first: int = 0,
-) -> Plan:
-    t = torch.tensor(times, dtype=torch.float64)
-    corrected, direction = False, X0
-    if isinstance(solver, Multistep):
-        corrected, direction = solver.corrector, solver.direction
-    g = Direction.of(path, lens, direction, t[:-1])
-    moves = list(solver.moves(path, Levels.of(path, t)))
-    return (corrector_plan if corrected else predictor_plan)(g, moves, dtype, first)
 
 
 def _check(points: int, coordinate: str, rule: str, corrector: bool) -> None:

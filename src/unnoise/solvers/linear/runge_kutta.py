@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 
@@ -53,56 +52,45 @@ class RungeKutta(LinearSolver):
     def plan(
         self, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
     ) -> Plan:
-        return _compile(self, path, lens, times, dtype)
-
-
-@lru_cache(maxsize=128)
-def _compile(
-    solver: RungeKutta,
-    path: GaussianPath,
-    lens: str,
-    times: tuple[float, ...],
-    dtype: torch.dtype,
-) -> Plan:
-    method = TABLEAUX[solver.tableau]
-    nodes, rows, weights = method.nodes, method.rows, method.weights
-    t = torch.tensor(times, dtype=torch.float64)
-    start, end = t[:-1], t[1:]
-    c, s = coordinates.places(path, solver.coordinate, t)
-    gap = c[1:] - c[:-1]
-    whole = torch.isfinite(c[1:])  # the steps of which every stage can be evaluated
-    at = []
-    for share in nodes:
-        time = start if share == 0 else end
-        if 0 < share < 1:
-            time = coordinates.times(path, solver.coordinate, c[:-1] + share * gap)
-        time = torch.where(whole, time, start)
-        whole = whole & (path.sigma(time) > 0)
-        at.append(time)
-    at = [torch.where(whole, time, start) for time in at]
-    rates = [coordinates.rates(path, solver.coordinate, lens, time) for time in at]
-    for on_x, on_value in rates:
-        whole = whole & torch.isfinite(on_x) & torch.isfinite(on_value)
-    scales = [coordinates.places(path, solver.coordinate, time)[1].tolist() for time in at]
-    moments = [time.unbind() for time in at]
-    on_xs, on_values = ([rate[part].tolist() for rate in rates] for part in (0, 1))
-    gaps, sizes = gap.tolist(), s.tolist()
-    plan: list[StepCoefficients] = []
-    for k, possible in enumerate(whole.tolist()):
-        if not possible:
-            row, state = _euler(solver, path, lens, *times[k : k + 2])
-            g = Direction(row[:1], row[1:])
-            plan += stage_coefficients(g, [state], [(k, None)], dtype)
-            continue
-        scale = [part[k] for part in scales[1:]] + [sizes[k + 1]]
-        states = [
-            (size / sizes[k], [size * gaps[k] * share for share in shares])
-            for size, shares in zip(scale, (*rows[1:], weights), strict=True)
-        ]
-        g = Direction([on[k] for on in on_xs], [on[k] for on in on_values])
-        places = [(k, part[k] if i else None) for i, part in enumerate(moments)]
-        plan += stage_coefficients(g, states, places, dtype)
-    return tuple(plan)
+        method = TABLEAUX[self.tableau]
+        nodes, rows, weights = method.nodes, method.rows, method.weights
+        t = torch.tensor(times, dtype=torch.float64)
+        start, end = t[:-1], t[1:]
+        c, s = coordinates.places(path, self.coordinate, t)
+        gap = c[1:] - c[:-1]
+        whole = torch.isfinite(c[1:])  # the steps of which every stage can be evaluated
+        at = []
+        for share in nodes:
+            time = start if share == 0 else end
+            if 0 < share < 1:
+                time = coordinates.times(path, self.coordinate, c[:-1] + share * gap)
+            time = torch.where(whole, time, start)
+            whole = whole & (path.sigma(time) > 0)
+            at.append(time)
+        at = [torch.where(whole, time, start) for time in at]
+        rates = [coordinates.rates(path, self.coordinate, lens, time) for time in at]
+        for on_x, on_value in rates:
+            whole = whole & torch.isfinite(on_x) & torch.isfinite(on_value)
+        scales = [coordinates.places(path, self.coordinate, time)[1].tolist() for time in at]
+        moments = [time.unbind() for time in at]
+        on_xs, on_values = ([rate[part].tolist() for rate in rates] for part in (0, 1))
+        gaps, sizes = gap.tolist(), s.tolist()
+        plan: list[StepCoefficients] = []
+        for k, possible in enumerate(whole.tolist()):
+            if not possible:
+                row, state = _euler(self, path, lens, *times[k : k + 2])
+                g = Direction(row[:1], row[1:])
+                plan += stage_coefficients(g, [state], [(k, None)], dtype)
+                continue
+            scale = [part[k] for part in scales[1:]] + [sizes[k + 1]]
+            states = [
+                (size / sizes[k], [size * gaps[k] * share for share in shares])
+                for size, shares in zip(scale, (*rows[1:], weights), strict=True)
+            ]
+            g = Direction([on[k] for on in on_xs], [on[k] for on in on_values])
+            places = [(k, part[k] if i else None) for i, part in enumerate(moments)]
+            plan += stage_coefficients(g, states, places, dtype)
+        return tuple(plan)
 
 
 def _euler(

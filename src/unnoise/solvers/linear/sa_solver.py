@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-
-import torch
 
 from ...errors import InvalidArgument, need_count, unknown
 from ...paths import GaussianPath, VPLinear
 from ..registry import preset
 from ..solver import Solver
-from .direction import X0, Direction
-from .executor import LinearSolver, Plan
-from .moves import Levels, Move, Shares, corrector_plan, predictor_plan
+from .direction import X0
+from .moves import Levels, Move, MultistepSolver, Shares
 from .weights import step_weights
 
 SA_RULES = ("published", "exact")
@@ -23,7 +19,7 @@ _ANY = VPLinear()  # weights in log-SNR do not depend on the path
 
 
 @dataclass(frozen=True)
-class SaSolver(LinearSolver):
+class SaSolver(MultistepSolver):
     """The reverse SDE whose noise is τ times that of the full one, by Adams steps on x0.
 
     x₁ = (σ₁/σ₀)·e^{−τ²h}·x + α₁·(1+τ²)·∫ e^{(1+τ²)(λ−λ₁)}·x0(λ) dλ + σ₁·√(1 − e^{−2τ²h})·ξ,
@@ -72,13 +68,7 @@ class SaSolver(LinearSolver):
         reached = min(self.points + 1, self.corrector) if self.corrector else self.points
         return min(reached, 2) if self.tau else reached
 
-    def plan(
-        self, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
-    ) -> Plan:
-        return _compile(self, path, lens, times, dtype)
-
-    def moves(self, times: tuple[float, ...], levels: Levels) -> Iterator[Move]:
-        """Yield every step of a grid."""
+    def moves(self, path: GaussianPath, times: tuple[float, ...], levels: Levels) -> Iterator[Move]:
         lam, steps = levels.lam, len(times) - 1
         for k in range(steps):
             tau = self.tau if self.interval[0] <= times[k] <= self.interval[1] else 0.0
@@ -116,16 +106,6 @@ class SaSolver(LinearSolver):
         )
         found = dict(zip(order, values, strict=True))
         return tuple(found[j] for j in nodes)
-
-
-@lru_cache(maxsize=128)
-def _compile(
-    solver: SaSolver, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
-) -> Plan:
-    t = torch.tensor(times, dtype=torch.float64)
-    moves = list(solver.moves(times, Levels.of(path, t)))
-    plan = corrector_plan if solver.corrector else predictor_plan
-    return plan(Direction.of(path, lens, X0, t[:-1]), moves, dtype)
 
 
 @preset

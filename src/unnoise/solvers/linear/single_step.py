@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -112,7 +111,24 @@ class SingleStep(LinearSolver):
     def plan(
         self, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
     ) -> Plan:
-        return _compile(self, path, lens, times, dtype)
+        layouts = list(_lay_out(self, path, times))
+        t = torch.tensor([node.time for layout in layouts for node in layout.nodes], dtype=F64)
+        g = Direction.of(path, lens, self.direction, t)
+        plan, moments, done = [], t.unbind(), 0
+        for layout in layouts:
+            here = slice(done, done + len(layout.nodes))
+            done = here.stop
+            states = [
+                _state(self, path, stage, layout.nodes[: i + 1], layout.targets[i])
+                for i, stage in enumerate(layout.stages)
+            ]
+            places = [
+                (layout.first + (i if self.on_grid else 0), moment if i else None)
+                for i, moment in enumerate(moments[here])
+            ]
+            part = Direction(g.on_x[here], g.on_value[here])
+            plan += stage_coefficients(part, states, places, dtype, layout.noise)
+        return tuple(plan)
 
 
 @dataclass(frozen=True)
@@ -228,30 +244,6 @@ def _noisy(
         targets.append((place.alpha, aim, lam if place is places[-1] else place.lam, stretch))
         noise.append((spared, fresh))
     return targets, noise
-
-
-@lru_cache(maxsize=512)
-def _compile(
-    solver: SingleStep, path: GaussianPath, lens: str, times: tuple[float, ...], dtype: torch.dtype
-) -> Plan:
-    layouts = list(_lay_out(solver, path, times))
-    t = torch.tensor([node.time for layout in layouts for node in layout.nodes], dtype=F64)
-    g = Direction.of(path, lens, solver.direction, t)
-    plan, moments, done = [], t.unbind(), 0
-    for layout in layouts:
-        here = slice(done, done + len(layout.nodes))
-        done = here.stop
-        states = [
-            _state(solver, path, stage, layout.nodes[: i + 1], layout.targets[i])
-            for i, stage in enumerate(layout.stages)
-        ]
-        places = [
-            (layout.first + (i if solver.on_grid else 0), moment if i else None)
-            for i, moment in enumerate(moments[here])
-        ]
-        part = Direction(g.on_x[here], g.on_value[here])
-        plan += stage_coefficients(part, states, places, dtype, layout.noise)
-    return tuple(plan)
 
 
 def _state(
