@@ -10,7 +10,7 @@ from ..data.cache import cache_dir
 from ..errors import InvalidArgument, Unsupported
 from ..networks import Network
 from ..networks.compiled import compile_blocks
-from ..objectives import Objective, condition_from_labels
+from ..objectives import Objective
 from ..recipes import Recipe
 from ..recipes.train_section import TrainConfig
 
@@ -50,8 +50,8 @@ def prepare(
 def check_network(network: nn.Module, recipe: Recipe, data: Dataset) -> None:
     """Raise InvalidArgument unless a network of the caller's own takes two samples and returns
     their shape, with twice the channels where the variance is learned."""
-    x, labels = data.batch([0, 1])
-    condition = condition_from_labels(labels) if recipe.model.conditional else None
+    batch = data.batch([0, 1])
+    x = batch.x0
     wanted = tuple(x.shape)
     if recipe.model.learned_variance:
         wanted = (wanted[0], 2 * wanted[1], *wanted[2:])
@@ -59,8 +59,7 @@ def check_network(network: nn.Module, recipe: Recipe, data: Dataset) -> None:
     training, name = network.training, type(network).__name__
     device, dtype = next(((p.device, p.dtype) for p in network.parameters()), (x.device, x.dtype))
     level = torch.full((2,), 0.5, device=device)
-    if condition is not None:
-        condition = condition.to(device)
+    condition = batch.to(device, recipe.model.conditional).condition
     try:
         made = network.eval()(x.to(device, dtype), level, condition)
     except Exception as error:
