@@ -182,7 +182,7 @@ def test_too_much_to_hold_stays_in_its_files_and_may_be_refused(save, cache, mon
     save("a.png", ramp(60, 40))
     save("b.png", ramp(60, 40, shift=1))
     held = open_folder(save.folder)
-    monkeypatch.setattr("unnoise.data.found.MAX_BYTES", 1000)
+    monkeypatch.setattr("unnoise.data.scan.MAX_BYTES", 1000)
     data = open_folder(save.folder)
     assert data.streamed
     assert not held.streamed

@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from unnoise.data import dataset, grid_picture, layout, resident, spec
+from unnoise.data import dataset, grid_picture, layout, on_device, spec
 from unnoise.safe_files import atomic_folder, files, header, safe_read, strict_json
 
 from .planting import module, mutation
@@ -15,7 +15,7 @@ order, choose = module("data.order"), module("recipes.choose")
 ORDER, BLOCKS = "tests/data/test_order.py", "tests/data/test_blocks.py"
 SPEC, DATASET = "tests/data/test_spec.py", "tests/data/test_dataset.py"
 ARRAYS, GRID = "tests/data/test_arrays.py", "tests/data/test_grid_picture.py"
-RESIDENT, CHOSEN = "tests/data/test_resident.py", "tests/recipes/test_choose_network.py"
+RESIDENT, CHOSEN = "tests/data/test_on_device.py", "tests/recipes/test_choose_network.py"
 FILES, HEADER = "tests/safe_files/test_files.py", "tests/safe_files/test_header.py"
 READ, FOLDER = "tests/safe_files/test_safe_read.py", "tests/safe_files/test_atomic_folder.py"
 KILLED = "tests/training/test_killed.py"
@@ -116,7 +116,7 @@ def _(patch):
 
 @mutation("device: data take all that is free", RESIDENT)
 def _(patch):
-    patch.attribute(resident, "SHARE", 1.0)
+    patch.attribute(on_device, "SHARE", 1.0)
 
 
 @mutation("chosen network: cells by the longest side", CHOSEN)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from unnoise import randomness
-from unnoise.data import resident
+from unnoise.data import on_device
 from unnoise.networks import blocks, embeddings, freezing, positions, resampling
 from unnoise.paths import chains
 
@@ -168,4 +168,4 @@ def _(patch):
         values = self.data.spec.normalise(self.values[rows])
         return values, None if self.labels is None else self.labels[rows]
 
-    patch.attribute(resident.Resident, "batch", wrong)
+    patch.attribute(on_device.OnDevice, "batch", wrong)

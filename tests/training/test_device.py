@@ -13,7 +13,7 @@ from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.training.tiny import parts_of, tiny, with_objective
-from unnoise.data.resident import Resident
+from unnoise.data.on_device import OnDevice
 from unnoise.recipes import build_denoiser, build_objective
 from unnoise.training import Player, Training
 from unnoise.training.distributed import find_processes
@@ -109,7 +109,7 @@ def on_device(*overrides, resident=False):
     )
     training.deferred = True
     if resident:
-        training.source = Resident(data, META)
+        training.source = OnDevice(data, META)
     return training
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..recipes import abilities
 from ..sampling import (
@@ -103,12 +103,18 @@ class Model(Artifact):
         return folder
 
     @staticmethod
-    def load(folder: str | Path, precision: str = "auto", device: str = "auto") -> Model:
-        """Read an artifact; runs no code from it. Raises ArtifactError naming the fault,
+    def load(
+        folder: str | Path,
+        precision: str = "auto",
+        device: str = "auto",
+        network: nn.Module | None = None,
+    ) -> Model:
+        """Read an artifact; no code from it is run. network: one of the class that was trained, if
+        that is the caller's own; it takes the weights. Raises ArtifactError naming the fault,
         InvalidArgument for a precision or a device that is not available."""
         place = find_device(device)
         chosen = resolve(precision, place).name
-        found = read_artifact(Path(folder).expanduser(), place)
+        found = read_artifact(Path(folder).expanduser(), place, network)
         kept = {each.name: getattr(found, each.name) for each in fields(found)}
         return Model(**kept, precision=chosen)
 
@@ -131,9 +137,14 @@ class Model(Artifact):
         return "\n  ".join([f"Model {self.recipe.name!r}", *filter(None, facts)])
 
 
-def load(folder: str | Path, precision: str = "auto", device: str = "auto") -> Model:
+def load(
+    folder: str | Path,
+    precision: str = "auto",
+    device: str = "auto",
+    network: nn.Module | None = None,
+) -> Model:
     """Read a trained model from its folder, as `Model.load` does."""
-    return Model.load(folder, precision, device)
+    return Model.load(folder, precision, device, network)
 
 
 def sample(model: Model | str | Path, n: int | None = None, **options: Any) -> Tensor:

@@ -14,14 +14,14 @@ from torch import Tensor
 from ..errors import DataError, InvalidArgument
 from .columns import check_conditions, encode, pick
 from .dataset import MAX_BYTES, Dataset
+from .encoded import files_key
 from .faults import STRICT, Faults
-from .found import Found, refuse_bytes
 from .labels import encode_labels
 from .layout import LAYOUTS, channel_meaning, channels_first, guess_layout
 from .numpy_files import map_npy, read_npy, read_npz
 from .rows import Rows
+from .scan import Scan, refuse_bytes
 from .spec import Range
-from .stores import files_key
 
 KEYS = ("x", "y", "labels", "class_names")
 
@@ -69,7 +69,7 @@ def open_arrays(
     return from_arrays(x, y, **options | {"class_names": names or class_names, "columns": columns})
 
 
-def scan_arrays(path: str | Path, faults: Faults = STRICT, **options: Any) -> Found:
+def scan_arrays(path: str | Path, faults: Faults = STRICT, **options: Any) -> Scan:
     """Return the rows of a .npy or .npz file, not yet checked; options as in `open_arrays`."""
     path, labels = Path(path), options.pop("labels", None)
     options["conditions"] = check_conditions(options.get("conditions"))
@@ -163,7 +163,7 @@ def find_arrays(
     channels: str | None,
     columns: Mapping[str, np.ndarray] | None = None,
     **options: Any,
-) -> Found:
+) -> Scan:
     """Return the rows of an array with their description. Raises DataError for its kind, shape or
     labels; values are not checked."""
     layout, modality = _readable(x, name, layout)
@@ -176,7 +176,7 @@ def find_arrays(
                 f"{len(x)} samples"
             )
     rows = ArrayRows(x, layout, path)
-    return Found(
+    return Scan(
         rows,
         None if y is None else y.tolist(),
         name=name,

@@ -16,11 +16,11 @@ from ..errors import DataError, UnnoiseError
 from .columns import could_be
 from .duplicates import Duplicates
 from .faults import Fault, Faults
-from .found import Found
 from .measure import Measured, measure
 from .ranges import inside, pair
 from .registry import SOURCES, check_options, detect, load_data
 from .rows import Rows
+from .scan import Scan
 
 
 @dataclass
@@ -99,16 +99,16 @@ def check(what: str | Path, **options: Any) -> Checked:
     faults = Faults(strict=False)
     try:
         report.source, path = detect(what)
-        found = _find(report.source, path, faults, options)
-        _describe(report, found, options)
-        _values(report, found, faults)
+        scan = _find(report.source, path, faults, options)
+        _describe(report, scan, options)
+        _values(report, scan, faults)
     except UnnoiseError as error:
         faults.add("refused", error)
     report.faults, report.counts = faults.found, dict(faults.counts)
     return report
 
 
-def _find(source: str, path: Path | None, faults: Faults, options: Mapping[str, Any]) -> Found:
+def _find(source: str, path: Path | None, faults: Faults, options: Mapping[str, Any]) -> Scan:
     check_options(source, options)
     given = {key: value for key, value in options.items() if key != "stream"}
     known = SOURCES[source]
@@ -116,7 +116,7 @@ def _find(source: str, path: Path | None, faults: Faults, options: Mapping[str, 
         return known.find(path, faults, **given)
     data = load_data(source, **given)
     spec = data.spec
-    return Found(
+    return Scan(
         _Held(data.values, spec.name),
         None if data.labels is None else data.labels.tolist(),
         name=spec.name,
@@ -130,51 +130,51 @@ def _find(source: str, path: Path | None, faults: Faults, options: Mapping[str, 
     )
 
 
-def _describe(report: Checked, found: Found, options: Mapping[str, Any]) -> None:
+def _describe(report: Checked, scan: Scan, options: Mapping[str, Any]) -> None:
     report.modality, report.shape, report.channels = (
-        found.modality,
-        found.rows.shape,
-        found.channels,
+        scan.modality,
+        scan.rows.shape,
+        scan.channels,
     )
-    report.stored, report.notes, report.left_out = found.stored, found.notes, found.left_out
-    sizes = Counter(header.size for header in found.headers)
+    report.stored, report.notes, report.left_out = scan.stored, scan.notes, scan.left_out
+    sizes = Counter(header.size for header in scan.headers)
     report.sizes = {f"{h} × {w}": count for (h, w), count in sizes.most_common()}
-    report.modes = dict(Counter(header.mode for header in found.headers).most_common())
+    report.modes = dict(Counter(header.mode for header in scan.headers).most_common())
     if len(sizes) > 1 and options.get("size") is None:
-        report.proposed_size = found.rows.shape[-1]
+        report.proposed_size = scan.rows.shape[-1]
 
 
-def _values(report: Checked, found: Found, faults: Faults) -> None:
-    rows = found.rows
-    _labels(report, found, faults)
-    duplicates = Duplicates(found.modality == "image")
+def _values(report: Checked, scan: Scan, faults: Faults) -> None:
+    rows = scan.rows
+    _labels(report, scan, faults)
+    duplicates = Duplicates(scan.modality == "image")
     measured = measure(rows, None, faults, duplicates.add)
     if measured is None:
         raise DataError(f"no sample of {report.what} is sound")
     report.samples = len(measured.sums)
     report.low, report.high = measured.low, measured.high
     report.mean, report.std = measured.scale()
-    _whole(report, found, measured, faults)
+    _whole(report, scan, measured, faults)
     same = duplicates.exact()
     report.same = [[rows.place(i) for i in group] for group in same]
-    if found.labels is not None:
-        labels = found.labels
+    if scan.labels is not None:
+        labels = scan.labels
         report.contradicting = sum(len({labels[i] for i in group}) > 1 for group in same)
     near = duplicates.near(measured.low, measured.high)
     report.alike = None if near is None else [(rows.place(a), rows.place(b)) for a, b in near]
 
 
-def _labels(report: Checked, found: Found, faults: Faults) -> None:
+def _labels(report: Checked, scan: Scan, faults: Faults) -> None:
     try:
-        indices, names = found.encoded()
+        indices, names = scan.encoded()
     except UnnoiseError as error:
         faults.add("label", error)
-        counts = Counter(str(label) for label in found.labels or ())
+        counts = Counter(str(label) for label in scan.labels or ())
         report.labels = dict(sorted(counts.items()))
         return
-    report.columns = {name: could_be(column) for name, column in found.columns.items()}
+    report.columns = {name: could_be(column) for name, column in scan.columns.items()}
     try:
-        columns = found.encoded_columns()
+        columns = scan.encoded_columns()
     except UnnoiseError as error:
         faults.add("column", error)
         columns = {}
@@ -184,7 +184,7 @@ def _labels(report: Checked, found: Found, faults: Faults) -> None:
         report.labels = dict(zip(names, many, strict=True))
 
 
-def _whole(report: Checked, found: Found, measured: Measured, faults: Faults) -> None:
+def _whole(report: Checked, scan: Scan, measured: Measured, faults: Faults) -> None:
     """Add the faults of all values together: a range that does not fit, no variation."""
     low, high = measured.low, measured.high
     if report.samples < 2:
@@ -198,8 +198,8 @@ def _whole(report: Checked, found: Found, measured: Measured, faults: Faults) ->
             "constant", f"every value of {report.what} is {low:g}; there is nothing to learn"
         )
     try:
-        found.known_range(low, high)
-        if found.value_range is not None:
-            inside(found.rows, pair(found.value_range), low, high)
+        scan.known_range(low, high)
+        if scan.value_range is not None:
+            inside(scan.rows, pair(scan.value_range), low, high)
     except UnnoiseError as error:
         faults.add("range", error)

@@ -20,7 +20,7 @@ from .measure import measure as measure_rows
 from .order import Blocks, order, permutation
 from .parts import divide
 from .ranges import ends, inside, pair, scale_of
-from .rows import Chosen, Kept, Rows
+from .rows import Cached, Rows, Subset
 from .spec import DTYPES, NORMALISATIONS, DataSpec, Range
 
 MAX_BYTES = 4 * 2**30  # of raw values held in memory; more are left in their files
@@ -269,7 +269,7 @@ class Dataset:
         parts = {part: self._subset(chosen, spec) for part, chosen in rows.items()}
         for part, data in parts.items():
             if part != first and data.nbytes <= KEPT_BYTES and isinstance(data._values, Rows):
-                data._values = Kept(data._values)
+                data._values = Cached(data._values)
         return parts
 
     def class_counts(self) -> dict[str, int]:
@@ -302,7 +302,7 @@ class Dataset:
         if not isinstance(self._values, Rows):
             return Dataset(self._values[rows], columns, spec, self.notes, blocks, identity=identity)
         assert self._measured is not None
-        values, measured = Chosen(self._values, rows), self._measured.chosen(rows)
+        values, measured = Subset(self._values, rows), self._measured.chosen(rows)
         return Dataset(values, columns, spec, self.notes, blocks, measured, identity)
 
     def rows(self, indices: Tensor | Sequence[int]) -> Int64[Tensor, " m"]:

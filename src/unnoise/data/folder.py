@@ -12,11 +12,11 @@ from typing import Any
 from ..errors import DataError
 from .columns import check_conditions
 from .dataset import Dataset
+from .encoded import Files, Pictures, read_headers
 from .faults import STRICT, Faults
-from .found import Found, one_mode, one_size, size_notes
 from .metadata import FILE_NAME, read_metadata
 from .pictures import EXTENSIONS, Header
-from .stores import Files, Pictures, read_headers
+from .scan import Scan, one_mode, one_size, size_notes
 
 _PART_NAMES = {"train", "training", "test", "val", "valid", "validation"}
 
@@ -158,7 +158,7 @@ def find_folder(
     labelled: bool = True,
     conditions: Mapping[str, str] | None = None,
     **options: Any,
-) -> Found:
+) -> Scan:
     """Return the pictures of a folder, not yet decoded; options are those of `open_folder`."""
     one_mode(mode, ())
     kinds = check_conditions(conditions)
@@ -170,7 +170,7 @@ def find_folder(
     mode = one_mode(mode, scan.headers)
     target = one_size(size, scan.headers, str(scan.folder), faults)
     name = options.pop("name", None) or scan.folder.resolve().name or "pictures"
-    return Found(
+    return Scan(
         Pictures(Files(scan.folder, scan.files), mode, target),
         scan.found,
         name=name,

@@ -11,13 +11,13 @@ import torch
 from ..errors import DataError, unknown
 from .columns import check_conditions
 from .dataset import Dataset
+from .encoded import Pictures, read_headers
 from .faults import STRICT, Faults
-from .found import Found, one_mode, one_size, size_notes
 from .layout import LAYOUTS, channel_meaning, guess_layout
 from .parquet_rows import Cells, Lists
+from .scan import Scan, one_mode, one_size, size_notes
 from .shards import shard_files, shards_name
 from .spec import Range
-from .stores import Pictures, read_headers
 from .tables import Tables, is_binary, is_list
 
 COLUMNS = ("image", "img", "x")  # default names of the column of values
@@ -85,7 +85,7 @@ def find_parquet(
     name: str | None = None,
     class_names: Sequence[str] | None = None,
     **options: Any,
-) -> Found:
+) -> Scan:
     """Return the rows of parquet files, not yet decoded; options are those of `open_parquet`."""
     one_mode(mode, ())
     kinds = check_conditions(conditions)
@@ -122,7 +122,7 @@ def find_parquet(
         lists = Lists(tables, column, layout, first)
         modality, channels = LAYOUTS[layout], channel_meaning(LAYOUTS[layout], lists.shape[0])
         stored = str(first.dtype)
-        return Found(
+        return Scan(
             lists,
             labels,
             modality=modality,
@@ -146,7 +146,7 @@ def find_parquet(
     kept = None if labels is None else [labels[i] for i in good]
     described["columns"] = {n: [found[i] for i in good] for n, found in columns.items()}
     rows = Pictures(cells, mode, target, torch.tensor(good))
-    return Found(rows, kept, modality="image", channels=mode, headers=headers, **described)
+    return Scan(rows, kept, modality="image", channels=mode, headers=headers, **described)
 
 
 def _columns(

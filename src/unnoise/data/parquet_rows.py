@@ -12,10 +12,10 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from ..errors import DataError
+from .encoded import Store
 from .layout import channels_first
 from .order import Blocks
 from .rows import Rows
-from .stores import Store
 from .tables import Tables
 
 

@@ -14,10 +14,10 @@ from .dataset import Dataset
 from .digits import open_digits
 from .fashion import open_fashion
 from .folder import find_folder, open_folder
-from .found import Found
 from .mnist5k import open_mnist5k
 from .parquet import find_parquet, open_parquet
 from .pictures import EXTENSIONS
+from .scan import Scan
 from .shards import is_pattern
 from .webdataset import find_webdataset, open_webdataset
 
@@ -33,7 +33,7 @@ class Source:
     summary: str
     open: Callable[..., Dataset]
     needs_path: bool = False
-    find: Callable[..., Found] | None = None
+    find: Callable[..., Scan] | None = None
 
     @property
     def options(self) -> dict[str, inspect.Parameter]:

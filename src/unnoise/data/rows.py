@@ -60,13 +60,13 @@ class Rows(ABC):
         return values
 
 
-class Chosen(Rows):
+class Subset(Rows):
     """Some of the rows of another source, in the given order."""
 
     def __init__(self, rows: Rows, indices: Int64[Tensor, " m"]) -> None:
         self.rows: Rows = rows
         self.indices = indices
-        if isinstance(rows, Chosen):
+        if isinstance(rows, Subset):
             self.rows, self.indices = rows.rows, rows.indices[indices]
         self.shape, self.dtype = rows.shape, rows.dtype
         self.blocks = None if rows.blocks is None else rows.blocks.chosen(indices)
@@ -81,7 +81,7 @@ class Chosen(Rows):
         return self.rows.place(int(self.indices[index]))
 
 
-class Kept(Rows):
+class Cached(Rows):
     """Rows that are all read into memory on the first access."""
 
     def __init__(self, rows: Rows) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from .encoded import files_key
 from .faults import Faults
 from .order import WINDOW_BYTES
-from .stores import files_key
 
 GROUP_BYTES = 2**30  # unpacked bytes of one column of one row group; larger ones are refused
 

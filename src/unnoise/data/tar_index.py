@@ -13,10 +13,10 @@ import numpy as np
 
 from ..errors import DataError
 from .cache import cache_dir, write_arrays
+from .encoded import files_key
 from .faults import Faults
 from .numpy_files import read_npz
 from .rows import progress
-from .stores import files_key
 
 FORMAT = 1
 MEMBER_BYTES = 2**29  # bytes of one member; larger ones are no pictures

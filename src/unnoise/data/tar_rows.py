@@ -11,11 +11,11 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from ..errors import DataError
+from .encoded import Store, files_key
 from .layout import channels_first
 from .numpy_files import read_npy_bytes
 from .order import Blocks
 from .rows import Rows
-from .stores import Store, files_key
 from .tar_index import Handles, Index
 
 BLOCK_BYTES = 2**25  # bytes of members that are stored together

@@ -14,15 +14,15 @@ from ..errors import DataError, unknown
 from ..safe_files.strict_json import strict_json
 from .columns import check_conditions
 from .dataset import Dataset
+from .encoded import Pictures, read_headers
 from .faults import STRICT, Faults
-from .found import Found, one_mode, one_size, size_notes
 from .layout import LAYOUTS, channel_meaning, guess_layout
 from .numpy_files import read_npy_bytes
 from .pictures import EXTENSIONS
 from .rows import Rows
+from .scan import Scan, one_mode, one_size, size_notes
 from .shards import shard_files, shards_name
 from .spec import Range
-from .stores import Pictures, read_headers
 from .tar_index import Index, index_tars
 from .tar_rows import ArrayMembers, Members
 
@@ -89,7 +89,7 @@ def find_webdataset(
     layout: str | None = None,
     name: str | None = None,
     **options: Any,
-) -> Found:
+) -> Scan:
     """Return the samples of tar shards, not yet decoded; options are those of `open_webdataset`."""
     one_mode(mode, ())
     kinds = check_conditions(conditions)
@@ -133,7 +133,7 @@ def find_webdataset(
         described["headers"] = headers
     labels = None if labels is None else [labels[i] for i in good]
     described["columns"] = {n: [found[i] for i in good] for n, found in columns.items()}
-    return Found(rows, labels, modality=modality, channels=channels, stored=stored, **described)
+    return Scan(rows, labels, modality=modality, channels=channels, stored=stored, **described)
 
 
 def _columns(members: Members, kinds: Mapping[str, str] | None) -> dict[str, list[Any]]:

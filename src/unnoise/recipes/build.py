@@ -58,6 +58,12 @@ def build_network(
     from ..networks import DiT, Mlp, UNet
     from ..networks.dit import check_cells
 
+    if config.kind == "own":
+        raise Unsupported(
+            f"network.kind is 'own': the network is the class {config.name!r} of a program, whose "
+            f"code no recipe holds; give it: Training.of(recipe, network={config.name}()), or "
+            f"unnoise.load(folder, network={config.name}())"
+        )
     conditions: dict[str, dict[str, Any]] = {}
     if model.conditional:
         for name, meaning in spec.conditions.items():
@@ -81,14 +87,19 @@ def build_network(
 
 
 def build_denoiser(
-    path: PathConfig, network: NetworkConfig, model: ModelConfig, spec: DataSpec, seed: int = 0
+    path: PathConfig,
+    network: NetworkConfig,
+    model: ModelConfig,
+    spec: DataSpec,
+    seed: int = 0,
+    own: nn.Module | None = None,
 ) -> Denoiser:
     """Return the denoiser of a recipe: its network with path, lens and preconditioning.
 
-    Raises Unsupported for combinations that cannot work.
+    own: the network, where its kind is "own". Raises Unsupported for combinations that cannot work.
     """
     return Denoiser(
-        build_network(network, model, spec, seed),
+        build_network(network, model, spec, seed) if own is None else own,
         build_path(path),
         predicts=model.predicts,
         preconditioned=model.preconditioned,
@@ -181,6 +192,11 @@ def open_parts(recipe: Recipe) -> tuple[Dataset, dict[str, Dataset]]:
     """
     from ..data import load_data
 
+    if recipe.data.source == "own":
+        raise RecipeError(
+            "data.source is 'own': a program gave the data, and the recipe cannot open them; give "
+            "them again, by Training.of(recipe, data=…), or name data that can be opened"
+        )
     options = recipe.data.model_dump(exclude={"source", "split"}, exclude_none=True)
     data = load_data(recipe.data.source, **options)
     return data, parts_of(recipe, data)

@@ -88,7 +88,20 @@ class FashionData(DataBase):
     fetch: bool = False
 
 
+class OwnData(DataBase):
+    """Data that a program gave, which the recipe cannot open again."""
+
+    source: Literal["own"]
+
+
 Data = Annotated[
-    ArraysData | FolderData | ParquetData | WebdatasetData | DigitsData | Mnist5kData | FashionData,
+    ArraysData
+    | FolderData
+    | ParquetData
+    | WebdatasetData
+    | DigitsData
+    | Mnist5kData
+    | FashionData
+    | OwnData,
     Field(discriminator="source"),
 ]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ..data import Dataset
-from ..data.resident import Resident
+from ..data.on_device import OnDevice
 from ..errors import DataError, UnnoiseError
 from ..objectives import Batch
 
@@ -28,7 +28,7 @@ class Feed:
 
     def __init__(
         self,
-        data: Dataset | Resident,
+        data: Dataset | OnDevice,
         seed: int,
         size: int,
         stride: int,
@@ -88,7 +88,7 @@ class Feed:
 class _Source:
     """The training stream as what a DataLoader asks: an item is `size` samples from a counter."""
 
-    def __init__(self, data: Dataset | Resident, seed: int, size: int) -> None:
+    def __init__(self, data: Dataset | OnDevice, seed: int, size: int) -> None:
         self.data, self.seed, self.size = data, seed, size
 
     def make(self, counter: int, size: int) -> Batch:

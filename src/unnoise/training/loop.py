@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from ..artifacts import Model
-from ..data import Dataset
-from ..data.resident import Resident, resident
+from ..data import Dataset, own_data
+from ..data.on_device import OnDevice, on_device
 from ..errors import ArtifactError, DataError, UnnoiseError, Unsupported
 from ..fields import Denoiser
 from ..objectives import Batch, Loss, Objective
 from ..randomness import Streams
 from ..recipes import Recipe, check, check_data, load_recipe, open_parts, resolved
+from ..recipes.schema import OwnNetwork
+from ..recipes.sources import OwnData
 from ..recipes.train_section import TrainConfig
 from ..safe_files.files import check_tensors
 from ..sampling import Precision, autocast, resolve
@@ -33,7 +35,7 @@ from .judge import Judge
 from .optimizers import rate_at
 from .outcome import Outcome
 from .player import Player, check_players, needed_by, player_of
-from .prepare import prepare
+from .prepare import check_network, prepare
 from .update import Update
 
 if TYPE_CHECKING:
@@ -117,20 +119,36 @@ class Training:
         recipe: Recipe | str | Path | Mapping[str, Any],
         overrides: Sequence[str] = (),
         accelerator: Accelerator | None = None,
+        *,
+        network: nn.Module | None = None,
+        data: Any = None,
+        objective: Objective | None = None,
     ) -> Training:
         """Return the training of a recipe, or of one by its name, file or tree, with overrides.
 
-        Raises as `load_recipe` and `train` do, before any work.
+        network, data, objective: the caller's own, in place of the recipe's. A network is called
+        network(x, noise_level, condition) and returns the shape of x; data: see `own_data`, all of
+        them are trained on. Raises as `load_recipe` and `train` do, and InvalidArgument for a
+        network that does not fit the data, before any work.
         """
         if not isinstance(recipe, Recipe):
             recipe = load_recipe(recipe, overrides)
         elif overrides:
             recipe = load_recipe(resolved(recipe), overrides)
+        own: dict[str, Any] = {}
+        if network is not None:
+            own["network"] = OwnNetwork(kind="own", name=type(network).__name__)
+        if data is not None:
+            data = own_data(data, recipe.data.normalisation)
+            own["data"] = OwnData(source="own", normalisation=recipe.data.normalisation)
+        recipe = recipe.model_copy(update=own)
         check(recipe)
-        part = open_parts(recipe)[1]["train"]
+        part = open_parts(recipe)[1]["train"] if data is None else data
         check_data(recipe, part.spec)
+        if network is not None:
+            check_network(network, recipe, part)
         return cls(
-            player_of(recipe, part.spec),
+            player_of(recipe, part.spec, network, objective),
             part,
             recipe.train,
             recipe.model.conditional,
@@ -168,9 +186,9 @@ class Training:
         return self.data.fingerprint()
 
     @cached_property
-    def source(self) -> Dataset | Resident:
+    def source(self) -> Dataset | OnDevice:
         """Where batches come from: the training data, on the device where they fit there."""
-        return resident(self.data, self.device) or self.data
+        return on_device(self.data, self.device) or self.data
 
     @property
     def progress(self) -> float:
@@ -286,7 +304,7 @@ class Training:
             if self._feed is not None:
                 self._feed.close()
             stride, pin = size * self.processes.count, self.device.type == "cuda"
-            workers = 0 if isinstance(self.source, Resident) else self.config.workers
+            workers = 0 if isinstance(self.source, OnDevice) else self.config.workers
             self._feed = Feed(self.source, self.config.seed, size, stride, workers, pin)
         return self._feed
 

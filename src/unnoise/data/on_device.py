@@ -17,7 +17,7 @@ from .dataset import Dataset
 SHARE = 0.25  # of a device's free memory that values may take
 
 
-class Resident:
+class OnDevice:
     """The raw values and columns of a data set, copied to a device once: batches are gathered and
     normalised there, and only their indices are transferred.
 
@@ -46,10 +46,10 @@ class Resident:
         return self.data.order(seed, counter, size)
 
 
-def resident(data: Any, device: torch.device) -> Resident | None:
+def on_device(data: Any, device: torch.device) -> OnDevice | None:
     """Return the data set on a GPU if it is in memory and takes at most a quarter of the GPU's free
     memory, else None."""
     if device.type != "cuda" or not isinstance(data, Dataset) or data.streamed:
         return None
     free, _ = torch.cuda.mem_get_info(device)
-    return Resident(data, device) if data.nbytes <= SHARE * free else None
+    return OnDevice(data, device) if data.nbytes <= SHARE * free else None

@@ -19,7 +19,7 @@ from .spec import Range
 
 
 @dataclass
-class Found:
+class Scan:
     """Rows with raw labels and columns, and their description.
 
     labels: names or whole numbers, None without any; label_place(i): the place of label i, for

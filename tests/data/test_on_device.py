@@ -7,8 +7,8 @@ import torch
 
 from tests.training.tiny import assert_same, everything, parts_of, run_steps, tiny, training_of
 from unnoise.data import Dataset
-from unnoise.data import resident as room
-from unnoise.data.resident import Resident, resident
+from unnoise.data import on_device as room
+from unnoise.data.on_device import OnDevice, on_device
 from unnoise.data.rows import Rows
 from unnoise.errors import InvalidArgument
 
@@ -18,7 +18,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 def test_batches_are_those_of_the_data_set():
     for recipe in (tiny(), tiny("data.normalisation=range")):
         data = parts_of(recipe)["train"]
-        there = Resident(data, CPU)
+        there = OnDevice(data, CPU)
         for counter in (0, 13, len(data) - 3):
             rows = there.order(3, counter, 9)
             assert torch.equal(rows, data.order(3, counter, 9))
@@ -33,7 +33,7 @@ def test_batches_are_those_of_the_data_set():
 
 def test_rows_that_are_not_there_are_refused_before_they_reach_the_device():
     data = parts_of(tiny())["train"]
-    there = Resident(data, torch.device("meta"))
+    there = OnDevice(data, torch.device("meta"))
     for rows in ([-1], [len(data)], [0.5], []):
         with pytest.raises(InvalidArgument):
             there.batch(rows)
@@ -43,7 +43,7 @@ def test_rows_that_are_not_there_are_refused_before_they_reach_the_device():
 def test_training_on_it_is_the_same(workers):
     recipe = tiny("network={kind: mlp, width: 16, depth: 1}", f"train.workers={workers}")
     straight, there = training_of(recipe), training_of(recipe)
-    there.source = Resident(there.data, CPU)
+    there.source = OnDevice(there.data, CPU)
     assert run_steps(straight, 3) == run_steps(there, 3)
     assert there._feed.workers == 0
     assert_same(everything(straight), everything(there))
@@ -52,13 +52,13 @@ def test_training_on_it_is_the_same(workers):
 def test_it_is_taken_where_it_fits_into_a_quarter_of_what_is_free(monkeypatch):
     data = parts_of(tiny())["train"]
     made = []
-    monkeypatch.setattr(room, "Resident", lambda data, device: made.append(device) or "there")
+    monkeypatch.setattr(room, "OnDevice", lambda data, device: made.append(device) or "there")
     for free, wanted in ((4 * data.nbytes, "there"), (4 * data.nbytes - 1, None)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 2 * free))
-        assert resident(data, GPU) == wanted
+        assert on_device(data, GPU) == wanted
     assert made == [GPU]
-    assert resident(data, CPU) is None
-    assert resident(SimpleNamespace(batch=None), GPU) is None
+    assert on_device(data, CPU) is None
+    assert on_device(SimpleNamespace(batch=None), GPU) is None
 
 
 class InFiles(Rows):
@@ -80,4 +80,4 @@ class InFiles(Rows):
 def test_what_stays_in_files_stays_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**40, 2**40))
     data = parts_of(tiny())["train"]
-    assert resident(Dataset(InFiles(data.values), data.labels, data.spec), GPU) is None
+    assert on_device(Dataset(InFiles(data.values), data.labels, data.spec), GPU) is None
