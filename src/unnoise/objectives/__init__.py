@@ -1,4 +1,4 @@
-"""Objectives: what to regress, at which noise levels, with which weight."""
+"""Objectives: a regression target, a distribution of noise levels and a weight."""
 
 from .denoising import Denoising, baseline_error, draw_source
 from .history import LossHistory

@@ -22,12 +22,11 @@ from .weights import Weight, weight
 class Denoising(Objective):
     """E_t E_ε w(λ)·mean‖network's lens − its target‖², target a·x0 + b·ε of the model's lens.
 
-    weight: see `objectives.weights`; times: which t; condition_dropout: share of
+    weight: one of `objectives.weights`; times: the distribution of t; condition_dropout: share of
     samples trained on the null of a condition, which guidance needs, {name: share} or one for all
-    names; coupling: which ε goes with
-    which x0. The squared error is averaged over the event. In the lens velocity with weight
-    "velocity" this is flow matching (Lipman et al. 2023, eq. 9), for any path and coupling: then ε
-    stands for the source x1 and the model lives on a `Coupled` path.
+    names; coupling: of ε and x0. The squared error is averaged over the event. In the lens velocity
+    with weight "velocity" this is flow matching (Lipman et al. 2023, eq. 9), for any path and
+    coupling: then ε stands for the source x1 and the model lives on a `Coupled` path.
 
     Raises InvalidArgument for a share outside [0, 1], Unsupported for the likelihood weight with
     times that are not uniform or with ends that are coupled, and where `draw_source` does.
@@ -68,7 +67,7 @@ class Denoising(Objective):
         return Loss(per_sample.mean(), per_sample.detach(), t)
 
     def held_out(self) -> Denoising:
-        """This loss for data not trained on: no condition is dropped."""
+        """Return this loss for held-out data: no condition is dropped."""
         return replace(self, condition_dropout=0.0)
 
     def baseline_loss(self, model: Any, t: Tensor) -> Tensor | None:
@@ -95,16 +94,16 @@ def baseline_error(path: GaussianPath, lens: str, std: float, t: Tensor) -> Tens
 
 
 def draw_source(batch: Batch, path: GaussianPath, coupling: Coupling, noise: Streams) -> Tensor:
-    """The other end x1 of each sample of the batch, (batch, *event): fresh noise or the batch's
-    own source, rearranged by `coupling`.
+    """Return the other end x1 of each sample, (batch, *event): fresh noise or the batch's own
+    source, rearranged by `coupling`.
 
     Rows are exchanged between samples of equal conditions only: otherwise the source given a
-    condition would no longer be what sampling starts from. Of a batch that processes or
-    accumulation take in parts, rows are exchanged inside a part: fewer of them straighten less.
+    condition would not have the distribution that sampling starts from. Of a batch that processes
+    or accumulation divide, rows are exchanged inside a part: smaller parts straighten less.
 
-    Raises Unsupported where the path promises independent noise and gets something else, or where
-    conditions are not whole numbers; InvalidArgument where the path starts from data and the batch
-    has none.
+    Raises Unsupported if the path needs independent noise and the coupling or the source gives
+    other, or if conditions are not whole numbers; InvalidArgument if the path starts from data and
+    the batch has none.
     """
     x0, source = batch.x0, batch.source
     if path.independent and (source is not None or coupling.rearranges):

@@ -16,8 +16,8 @@ class LossHistory:
 
     The mean is over the last `keep` losses of each step; until every step has as many, steps are
     drawn evenly. A share `uniform` of the draws stays even, so that every step is drawn at times.
-    Holds state: draws depend on the losses noted before, and `state` / `load_state` carry them over
-    a pause exactly. Raises InvalidArgument for impossible settings.
+    Holds state: draws depend on the losses recorded before, which `state` and `load_state` save and
+    restore exactly. Raises InvalidArgument for impossible settings.
     """
 
     def __init__(self, keep: int = 10, uniform: float = 0.001) -> None:
@@ -41,7 +41,7 @@ class LossHistory:
 
     @property
     def warm(self) -> bool:
-        """Whether every step has `keep` losses."""
+        """True if `keep` losses of every step are recorded."""
         return bool(len(self.counts)) and int(self.counts.min()) >= self.keep
 
     def probabilities(self, count: int) -> Tensor:
@@ -62,7 +62,7 @@ class LossHistory:
         return index + 1, 1 / (count * chance[index])
 
     def note(self, steps: Tensor, losses: Tensor) -> None:
-        """Take in the unweighted losses (batch,) of steps (batch,) of 1..T, row by row.
+        """Record the unweighted losses (batch,) of steps (batch,) of 1..T, row by row.
 
         Losses that are not finite are left out: they would make every later draw impossible.
         """

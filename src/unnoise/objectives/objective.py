@@ -1,4 +1,4 @@
-"""What an objective is: from a model, a batch and the batch's noise to a loss."""
+"""The base of objectives: functions of a model, a batch and the batch's noise with a loss."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Batch:
 
     @property
     def place(self) -> tuple[int, int]:
-        """(start, whole): which part of which batch this is."""
+        """(start, whole): position in the whole batch, and its size."""
         return self.start, len(self.x0) if self.whole is None else self.whole
 
 
@@ -90,7 +90,7 @@ class Objective(ABC):
         """
 
     def held_out(self) -> Objective:
-        """Return this loss as it is measured on data not trained on."""
+        """Return this loss for held-out data."""
         return self
 
     def baseline_loss(self, model: Any, t: Tensor) -> Tensor | None:

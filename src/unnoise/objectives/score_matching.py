@@ -2,7 +2,7 @@
 
 By parts, ½E‖s − ∇log p‖² = E[½‖s‖² + tr ∂s/∂x] + ½E‖∇log p‖² (Hyvärinen 2005): the objectives
 here are three ways to estimate the bracket. Denoising score matching, the fourth, is
-`Denoising` with a weight on the score: see `objectives.presets`.
+`Denoising` with a weight on the score, as in `objectives.presets`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ScoreMatching(Objective):
     """E_t E_{x_t} w·(½‖s‖² + tr ∂s/∂x), s the model's score at (x_t, t), for any lens of the model.
 
     Summed over the event, as in the papers: ½ the Fisher divergence from p_t plus a constant of
-    the data. weight: see `objectives.weights`, as a factor on ‖error of the score‖²: "simple" is
+    the data. weight: one of `objectives.weights`, as a factor on ‖error of the score‖²: "simple" is
     NCSN's λ(σ) = σ², "score" is 1. times: distribution of noise levels; `OneLevel(0)` is the data
     itself, for models that predict score and weight "score". condition_dropout: as for `Denoising`.
 

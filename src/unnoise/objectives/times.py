@@ -31,7 +31,7 @@ class TimeDistribution(ABC):
         """Draw one time a sample: (batch,) float64.
 
         Samples that are a part of a batch of `whole`, from its position `start` on, take their
-        strata of the whole batch: see `Batch.place`.
+        strata of the whole batch, as `Batch.place` gives them.
         """
         u = noise.uniform().double()
         if self.stratified:

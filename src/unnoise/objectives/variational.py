@@ -30,7 +30,7 @@ class Variational(Objective):
     L_n is the KL divergence of step n, or the decoder's −log p(x0|x_1), in bits/dim: E[T·L_n] is
     the bound without its prior term, which has no parameters (Nichol & Dhariwal 2021, eq. 4).
 
-    weight: of the denoising loss beside it, see `objectives.weights`; None for the bound alone.
+    weight: of the denoising loss beside it, one of `objectives.weights`; None: the bound alone.
     With a weight the bound trains the variance only: the mean in it is detached (sec. 3.1, the
     hybrid objective: weight "simple", scale 0.001). variance: "learned", or "posterior" or
     "transition" for a bound that trains the mean. steps: T even steps of any path; None for every

@@ -153,8 +153,8 @@ def check(recipe: Recipe) -> None:
 
 
 def abilities(recipe: Recipe, spec: DataSpec | None = None) -> Abilities:
-    """Return what a model of this recipe offers to its sampling, on data of this description, or on
-    some that have conditions."""
+    """Return the abilities of a model of this recipe in sampling, trained on data of this
+    description, or by default on data with conditions."""
     model, shares = recipe.model, recipe.objective.condition_dropout
     if spec is None:
         null = any(shares.values()) if isinstance(shares, dict) else shares > 0
@@ -172,7 +172,7 @@ def abilities(recipe: Recipe, spec: DataSpec | None = None) -> Abilities:
 
 
 def check_data(recipe: Recipe, spec: DataSpec) -> None:
-    """Raise RecipeError where a recipe needs what the data do not have."""
+    """Raise RecipeError if a recipe needs conditions that the data lack."""
     shares = recipe.objective.condition_dropout
     for name in shares if isinstance(shares, dict) else ():
         if name not in spec.conditions:

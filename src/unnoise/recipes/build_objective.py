@@ -53,8 +53,8 @@ def build_objective(
 ) -> Objective:
     """Return the objective of a section.
 
-    `std` is the data's, for the weight 'edm'; `levels` those of discrete data, for the decoder of
-    a bound (see `levels_of`).
+    `std` is the data's, for the weight 'edm'; `levels` those of discrete data, the result of
+    `levels_of`, for the decoder of a bound.
     """
     return _BUILDERS[config.kind](config, std, levels)
 

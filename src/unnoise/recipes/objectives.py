@@ -52,7 +52,7 @@ TimesConfig = Annotated[
 
 
 class HistoryTimes(Section):
-    """Steps drawn in proportion to the root of their mean squared loss: see `LossHistory`."""
+    """Steps drawn in proportion to the root of their mean squared loss: `LossHistory`."""
 
     kind: Literal["loss_history"]
     keep: Few = 10
@@ -117,7 +117,7 @@ class ObjectiveBase(Section):
 class DenoisingObjective(ObjectiveBase):
     """The regression of the model's lens: `objectives.Denoising`.
 
-    coupling optimal needs a coupled path, and puts the recipe's on one: see `couple`.
+    coupling optimal needs a coupled path: `couple` puts the recipe's on one.
     """
 
     kind: Literal["denoising"] = "denoising"
@@ -185,7 +185,7 @@ METHODS_WITH = {
 class MaximumLikelihoodObjective(ObjectiveBase):
     """A continuous flow trained by its own likelihood: `objectives.MaximumLikelihood`.
 
-    Needs a coupled path, and puts the recipe's on one: see `couple`.
+    Needs a coupled path: `couple` puts the recipe's on one.
     """
 
     kind: Literal["maximum_likelihood"]

@@ -53,7 +53,7 @@ def outlook(
     size: int | None = None,
     overrides: Sequence[str] = (),
 ) -> Outlook:
-    """Return what `unnoise train --data WHAT` would do, by doing all of it but the training.
+    """Return the outcome of `unnoise train --data WHAT`, by doing all of it but the training.
 
     The arguments are those of `choose`. An error of unnoise's own is not raised: its message is the
     outlook's `refusal`.

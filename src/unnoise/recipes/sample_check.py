@@ -1,4 +1,4 @@
-"""Whether a model can be sampled as a section asks: one check for recipes, calls and commands."""
+"""The check of a section `sample` against a model: one for recipes, calls and commands."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .sample_section import SampleConfig, guidance_text
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a model offers to its sampling.
+    """The abilities of a model in sampling.
 
     conditional: whether it has a condition; null: whether the null of every one was trained;
     learned_variance: whether it predicts variances; lack: why it has no condition; names: of its
-    conditions, None where they are not known yet; never_null: those whose null was not trained.
+    conditions, None before the data are read; never_null: those whose null was not trained.
     """
 
     conditional: bool
@@ -26,7 +26,7 @@ class Abilities:
 
 
 def why_unsupported(config: SampleConfig, solver: Solver, able: Abilities) -> str | None:
-    """Return why a model cannot be sampled so, with the remedy; None where it can."""
+    """Return why a model cannot be sampled so, with the remedy; None if it can."""
     said = guidance_text(config.guidance)
     if config.guidance and not able.conditional:
         return (

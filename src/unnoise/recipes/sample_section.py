@@ -1,4 +1,4 @@
-"""How a model is sampled: the section `sample` of a recipe, and its list of guidances."""
+"""The section `sample` of a recipe, with its list of guidances."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .section import Positive, Section, Share, Steps, kind_or
 
 
 class GridConfig(Section):
-    """kind "own" is the grid that a solver brings with it: auto's."""
+    """A grid of times; kind "own" is a solver's default grid, such as auto's."""
 
     kind: Literal[
         "own", "uniform", "quadratic", "log_snr", "karras", "polyexponential", "kl_optimal", "beta",
@@ -32,7 +32,7 @@ class GridConfig(Section):
     model: Literal["sd15", "sdxl", "svd"] | None = None
 
     def __str__(self) -> str:
-        """karras(sigma_min=0.01, rho=5): the spacing with its options."""
+        """Return the spacing with its options, as in karras(sigma_min=0.01, rho=5)."""
         tree = self.model_dump(exclude_none=True, exclude={"kind"})
         options = ", ".join(f"{name}={value}" for name, value in tree.items())
         return f"{self.kind}({options})" if options else self.kind
@@ -47,7 +47,7 @@ def brings_grid(solver: Any) -> bool:
 
 # ── guidance ─────────────────────────────────────────────────────────────────────────────────
 class ClassifierFreeSection(Section):
-    """uncond + scale·(cond − uncond) between two times; see `guidance.classifier_free`."""
+    """uncond + scale·(cond − uncond) between two times: `guidance.classifier_free`."""
 
     kind: Literal["classifier_free"]
     scale: float
@@ -63,12 +63,12 @@ class ClassifierFreeSection(Section):
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is guided: scale 1 is the conditional model itself."""
+        """True if nothing is guided: scale 1 is the conditional model itself."""
         return self.scale == 1
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The conditions that it names: none, it guides by all of them."""
+        """The conditions named by the section: none, which means all of the model's."""
         return ()
 
     def __str__(self) -> str:
@@ -77,19 +77,19 @@ class ClassifierFreeSection(Section):
 
 
 class ComposedSection(Section):
-    """uncond + Σ scale·(cond of one name alone − uncond); see `guidance.composed`."""
+    """uncond + Σ scale·(cond of one name alone − uncond): `guidance.composed`."""
 
     kind: Literal["composed"]
     scales: dict[str, float] = Field(min_length=1)
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is guided: never, as the model is given one condition at a time."""
+        """Always False: even with scales of 1 the result is not the conditional model."""
         return False
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The conditions that it names."""
+        """The conditions named by the section."""
         return tuple(self.scales)
 
     def __str__(self) -> str:
@@ -102,7 +102,7 @@ FLAT = ("guidance", "interval", "rescale")  # how one classifier-free section wa
 
 
 def guidance_text(sections: Guidance) -> str:
-    """Return a list of guidances in words: 1.5, or 1 where there is none."""
+    """Return a list of guidances as text: "1.5", or "1" for none."""
     return ", ".join(map(str, sections)) or "1"
 
 
@@ -148,12 +148,12 @@ def _classifier_free(section: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value is a number, and no truth value."""
+    """Return whether a value is a number and no bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def are_scales(value: Any) -> bool:
-    """Return whether a value is numbers by name."""
+    """Return whether a value is a mapping of names to numbers."""
     return isinstance(value, Mapping) and bool(value) and all(map(is_number, value.values()))
 
 
@@ -183,9 +183,9 @@ class SampleOptions(Section):
 
 
 class SampleConfig(SampleOptions):
-    """The section of a recipe. A solver that has the name of another program ("DPM++ 2M Karras")
-    becomes ours, and where no grid is given it brings its own. `guidance: 1.5`, with `interval`
-    and `rescale` beside it, is read as one classifier-free section."""
+    """The section of a recipe. A solver's name in another program ("DPM++ 2M Karras") is replaced
+    by ours, with the grid that it implies unless one is given. `guidance: 1.5`, with `interval` and
+    `rescale` beside it, is read as one classifier-free section."""
 
     @model_validator(mode="before")
     @classmethod

@@ -147,14 +147,14 @@ class ModelConfig(Section):
 
 # ── evaluation ───────────────────────────────────────────────────────────────────────────────
 class EvaluateConfig(Section):
-    """samples: how many to draw, spread evenly over the classes."""
+    """samples: number to draw, spread evenly over the classes."""
 
     samples: Annotated[int, Field(ge=20, strict=True)] = 1000
     seed: Seed = 0
 
 
 class Recipe(Section):
-    """Everything a run is made of; saved, resolved, with every run and model."""
+    """All settings of a run; saved, resolved, with every run and model."""
 
     name: str
     about: str = ""

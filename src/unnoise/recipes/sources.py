@@ -19,7 +19,7 @@ class Split(Section):
     seed: Seed = 0
 
 
-Conditions = dict[str, Literal["class", "vector"]]  # column → what it is
+Conditions = dict[str, Literal["class", "vector"]]  # column → kind
 
 
 class DataBase(Section):

@@ -28,7 +28,7 @@ class AdamWConfig(Section):
 
 
 class PowerEma(Section):
-    """An average over a constant share of the run so far: see `training.Ema`.
+    """An average over a constant share of the run so far: `training.Ema`.
 
     every: updates between two changes of the average.
     """
@@ -79,7 +79,7 @@ class RampConfig(Section):
 
 
 class GuardConfig(Section):
-    """The response to numbers that go wrong: see `training.Guard`.
+    """The response to numbers that go wrong: `training.Guard`.
 
     skips: after this many updates in a row that are skipped, or whose loss is `explosion` times too
     large, the run goes back to its last good checkpoint, with all rates × `lower`; at most
@@ -96,7 +96,7 @@ class TrainConfig(Section):
     """The length and the manner of training: give `steps` (updates) or `budget` (time), not both.
 
     batch: of the whole update, whatever the number of processes and `accumulate`d parts that share
-    it. checkpoint: seconds between two; the newest `keep` stay, and so does one every `keep_every`
+    it. checkpoint: seconds between two; the newest `keep` are retained, and one every `keep_every`
     updates. workers: processes that make batches ahead; the result does not depend on them. ramp: a
     smaller batch at the beginning. averages: stored so that the EMA's length can be chosen
     afterwards. recompute: compute the blocks' inner values again in the backward pass, for memory.
