@@ -37,7 +37,7 @@ def sample(
         int | None, typer.Option(help="The index of the first sample of the seed.  [0]")
     ] = None,
     batch: Annotated[int | None, typer.Option(help="How many at once.  [250]")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.  [auto]")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.  [auto]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     processes: Annotated[
         int | None,
