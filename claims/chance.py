@@ -10,9 +10,9 @@ from unnoise.fields import Gaussian
 from unnoise.paths import VPLinear, grids
 from unnoise.randomness import Streams
 from unnoise.solvers import get
-from unnoise.solvers.moments import moments
 
 from .claim import FAILS, HOLDS, WHEN, Finding, Value
+from .moments import moments
 from .registry import claim
 from .worlds import F64, Disturbed, ring, share
 

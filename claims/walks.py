@@ -6,13 +6,13 @@ import math
 
 import torch
 
+from unnoise.mcmc import langevin, score_at
 from unnoise.paths import VE, grids
 from unnoise.randomness import Streams
 from unnoise.solvers import get
-from unnoise.solvers.langevin import langevin, score_at
-from unnoise.solvers.moments import Impulses
 
 from .claim import FAILS, HOLDS, WHEN, Finding, Value
+from .moments import Impulses
 from .registry import claim
 from .worlds import F64, Blobs, share
 

@@ -17,9 +17,9 @@ from unnoise.fields.field import Conditions
 from unnoise.paths import Flow, GaussianPath, as_time, expand
 from unnoise.randomness import Streams
 from unnoise.solvers import Solver, get
-from unnoise.solvers.moments import moments
 
 from .claim import FAILS, HOLDS, Finding, Value
+from .moments import moments
 
 F64 = torch.float64
 T_QUANTILE = {3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 8: 2.365, 10: 2.262}  # 97.5 %, n − 1

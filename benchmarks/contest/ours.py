@@ -11,8 +11,7 @@ from torch import Tensor
 from unnoise.fields import Field, Prediction
 from unnoise.paths import EDM, Chain, Flow, GaussianPath
 from unnoise.randomness import Streams
-from unnoise.solvers import Solver, get
-from unnoise.solvers.calibration import tune
+from unnoise.solvers import Solver, get, tune
 
 from .arena import VE_START, VP_START, Arena, Contestant, Evaluations
 from .mixtures import Exact, Problem

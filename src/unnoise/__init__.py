@@ -29,7 +29,8 @@ _NAMES = {
 }
 _ROOMS = (
     "artifacts", "data", "divergences", "errors", "evaluation", "fields", "guidance",
-    "networks", "objectives", "paths", "pipelines", "randomness", "recipes", "sampling", "solvers",
+    "mcmc", "networks", "objectives", "paths", "pipelines", "randomness", "recipes", "sampling",
+    "solvers",
     "support", "training",
 )  # fmt: skip
 __all__ = ["__version__", *_NAMES, *_ROOMS]

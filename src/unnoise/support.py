@@ -27,7 +27,7 @@ from .paths import (
     Trigonometric,
     VPLinear,
 )
-from .solvers import PRESETS, Multistep, RungeKutta, Solver
+from .solvers import PRESETS, Multistep, RungeKutta, Solver, StochasticMultistep
 
 PATHS: dict[str, GaussianPath] = {
     "vp_linear": VPLinear(),
@@ -59,7 +59,7 @@ SOLVERS: dict[str, Solver] = {
     "ddim eta=0.5": PRESETS["ddim"](eta=0.5),
     "ddpm transition": PRESETS["ddpm"](variance="transition"),
     "dpmpp_2m_sde eta=0.5": PRESETS["dpmpp_2m_sde"](eta=0.5),
-    "sde 3 points": Multistep(points=3, eta=1.0),
+    "sde 3 points": StochasticMultistep(3),
     "deis sigma": PRESETS["deis"](coordinate="sigma"),
     "adams 3": PRESETS["adams"](order=3),
     "adams scaled": Multistep(points=2, direction=(1.0, 0.3), coordinate="angle"),
@@ -99,7 +99,7 @@ def why_unsupported(
     """
     return (
         lens_refusal(path, lens)
-        or solver.objection(path, start, end)
+        or solver.why_refused(path, start, end)
         or why_untrainable(path, weight_name)
     )
 
@@ -144,5 +144,5 @@ def default_start(path: GaussianPath, solver: Solver | None = None, lens: str = 
 
     It is 1 unless the path's last signal is zero and the solver or the lens needs some.
     """
-    refused = lens_refusal(path, lens) or (solver and solver.refusal(path, 1.0, 0.0))
+    refused = lens_refusal(path, lens) or (solver and solver.why_unsupported(path, 1.0, 0.0))
     return 0.999 if refused else 1.0

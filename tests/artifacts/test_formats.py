@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from tests.artifacts.edit import JSON
+from tests.artifacts.edit import JSON, WEIGHTS, edit, reweigh
 from unnoise import __version__
 from unnoise.artifacts import Model
 from unnoise.artifacts.formats import MODEL, MODEL_STEPS, digest, migrate
@@ -49,7 +50,16 @@ def test_written_again_it_has_the_newest_format_and_samples_bitwise_the_same(fol
     new = Model.load(again, "fp32")
     assert torch.equal(new.sample(3).x, old.sample(3).x)
     assert (new.recipe, new.spec, new.training) == (old.recipe, old.spec, old.training)
-    assert (new.weights_sha256, new.origin) == (old.weights_sha256, old.origin)
+    assert new.origin == old.origin
+    assert tree["modules"] == ["denoiser"]
+    tensors, before = (load_file(f / WEIGHTS) for f in (again, folder))
+    old_names = {f"denoiser.network.{k.removeprefix('denoiser.network.')}": k for k in before}
+    assert tensors.keys() == old_names.keys()
+    assert all(torch.equal(tensors[k], before[v]) for k, v in old_names.items())
+    assert (
+        new.save(folder=tmp_path / "third").joinpath(WEIGHTS).read_bytes()
+        == (again / WEIGHTS).read_bytes()
+    )
     assert {k: t.solver for k, t in new.tuned.items()} == {
         k: t.solver for k, t in old.tuned.items()
     }
@@ -138,3 +148,40 @@ def test_a_changed_description_is_seen_though_every_key_is_sound(folder):
         json.dumps(dict(reversed(tree.items())))
     )  # another order is no change
     Model.load(folder)
+
+
+def test_the_newest_lists_its_modules_and_names_tensors_by_them(folder):
+    tree = json.loads((folder / JSON).read_text())
+    for modules in ([], ["denoiser", "critic"], ["critic"], "denoiser", None):
+        edit(folder, lambda t, m=modules: t.update(modules=m))
+        with pytest.raises(ArtifactError, match=r"modules are .* of one module, denoiser"):
+            Model.load(folder)
+    edit(folder, lambda t: t.update(modules=tree["modules"]))
+    Model.load(folder)
+
+    def bare(tensors):
+        for name in list(tensors):
+            tensors[name.removeprefix("denoiser.network.")] = tensors.pop(name)
+
+    reweigh(folder, bare)
+    with pytest.raises(ArtifactError, match=r"lacks .* such as .denoiser\.network\."):
+        Model.load(folder)
+
+
+def test_flat_guidance_of_an_old_one_is_one_section():
+    model = Model.load(HERE / "2" / "last", "fp32")
+    (section,) = model.recipe.sample.guidance
+    assert (section.kind, section.scale, section.interval, section.rescale) == (
+        "classifier_free", 1.5, (0.1, 0.9), 0.3,
+    )  # fmt: skip
+    assert model.tuned[4].guidance == (section,)
+
+
+def test_a_changed_old_description_is_seen(tmp_path):
+    """Migration makes a seal of its own: that of the file is checked before."""
+    folder = shutil.copytree(HERE / "2" / "last", tmp_path / "m")
+    text = (folder / JSON).read_text()
+    assert '"updates": 0' in text
+    (folder / JSON).write_text(text.replace('"updates": 0', '"updates": 9'))
+    with pytest.raises(ArtifactError, match="was changed after it was written"):
+        Model.load(folder)

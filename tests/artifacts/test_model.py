@@ -56,7 +56,7 @@ def test_saving_twice_replaces(model, tmp_path):
             lambda t: t.update(formt=1),
             r"unknown key of .*model\.json 'formt'; did you mean 'format'",
         ),
-        (lambda t: t.update(format=3), "format 3.*upgrade"),
+        (lambda t: t.update(format=4), "format 4.*upgrade"),
         (lambda t: t.pop("format"), "format None"),
         (lambda t: t.pop("weights_sha256"), "lacks weights_sha256"),
         (lambda t: t.update(weights_sha256="0" * 64), "SHA-256 differs"),
@@ -72,8 +72,8 @@ def test_saving_twice_replaces(model, tmp_path):
         (lambda t: t["data"].update(std=[0.0]), "std"),
         (lambda t: t["data"].update(shape=[1, 8]), "shape"),
         (lambda t: t["data"].pop("mean"), "lacks mean"),
-        (lambda t: t["data"].update(class_names=["a", "a"]), "class_names"),
-        (lambda t: t["data"].update(class_names=[*"abcdefg"]), "tensor"),
+        (lambda t: t["data"]["conditions"]["class"].update(names=["a", "a"]), "no two alike"),
+        (lambda t: t["data"]["conditions"]["class"].update(names=[*"abcdefg"]), "tensor"),
     ],
 )
 def test_json_that_says_something_else_is_refused(folder, change, words):
@@ -99,7 +99,9 @@ def test_a_flipped_byte_or_a_lost_end_of_the_weights_is_seen(folder, where):
     bad[where] ^= 1
     for content in (bytes(bad), good[:where], b""):
         path.write_bytes(content)
-        with pytest.raises(ArtifactError, match=r"SHA-256 differs|no sound safetensors"):
+        with pytest.raises(
+            ArtifactError, match=r"SHA-256 differs|no sound safetensors|lacks 1 tensors"
+        ):
             Model.load(folder)
     path.unlink()
     with pytest.raises(ArtifactError, match="cannot be read"):

@@ -8,16 +8,17 @@ import torch
 
 from unnoise.artifacts import Model, load, write_tuned
 from unnoise.errors import ArtifactError, InvalidArgument
-from unnoise.sampling import calibrate
+from unnoise.recipes import guidance_text
+from unnoise.sampling import SampleRequest, calibrate
 from unnoise.solvers import Auto
 
 
 @pytest.fixture(scope="module")
 def tuned(model, tmp_path_factory):
     """A model tuned for 4 steps, saved."""
-    kept, found = calibrate(model.facts, 4, starts=18, tries=2)
+    kept, found = calibrate(model.facts, SampleRequest.of(steps=4), starts=18, tries=2)
     assert found.tries >= 2
-    assert kept.guidance == 1.5
+    assert guidance_text(kept.guidance) == "1.5"
     return replace(model, tuned={4: kept}).save(tmp_path_factory.mktemp("tuned") / "m")
 
 
@@ -94,15 +95,28 @@ def test_what_was_not_tuned_is_refused(tuned):
     loaded = load(tuned)
     with pytest.raises(InvalidArgument, match=r"not tuned for 5 steps \(tuned for: 4\); run"):
         loaded.sample(2, solver="tuned", steps=5)
-    with pytest.raises(InvalidArgument, match=r"guidance is 3.0, .* tuned with 1.5"):
+    with pytest.raises(InvalidArgument, match=r"guidance is 3, .* tuned with 1.5;"):
         loaded.sample(2, solver="tuned", steps=4, guidance=3.0)
-    with pytest.raises(InvalidArgument, match=r"interval is .* tuned with None"):
+    with pytest.raises(
+        InvalidArgument, match=r"guidance is 1.5 in \[0.1, 0.5\], .* tuned with 1.5;"
+    ):
         loaded.sample(2, solver="tuned", steps=4, interval=(0.1, 0.5))
     for grid in ("karras", [1.0, 0.7, 0.5, 0.3, 0.0]):
         with pytest.raises(InvalidArgument, match="walks no other grid"):
             loaded.sample(2, solver="tuned", steps=4, grid=grid)
     with pytest.raises(InvalidArgument, match="starts is 15"):
-        calibrate(loaded.facts, 4, starts=15)
+        calibrate(loaded.facts, SampleRequest.of(steps=4), starts=15)
+
+
+OLD = {"format": 1, "guidance": 1.5, "interval": None, "rescale": 0.0}
+
+
+def test_one_of_format_1_is_read(file):
+    change(file, **OLD | {"interval": [0.1, 0.5], "rescale": 0.3})
+    (section,) = load(file.parent.parent).tuned[4].guidance
+    assert (section.scale, section.interval, section.rescale) == (1.5, (0.1, 0.5), 0.3)
+    change(file, **OLD | {"guidance": 1.0})
+    assert load(file.parent.parent).tuned[4].guidance == ()
 
 
 def change(file, **values):
@@ -113,13 +127,21 @@ def change(file, **values):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"format": 2}, "has format 2, written by a newer unnoise"),
+        ({"format": 3}, "has format 3, written by a newer unnoise"),
         ({"weights_sha256": "0" * 64}, "tuned for other weights"),
         ({"surprise": 1}, "unknown key of"),
         ({"guidance": "a"}, "is damaged"),
         ({"guidance": True}, "is damaged"),
-        ({"interval": [0.1]}, "is damaged"),
-        ({"interval": {}}, "is damaged"),
+        ({"guidance": [{"kind": "classifier_free"}]}, "is damaged"),
+        ({"guidance": [{"kind": "classifier_free", "scale": 2, "interval": [0.1]}]}, "is damaged"),
+        ({"guidance": [{"kind": "other", "scale": 2}]}, "known: classifier_free"),
+        ({"interval": None}, "unknown key .* 'interval'"),
+        ({"format": 1}, "lacks interval, rescale"),
+        (OLD | {"guidance": "a"}, "is damaged"),
+        (OLD | {"guidance": True}, "is damaged"),
+        (OLD | {"interval": [0.1]}, "is damaged"),
+        (OLD | {"interval": {}}, "is damaged"),
+        (OLD | {"rescale": 2}, "is damaged"),
         ({"measured": []}, "is damaged"),
         ({"solver": []}, "exactly the keys"),
         ({"solver": {"kappa": 1.0, "places": [1, 0], "predict": [[1]], "correct": [[]]}},
@@ -136,8 +158,8 @@ def test_a_damaged_file_is_named(file, values, says):
 def test_more_damage(file):
     folder = file.parent.parent
     tree = json.loads(file.read_text("utf-8"))
-    file.write_text(json.dumps({k: v for k, v in tree.items() if k != "rescale"}), "utf-8")
-    with pytest.raises(ArtifactError, match="lacks rescale; remove it, or tune again"):
+    file.write_text(json.dumps({k: v for k, v in tree.items() if k != "guidance"}), "utf-8")
+    with pytest.raises(ArtifactError, match="lacks guidance; remove it, or tune again"):
         Model.load(folder)
     for text in ("{", '{"format": NaN}', '{"a": 1, "a": 1}', ""):
         file.write_text(text, "utf-8")
@@ -156,7 +178,7 @@ def test_tuning_again_replaces(tuned, tmp_path):
 
     folder = shutil.copytree(tuned, tmp_path / "m")
     loaded = load(folder)
-    kept, _ = calibrate(loaded.facts, 4, guidance=1.0, starts=18, tries=1)
+    kept, _ = calibrate(loaded.facts, SampleRequest.of(steps=4, guidance=1.0), starts=18, tries=1)
     digest = json.loads((folder / "model.json").read_text())["weights_sha256"]
     write_tuned(folder, kept, digest)
-    assert load(folder).tuned[4].guidance == 1.0
+    assert load(folder).tuned[4].guidance == ()

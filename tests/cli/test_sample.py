@@ -57,7 +57,7 @@ def test_an_array_goes_on_with_the_options_it_was_begun_with(run, refused, model
         if len(written) == 2:
             raise KeyboardInterrupt
         written.append(block.first)
-        write(self, block)
+        return write(self, block)
 
     options = ["--n", 12, "--steps", 2, "--seed", 4, "--batch", 5, "--class", 3, "--class", "5"]
     with monkeypatch.context() as patch:
@@ -131,7 +131,22 @@ def test_pictures_one_pixel_wide(run, tmp_path):
         (["--steps", "1e309"], "--steps"),
         (["--guidance", "nan"], "guidance is nan"),
         (["--guidance", "inf"], "guidance is inf"),
-        (["--guidance", "much"], "--guidance"),
+        (["--guidance", "much"], "--guidance is 'much'; give a number"),
+        (["--guidance", "true"], "--guidance is 'true'; give a number"),
+        (["--guidance", "[{kind: free, scale: 2}]"], "known: classifier_free"),
+        (["--guidance", "[{kind: classifier_free}]"], "scale is missing"),
+        (["--guidance", "[{kind: classifier_free, scale: 2, sale: 1}]"], "did you mean 'scale'"),
+        (["--guidance", "[2"], "not sound YAML"),
+        (["--interval", "0.8,0.2"], "lower one first"),
+        (["--interval", "0.2"], "interval"),
+        (["--interval", "0.2,0.4,0.6"], "interval"),
+        (["--interval", "a,b"], "interval"),
+        (["--interval", "0.2,1.5"], "less than or equal to 1"),
+        (["--interval", "0.2,0.4", "--guidance", 1], "nothing is guided"),
+        (["--interval", "0.2,0.4", "--guidance", 1, "--out", "x.npy"], "nothing is guided"),
+        (["--rescale", 2], "rescale is 2"),
+        (["--rescale", "nan", "--out", "x"], "rescale is nan"),
+        (["--rescale", "much"], "--rescale"),
         (["--seed", -1], "seed is -1"),
         (["--seed", 2**64], "seed"),
         (["--batch", 0], "batch is 0"),
@@ -200,3 +215,38 @@ def test_vectors_are_no_pictures(refused, run, tmp_path):
 def test_many_channels_are_no_pictures(refused, tmp_path):
     many = arrays(tmp_path, (5, 6, 6), "data.layout=NCHW", "data.value_range=[-9, 9]")
     assert "samples of image data of shape (5, 6, 6) are no pictures" in refused("sample", many)
+
+
+def test_interval_and_rescale_are_those_of_python(run, model):
+    """In an array and in a picture; as flat options and as a list of sections."""
+    options = ["--n", 6, "--steps", 3, "--seed", 4, "--precision", "fp32"]
+    flat = ["--guidance", 3, "--interval", "0.2,0.9", "--rescale", 0.7]
+    listed = "[{kind: classifier_free, scale: 3, interval: [0.2, 0.9], rescale: 0.7}]"
+    loaded = unnoise.load(model, "fp32")
+    same = {"guidance": 3.0, "interval": (0.2, 0.9), "rescale": 0.7}
+    expected = loaded.sample(6, steps=3, seed=4, **same).values
+    assert run("sample", model, *options, *flat, "--out", "a.npy").code == 0
+    assert run("sample", model, *options, "--guidance", listed, "--out", "b.npy").code == 0
+    for name in "ab":
+        assert np.array_equal(np.load(f"{name}.npy"), expected)
+    for less in (flat[:2], flat[:4], [*flat[:2], *flat[4:]]):
+        assert (
+            run("sample", model, *options, *less, "--out", f"{len(less)}{less[-1]}.npy").code == 0
+        )
+        assert not np.array_equal(np.load(f"{len(less)}{less[-1]}.npy"), expected)
+    assert run("sample", model, *options, *flat, "--out", "a.png").code == 0
+    assert run("sample", model, *options, "--guidance", listed, "--out", "b.png").code == 0
+    assert run("sample", model, *options, *flat[:2], "--out", "c.png").code == 0
+    a, b, c = (Path(f"{name}.png").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_the_options_are_those_of_a_request():
+    """An option that is added to SampleRequest and not to the command line is found here."""
+    from unnoise.cli.request import OPTIONS
+    from unnoise.sampling import SampleRequest
+
+    spelled = {"scale": "guidance", "times": "grid"}
+    fields = {spelled.get(name, name) for name in SampleRequest.model_fields}
+    assert OPTIONS.keys() == {"classes", *fields}  # --class is the class of a condition

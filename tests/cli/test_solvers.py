@@ -1,14 +1,18 @@
 """`unnoise solvers`, and solvers by the names of other programs."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
 
 import unnoise
 from tests.training.tiny import model_of, tiny
+from unnoise import solvers
+from unnoise.cli.solvers import BUILT
 from unnoise.errors import InvalidArgument, Unsupported
 from unnoise.paths import grids
-from unnoise.sampling import make_plan
+from unnoise.sampling import SampleRequest, make_plan
 from unnoise.solvers import PRESETS, get, names
 
 
@@ -19,6 +23,11 @@ def test_ours_are_listed_with_a_line_each(run):
     assert lines.keys() == PRESETS.keys()
     assert all(lines.values())
     assert lines["auto"].startswith("Chooses order")
+    for built in BUILT:  # what is built in Python is named, by a call that exists
+        assert built in said.out
+        name, _, options = built.removeprefix("solvers.").rstrip(")").partition("(")
+        known = inspect.signature(getattr(solvers, name)).parameters
+        assert {option.partition("=")[0].strip() for option in options.split(",")} <= known.keys()
 
 
 def test_their_names_are_listed_with_ours(run):
@@ -71,7 +80,8 @@ def test_the_name_gives_the_grid_unless_one_is_given():
     path = model.denoiser.path
 
     def plan(solver, grid=None, steps=7):
-        return make_plan(model.facts, solver, steps, grid, None, None, None)
+        request = SampleRequest.of(solver=solver, steps=steps, grid=grid)
+        return make_plan(model.facts, request)
 
     made = plan("DPM++ 2M SDE Exponential")
     assert made.solver == get("dpmpp_2m_sde")
@@ -102,7 +112,7 @@ def test_the_name_gives_the_grid_unless_one_is_given():
 def test_a_model_whose_recipe_has_the_name_of_others(tmp_path):
     recipe = tiny("sample.solver=DPM++ 2M SDE Exponential", "sample.steps=5")
     folder = model_of(recipe).save(tmp_path / "m")
-    plan = make_plan(unnoise.load(folder).facts, None, None, None, None, None, None)
+    plan = make_plan(unnoise.load(folder).facts, SampleRequest())
     assert plan.solver == get("dpmpp_2m_sde")
     assert torch.equal(plan.grid, grids.log_snr(unnoise.load(folder).denoiser.path, 5))
 

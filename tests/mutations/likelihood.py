@@ -4,12 +4,13 @@ import math
 
 import torch
 
-from unnoise.likelihood import bound, decoder, dequantise, divergence, flow, steps, value
+from unnoise.fields import derivatives
+from unnoise.likelihood import bound, decoder, dequantise, flow, steps, value
 
 from .planting import mutation
 
 BOUND, DECODER = "tests/likelihood/test_bound.py", "tests/likelihood/test_bound_decoder.py"
-FLOW, DIVERGENCE = "tests/likelihood/test_flow.py", "tests/likelihood/test_divergence.py"
+FLOW, DIVERGENCE = "tests/likelihood/test_flow.py", "tests/fields/test_derivatives.py"
 DEQUANTISE = "tests/likelihood/test_dequantise.py"
 
 
@@ -127,7 +128,7 @@ def _(patch):
     "divergence: a trace over half of the numbers", f"{DIVERGENCE}::test_the_trace_of_a_matrix"
 )
 def _(patch):
-    patch.result(divergence, "basis", lambda vectors, *_: vectors[: max(1, len(vectors) // 2)])
+    patch.result(derivatives, "basis", lambda vectors, *_: vectors[: max(1, len(vectors) // 2)])
 
 
 @mutation(
@@ -141,7 +142,7 @@ def _(patch):
         drawn = noise.rewound(0).uniform(count, *event).movedim(1, 0)
         return (2 * drawn - 1) * math.sqrt(3)
 
-    patch.result(divergence, "draw_probes", wrong)
+    patch.result(derivatives, "draw_probes", wrong)
 
 
 @mutation(

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 from tests.training.tiny import TREE, model_of, parts_of, tiny
+from unnoise.artifacts import Model
 from unnoise.data import load_data
+from unnoise.data.dataset import fingerprint
 from unnoise.errors import ArtifactError, DataError, InvalidArgument
 from unnoise.evaluation import ValuePCA
 from unnoise.pipelines import measure
 from unnoise.recipes import load_recipe, open_parts
+from unnoise.sampling import SampleRequest
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +158,24 @@ def test_data_that_changed_are_refused(tmp_path, features):
 def test_no_model_no_card(tmp_path):
     with pytest.raises(ArtifactError, match="no model at"):
         measure(tmp_path / "none")
+
+
+def test_every_option_of_sampling_reaches_the_evaluation(folder, features):
+    """interval and rescale, flat or as a section: the card is that of the samples of Python."""
+    flat = {"guidance": 3.0, "interval": (0.2, 0.9), "rescale": 0.7}
+    section = {"kind": "classifier_free", "scale": 3.0, "interval": (0.2, 0.9), "rescale": 0.7}
+    options = {"n": 20, "steps": 4, "seed": 3, "features": features, "precision": "fp32"}
+    card = measure(folder, **options, **flat)
+    drawn = Model.load(folder, "fp32").sample(20, steps=4, seed=3, **flat)
+    assert card.samples_hash == fingerprint(drawn.values, drawn.labels)
+    made = card.provenance
+    assert (made.guidance, made.interval, made.rescale) == (3.0, "(0.2, 0.9)", 0.7)
+    listed = measure(folder, **options, guidance=[section])
+    assert (listed.samples_hash, listed.provenance) == (card.samples_hash, made)
+    for name in ("interval", "rescale"):
+        less = measure(folder, **options, **{k: v for k, v in flat.items() if k != name})
+        assert less.samples_hash != card.samples_hash
+    asked = SampleRequest.of(n=20, steps=4, seed=3, precision="fp32", **flat)
+    assert measure(folder, request=asked, features=features).samples_hash == card.samples_hash
+    with pytest.raises(InvalidArgument, match="over all of its classes"):
+        measure(folder, **options, condition={"class": 3})

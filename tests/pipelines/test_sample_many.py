@@ -20,11 +20,10 @@ from forked import Killer, fork
 
 from tests.training.tiny import model_of, tiny
 from unnoise.artifacts import load
+from unnoise.errors import ArtifactError
 from unnoise.pipelines import sample_many
-from unnoise.pipelines.sample_blocks import Blocks
-from unnoise.pipelines.sample_helpers import Helpers
-from unnoise.pipelines.sample_many import Interrupted, output_for
-from unnoise.pipelines.sample_state import Asked, begin, finish
+from unnoise.pipelines.sample_many import Helpers, Interrupted, job_for
+from unnoise.sampling import SampleRequest
 
 SMALL = "network={kind: mlp, width: 8, depth: 1}"
 OPTIONS = {"n": 11, "batch": 4, "steps": 2, "seed": 3, "precision": "fp32"}
@@ -76,8 +75,9 @@ def test_an_array_holds_what_the_model_draws(model, whole):
     assert (card["finished"], card["passes"], card["threads"]) == (True, 4, 1)
     drawn = card["drawn"]
     assert drawn["weights_sha256"] == loaded.weights_sha256
-    said = [drawn[k] for k in ("n", "first", "seed", "batch", "steps", "guidance", "precision")]
-    assert said == [11, 0, 3, 4, 2, 1.5, "fp32"]
+    said = [drawn[k] for k in ("n", "first", "seed", "batch", "steps", "solver", "precision")]
+    assert said == [11, 0, 3, 4, 2, "dpmpp_2m", "fp32"]
+    assert drawn["guidance"] == [{"kind": "classifier_free", "scale": 1.5, "rescale": 0.0}]
     assert sorted(files(place)) == ["x.labels.npy", "x.npy", "x.samples.json"]
 
 
@@ -141,8 +141,8 @@ def test_what_is_finished_is_not_drawn_again(model, whole, monkeypatch):
 
 def test_only_what_is_missing_is_drawn(model, whole, tmp_path):
     stopped(model, tmp_path / "x.npy", after=2)
-    values = np.fromfile(tmp_path / "x.npy.partial" / "x.npy", np.uint8)[-11 * 64 :]
-    assert not values[8 * 64 :].any()
+    names = sorted(p.name for p in (tmp_path / "x.npy.partial" / "blocks").glob("*-*"))
+    assert names == ["00000000-4", "00000001-4"]
     made = sample_many(model, tmp_path / "x.npy", resume=True)
     assert made.blocks == 1
     assert files(tmp_path) == files(whole["array"])
@@ -158,7 +158,7 @@ def draws(model, out, rank, count, say, before=None, **options):
 
         def watched(self, block):
             before(block)
-            write(self, block)
+            return write(self, block)
 
         sample_files.ArrayOutput.write = watched
     made = sample_many(model, out, **{**OPTIONS, **options})
@@ -217,49 +217,49 @@ def test_the_block_of_a_process_that_is_killed_is_taken_over(model, whole, tmp_p
     assert files(place) == files(whole["array"])
 
 
-def test_a_block_that_another_process_holds_is_left_to_it(tmp_path):
-    path = tmp_path / "blocks"
-    Blocks.create(path, 5)
+def begun(model, out, blocks):
+    """A job of so many blocks that was begun, and a function that marks one as done."""
+    job = job_for(model, out, SampleRequest.of(**{**OPTIONS, "n": blocks, "batch": 1}))
+    job.begin(SampleRequest(), 1)
+    return job, lambda k, nfe=1: (job.blocks / f"{k:08d}-{nfe}").touch()
+
+
+def test_a_block_that_another_process_holds_is_left_to_it(model, tmp_path):
+    job, mark = begun(model, tmp_path / "x.npy", 5)
 
     def other(say):
-        with Blocks(path, 5) as blocks:
-            mine = []
-            for k in blocks.claims(2):
-                mine.append(k)
-                blocks.mark(k, 1)
-            say(str(mine))
+        mine = []
+        for k in job.claims(2):
+            mine.append(k)
+            mark(k)
+        say(str(mine))
 
-    with Blocks(path, 5) as blocks:
-        claims = blocks.claims()
-        assert next(claims) == 0
-        assert fork(other, tmp_path / "errors.txt").end()[1] == ["[2, 3, 4, 1]"]
-        assert blocks.missing() == 1
-        blocks.mark(0, 7)
-        assert list(claims) == []
-        assert (blocks.missing(), blocks.nfe()) == (0, 7)
+    claims = job.claims()
+    assert next(claims) == 0
+    assert fork(other, tmp_path / "errors.txt").end()[1] == ["[2, 3, 4, 1]"]
+    assert len(job.done()) == 4
+    mark(0, 7)
+    assert list(claims) == []
+    assert job.done() == {0: 7, 1: 1, 2: 1, 3: 1, 4: 1}
 
 
-def test_a_block_whose_holder_dies_meanwhile_is_had_in_the_end(tmp_path):
-    path = tmp_path / "blocks"
-    Blocks.create(path, 4)
+def test_a_block_whose_holder_dies_meanwhile_is_had_in_the_end(model, tmp_path):
+    job, mark = begun(model, tmp_path / "x.npy", 4)
 
     def other(say):
-        with Blocks(path, 4) as blocks:
-            mine = blocks.claims()
-            say(f"held {next(mine)}")
-            signal.pause()
+        mine = job.claims()
+        say(f"held {next(mine)}")
+        signal.pause()
 
     child, had = fork(other, tmp_path / "errors.txt"), []
     assert os.read(child.words, 100) == b"held 0\n"
-    with Blocks(path, 4) as blocks:
-        for k in blocks.claims():
-            had.append(k)
-            blocks.mark(k, 1)
-            if len(had) == 1:
-                os.kill(child.pid, signal.SIGKILL)
-                child.end()
-        assert had == [1, 2, 3, 0]
-        assert blocks.missing() == 0
+    for k in job.claims():
+        had.append(k)
+        mark(k)
+        if len(had) == 1:
+            os.kill(child.pid, signal.SIGKILL)
+            child.end()
+    assert had == [1, 2, 3, 0]
 
 
 def test_processes_that_it_starts_itself(model, tmp_path):
@@ -279,15 +279,10 @@ def test_a_helper_that_fails_is_said():
         def join(self, seconds):
             pass
 
-        def poll(self):
-            return False
-
-        def close(self):
-            pass
-
-    helpers = Helpers(Path(), Path(), None, "cpu", 1)
-    helpers._running = [(Gone(), Gone())]
-    helpers.join(lambda: None)
+    helpers = Helpers()
+    helpers.running = [Gone()]
+    helpers.join()
+    assert not helpers.running
     assert "ended with -9" in helpers.notes[0]
 
 
@@ -371,9 +366,27 @@ def test_threads_are_given_back(model, tmp_path):
 def test_who_comes_to_finish_after_another_finished_it(model, whole, tmp_path):
     out = tmp_path / "late.npy"
     sample_many(model, out, **OPTIONS)
-    asked = Asked.of({**OPTIONS})
-    output, drawn = output_for(Path(model), out, asked, "cpu")
-    assert not output.work.exists()
-    tree = finish(output, drawn)  # its work folder is gone: there is nothing to lock
+    job = job_for(Path(model), out, SampleRequest.of(**OPTIONS))
+    assert not job.work.exists()
+    tree = job.finish()  # its work folder is gone, and with it what there was to lock
     assert tree["finished"]
-    assert tree == begin(output, drawn, asked, 1)
+    assert tree == job.begin(SampleRequest(), 1)
+    assert not job.work.exists()
+
+
+def test_interval_and_rescale_reach_the_job(model, whole, tmp_path):
+    """The same bits as the Python call, which are others than without; resumed, the same bytes."""
+    options = {"guidance": 3.0, "interval": (0.2, 0.9), "rescale": 0.7}
+    sections = [{"kind": "classifier_free", "scale": 3.0, "interval": [0.2, 0.9], "rescale": 0.7}]
+    expected = load(model, "fp32").sample(11, steps=2, seed=3, batch=4, **options).values
+    assert not np.array_equal(np.load(whole["array"] / "x.npy"), expected)
+    sample_many(model, tmp_path / "a.npy", **OPTIONS, **options)
+    stopped(model, tmp_path / "b.npy", guidance=sections)
+    assert sample_many(model, tmp_path / "b.npy", resume=True).blocks == 2
+    for name in "ab":
+        assert np.array_equal(np.load(tmp_path / f"{name}.npy"), expected)
+        card = json.loads((tmp_path / f"{name}.samples.json").read_text())
+        assert card["drawn"]["guidance"] == sections
+    for name, value in (("interval", (0.2, 0.8)), ("rescale", 0.6)):
+        with pytest.raises(ArtifactError, match=r"guidance .*, not "):
+            sample_many(model, tmp_path / "a.npy", **OPTIONS, **{**options, name: value})

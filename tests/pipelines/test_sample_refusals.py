@@ -20,8 +20,8 @@ from tests.safe_files.test_atomic_folder import Watch
 from tests.training.tiny import model_of, tiny
 from unnoise.errors import ArtifactError, InvalidArgument, UnnoiseError
 from unnoise.pipelines import sample_files, sample_many
-from unnoise.pipelines.sample_many import output_for
-from unnoise.pipelines.sample_state import Asked, begin
+from unnoise.pipelines.sample_many import job_for
+from unnoise.sampling import SampleRequest
 
 __all__ = ["model", "whole"]
 
@@ -111,7 +111,7 @@ def _changed(change):
     ("edit", "words"),
     [
         (lambda text: text[:50], "sound JSON"),
-        (_changed({"format": 2}), "of format 1"),
+        (_changed({"format": 3}), "of format 2"),
         (_changed({"extra": 1}), "unknown key"),
         (_changed({"drawn": []}), "drawn is"),
         (_changed({"threads": "2"}), "threads is"),
@@ -132,19 +132,72 @@ def test_options_that_a_description_cannot_have(model, tmp_path):
     out = stopped(model, tmp_path / "x.npy")
     card = tmp_path / "x.npy.partial" / "samples.json"
     text = card.read_text()
-    for change in ({"n": "12"}, {"batch": None, "sed": 3}, {"first": -4}, {"classes": [99]}):
+    for change in (
+        {"n": "12"},
+        {"batch": None, "sed": 3},
+        {"first": -4},
+        {"classes": [99]},
+        {"device": 3},
+    ):
         tree = json.loads(text)
         tree["asked"] |= change
         card.write_text(json.dumps(tree))
-        with pytest.raises(UnnoiseError, match=r"n is|unknown|first is|class 99"):
+        with pytest.raises(UnnoiseError, match=r"n is|unknown|first is|class 99|device is"):
             sample_many(model, out, resume=True)
 
 
-def test_a_damaged_list_of_blocks_is_said(model, tmp_path):
+def test_damaged_blocks_are_said(model, whole, tmp_path):
+
     out = stopped(model, tmp_path / "x.npy")
-    os.truncate(tmp_path / "x.npy.partial" / "blocks", 5)
-    with pytest.raises(ArtifactError, match="5 bytes for 3 blocks"):
+    blocks = tmp_path / "x.npy.partial" / "blocks"
+    (blocks / "00000007-4").touch()
+    with pytest.raises(ArtifactError, match=r"block 7 of 3; .* remove .*x\.npy\.partial"):
         sample_many(model, out, **OPTIONS)
+    (blocks / "00000007-4").unlink()
+    os.truncate(blocks / "00000000-4", 5)
+    with pytest.raises(ArtifactError, match=r"00000000-4 holds 5 bytes of 256; .* remove it"):
+        sample_many(model, out, **OPTIONS)
+    (blocks / "00000000-4").unlink()
+    assert sample_many(model, out, **OPTIONS).blocks == 1
+    assert files(tmp_path) == files(whole["array"])
+
+
+def of_format_1(card):
+    """Make a samples.json one of format 1, as the release before this one wrote them."""
+    tree = json.loads(card.read_text())
+    (section,) = tree["drawn"].pop("guidance")
+    flat = {"guidance": section["scale"], "interval": None, "rescale": 0.0}
+    asked = dict.fromkeys(("solver", "grid", "guidance", "classes")) | tree["asked"]
+    drawn = tree["drawn"] | flat | {"solver": "Multistep(points=2, opening=None)"}
+    card.write_text(json.dumps(tree | {"format": 1, "drawn": drawn, "asked": asked}))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_unfinished_job_of_the_old_layout_is_refused_with_a_remedy(kind, model, whole, tmp_path):
+    out = stopped(model, tmp_path / KINDS[kind])
+    work = tmp_path / ("x.npy.partial" if kind == "array" else "x/.partial")
+    of_format_1(work / "samples.json")
+    before = files(tmp_path)
+    remedy = work if kind == "array" else out
+    for resume in (False, True):
+        with pytest.raises(ArtifactError, match=rf"older release.* or remove {remedy} to start"):
+            sample_many(model, out, **OPTIONS, resume=resume)
+    assert files(tmp_path) == before
+    shutil.rmtree(remedy)
+    assert sample_many(model, out, **OPTIONS).blocks == 3
+    assert files(tmp_path) == files(whole[kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_finished_output_of_the_old_format_is_known(kind, model, whole, tmp_path):
+    shutil.copytree(whole[kind], tmp_path, dirs_exist_ok=True)
+    out = tmp_path / KINDS[kind]
+    of_format_1(tmp_path / ("x.samples.json" if kind == "array" else "x/samples.json"))
+    for resume in (False, True):
+        assert sample_many(model, out, **OPTIONS, resume=resume).before
+    for change in ({"guidance": 2.0}, {"rescale": 0.5}, {"seed": 4}):
+        with pytest.raises(ArtifactError, match=r"(guidance|seed) .*, not "):
+            sample_many(model, out, **{**OPTIONS, **change})
 
 
 @pytest.mark.parametrize(
@@ -195,29 +248,19 @@ def test_no_room_is_found_before_work(model, tmp_path, monkeypatch):
 
 
 def test_a_disk_that_fills_up_loses_nothing(model, whole, tmp_path, monkeypatch):
-    write, calls = os.pwrite, []
+    sync, calls = os.fsync, []
 
-    def full(file, content, at):
-        calls.append(len(content))
-        if len(calls) == 3:  # the first block, its mark, and then half of the second
-            return write(file, content[: len(content) // 2], at)
-        if len(calls) == 4:
-            assert len(content) == calls[2] - calls[2] // 2
+    def full(file):
+        calls.append(file)
+        if len(calls) == 3:  # after the description and the first block
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(file, content, at)
+        sync(file)
 
-    monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(ArtifactError, match="No space left on device; what is done stays"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ArtifactError, match=r"No space left on device; .* what is done stays"):
         sample_many(model, tmp_path / "x.npy", **OPTIONS)
     monkeypatch.undo()
     assert sample_many(model, tmp_path / "x.npy", **OPTIONS).blocks == 2
-    assert files(tmp_path) == files(whole["array"])
-
-
-def test_a_disk_that_takes_a_part_at_a_time(model, whole, tmp_path, monkeypatch):
-    write = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda file, content, at: write(file, content[:50], at))
-    sample_many(model, tmp_path / "x.npy", **OPTIONS)
     assert files(tmp_path) == files(whole["array"])
 
 
@@ -237,12 +280,12 @@ def test_a_start_that_fails_at_any_operation_leaves_no_folder_behind(
             out.mkdir(parents=True, exist_ok=True)
             out /= "x.npy"
         before = sorted(place.rglob("*"))
-        output, drawn = output_for(model, out, Asked.of(OPTIONS), "cpu")
+        job = job_for(model, out, SampleRequest.of(**OPTIONS))
         full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with pytest.MonkeyPatch.context() as patch:
             watch = Watch(patch, fail_at, full, False)
             try:
-                begin(output, drawn, Asked.of(OPTIONS), 1)
+                job.begin(SampleRequest.of(**OPTIONS), 1)
             except ArtifactError as error:
                 said = str(error)
             else:
@@ -261,7 +304,7 @@ def test_a_start_that_fails_at_any_operation_leaves_no_folder_behind(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_files_that_may_not_grow(kind, model, tmp_path):
-    """A limit on the size of files: of the array at once, of the labels after all pictures."""
+    """A limit on the size of files: of the first block, of the labels after all pictures."""
     n = 200
     out, options = tmp_path / "a" / KINDS[kind], {**OPTIONS, "n": n, "batch": 60}
     out.parent.mkdir()
@@ -277,7 +320,7 @@ def test_files_that_may_not_grow(kind, model, tmp_path):
     assert code == 0, (tmp_path / "errors.txt").read_text()
     assert "cannot be written: File too large" in said[0]
     left = files(tmp_path / "a")
-    assert not left if kind == "array" else len(left) > n
+    assert all(".partial" in name for name in left) if kind == "array" else len(left) > n
     assert sample_many(model, out, **options).blocks == (4 if kind == "array" else 0)
     (tmp_path / "b").mkdir()
     sample_many(model, tmp_path / "b" / KINDS[kind], **options)

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from unnoise.errors import DataError, InvalidArgument, RecipeError
-from unnoise.recipes import check, choose, dump, load_recipe
+from unnoise.recipes import check, choose, dump, guidance_text, load_recipe
 from unnoise.training import train
 
 
@@ -30,7 +30,7 @@ def runs(recipe, out):
 def test_colour_pictures_that_are_not_square(tmp_path):
     recipe = choose(str(pictures(tmp_path / "photos")))
     check(recipe)
-    assert (recipe.name, recipe.network.kind, recipe.sample.guidance) == ("photos", "unet", 1)
+    assert (recipe.name, recipe.network.kind, recipe.sample.guidance) == ("photos", "unet", ())
     assert recipe.data.split.validation == 0  # too few to hold out
     model = runs(recipe, tmp_path / "run")
     made = model.sample(3)
@@ -43,7 +43,10 @@ def test_labelled_grey_pictures(tmp_path):
     folder = pictures(tmp_path / "p", 120, (9, 9), "LA", ("cats", "dogs"))
     recipe = choose(str(folder))
     check(recipe)
-    assert (recipe.objective.condition_dropout, recipe.sample.guidance) == (0.1, 1.25)
+    assert (recipe.objective.condition_dropout, guidance_text(recipe.sample.guidance)) == (
+        0.1,
+        "1.25",
+    )
     assert recipe.data.split.validation == 20
     model = runs(recipe, tmp_path / "run")
     assert model.spec.shape == (1, 9, 9)

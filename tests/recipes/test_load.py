@@ -40,7 +40,7 @@ def test_overrides_reach_every_kind_of_value():
     assert recipe.network.widths == [4, 8, 16]
     assert recipe.model.preconditioned is True
     assert recipe.name == "other"
-    assert recipe.sample.interval == (0.1, 0.8)
+    assert recipe.sample.guidance[0].interval == (0.1, 0.8)
     assert (recipe.objective.times.kind, recipe.objective.times.mean) == ("log_normal", -1.0)
 
 

@@ -20,9 +20,9 @@ from unnoise.objectives import (
 from unnoise.paths import Coupled, Flow, Optimal, VPLinear
 from unnoise.recipes import build_objective, build_path, check, dump, load_recipe, shipped
 from unnoise.recipes.objectives import DenoisingObjective, MaximumLikelihoodObjective
-from unnoise.recipes.schema import GridConfig
+from unnoise.recipes.sample_section import GridConfig
 from unnoise.solvers import GRIDS
-from unnoise.solvers.runge_kutta import TABLEAUX
+from unnoise.solvers.tableaux import TABLEAUX
 
 SCORE = "objective.kind=score_matching"
 FLOW = "objective.kind=maximum_likelihood"

@@ -12,6 +12,7 @@ from tests.training.tiny import model_of, tiny
 from unnoise.artifacts import Model
 from unnoise.artifacts.tuned_files import write_tuned
 from unnoise.errors import ArtifactError
+from unnoise.recipes import SampleConfig
 from unnoise.safe_files import atomic_folder
 from unnoise.sampling import TunedSolver
 from unnoise.solvers import Tuned
@@ -75,12 +76,15 @@ def save_failing(model, folder, fail_at, fault, forever=False):
     return watch.seen, None
 
 
+GUIDED = SampleConfig(guidance=1.5).guidance
+
+
 @pytest.fixture(scope="module")
 def pair():
     """Two models that differ in everything; the first is tuned for one step."""
     old, new = model_of(tiny("name=old")), model_of(tiny("name=new", "network.blocks=2"), 0.1)
     one = Tuned.from_dict({"kappa": 1.0, "places": [1, 0], "predict": [[1]], "correct": [[]]})
-    old.tuned[1] = TunedSolver(one, guidance=1.5)
+    old.tuned[1] = TunedSolver(one, guidance=GUIDED)
     return old, new
 
 
@@ -206,9 +210,9 @@ def test_tuning_after_a_crash_is_not_hidden_by_what_the_crash_left(pair, tmp_pat
             pair[0].save(folder)
     loaded = Model.load(folder)
     assert (loaded.recipe.name, list(loaded.tuned)) == ("old", [1])
-    kept = TunedSolver(loaded.tuned[1].solver, guidance=3.0)
+    kept = TunedSolver(loaded.tuned[1].solver, guidance=())
     write_tuned(folder, kept, loaded.weights_sha256)
-    assert Model.load(folder).tuned[1].guidance == 3.0
+    assert Model.load(folder).tuned[1].guidance == ()
 
 
 def test_a_folder_that_cannot_be_written_is_said(pair, tmp_path):

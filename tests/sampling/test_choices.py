@@ -8,7 +8,7 @@ from tests.training.tiny import tiny
 from unnoise.artifacts import Model
 from unnoise.errors import InvalidArgument
 from unnoise.recipes import build_denoiser, build_objective, open_parts
-from unnoise.solvers import Multistep, get
+from unnoise.solvers import DDIM, get
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def model():
 
 
 def test_a_solver_with_options_in_one_text():
-    assert get("ddim:eta=0.5") == get("ddim", eta=0.5) == Multistep(points=1, eta=0.5)
+    assert get("ddim:eta=0.5") == get("ddim", eta=0.5) == DDIM(0.5)
     assert get("unipc:order=3,lens=eps") == get("unipc", order=3, lens="eps")
     for wrong in ("ddim:eta", "ddim:", "ddim:=1", "ddim:etta=1"):
         with pytest.raises(InvalidArgument):

@@ -7,7 +7,7 @@ from tests.training.tiny import model_of, parts_of, tiny
 from unnoise.artifacts import Model
 from unnoise.errors import InvalidArgument, Unsupported
 from unnoise.randomness import Streams
-from unnoise.sampling import InTurn, Precision, autocast, resolve
+from unnoise.sampling import CycleClasses, Precision, autocast, resolve
 
 CPU = torch.device("cpu")
 
@@ -81,14 +81,14 @@ def test_labels_whatever_the_first_is(model):
     for condition, expected in (
         (None, [3, 4, 5]),
         ({"class": [7, 8, 9]}, [7, 8, 9]),  # one a sample
-        ({"class": InTurn((7, "8"))}, [8, 7, 8]),
+        ({"class": CycleClasses((7, "8"))}, [8, 7, 8]),
         ({"class": 4}, [4, 4, 4]),
     ):
         stream = model.stream(3, first=13, batch=2, condition=condition)
         assert stream.whole().labels.tolist() == expected
         assert torch.cat([block.labels for block in stream]).tolist() == expected
     with pytest.raises(InvalidArgument, match="no class is given"):
-        model.stream(3, condition={"class": InTurn(())})
+        model.stream(3, condition={"class": CycleClasses(())})
     many = model.stream(5000, condition={"class": [*range(10)] * 500}, batch=3)
     assert many.draw(1).labels.tolist() == [3, 4, 5]
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from claims.moments import Counter, Impulses, moments  # noqa: F401
 from tests.exact import F64
 from unnoise.fields import Field, Gaussian, Prediction
 from unnoise.paths import GaussianPath, VPLinear, grids
-from unnoise.solvers.moments import Counter, Impulses, moments  # noqa: F401
 
 WEIGHTS, MEANS, VARIANCES = (
     torch.tensor(values, dtype=F64) for values in ((0.4, 0.6), (-1.0, 1.5), (0.09, 0.04))

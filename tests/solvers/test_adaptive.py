@@ -13,7 +13,8 @@ from unnoise.fields import Field
 from unnoise.paths import EDM, VE, Cosine, Flow, VPLinear, grids
 from unnoise.randomness import Streams
 from unnoise.solvers import Adaptive, presets
-from unnoise.solvers.embedded import ORDERS, combine, integrate, mean_square, pair
+from unnoise.solvers.adaptive.ode import combine, controlled, evaluated, mean_square
+from unnoise.solvers.tableaux import ORDERS, embedded_pair
 
 from .reference import ANCHOR_START, flow_mixture, slope
 
@@ -24,7 +25,7 @@ each_pair = pytest.mark.parametrize("name", ORDERS)
 
 def one_step(name: str, h: float) -> tuple[float, list[float]]:
     """Rms errors of one step of y′ = y²·cos(c + p) from many y and phases p: own and estimated."""
-    method = pair(name)
+    method = embedded_pair(name)
     y, phase = (
         grid.reshape(-1, 1)
         for grid in torch.meshgrid(
@@ -53,14 +54,14 @@ def test_the_local_errors_are_of_their_orders(name):
     assert measured > ORDERS[name] + 0.9
     assert measured < ORDERS[name] + 1.4 or name in ("dormand_prince", "dop853")
     # dop853's two estimates are of orders 5 and 3, the others' of the order below the method's
-    wanted = (6, 4) if name == "dop853" else (pair(name).estimate + 1,)
+    wanted = (6, 4) if name == "dop853" else (embedded_pair(name).estimate + 1,)
     for i, order in enumerate(wanted):
         assert slope([said[i] for _, said in ladder]) == pytest.approx(order, abs=0.4)
 
 
 @each_pair
 def test_the_tableaux_are_consistent(name):
-    method = pair(name)
+    method = embedded_pair(name)
     assert sum(method.weights) == pytest.approx(1, abs=1e-14)
     for node, row in zip(method.nodes, method.rows, strict=True):
         assert sum(row) == pytest.approx(node, abs=1e-13)
@@ -76,7 +77,7 @@ def test_scipy_takes_the_same_step(name):
     from scipy.integrate import RK23, RK45
 
     theirs = {"bogacki_shampine": RK23, "dormand_prince": RK45}[name]
-    method = pair(name)
+    method = embedded_pair(name)
     stages = theirs.n_stages
     assert method.weights[:stages] == pytest.approx(tuple(theirs.B), abs=1e-15)
     for mine, row in zip(method.rows[1:stages], theirs.A[1:], strict=True):
@@ -124,13 +125,13 @@ def test_every_coordinate_agrees(coordinate):
 
 
 def test_it_walks_up_as_well():
-    """From data to noise, out of σ = 0 as well; the grid's check is passed by with Times."""
-    from unnoise.solvers import Times
+    """From data to noise, out of σ = 0 as well; the grid's check is passed by with TimeGrid."""
+    from unnoise.solvers import TimeGrid
 
     path = Flow()
     z = ANCHOR_START[::4]
     x = flow_mixture(path, z, 1.0, 0.0)
-    up = Times((0.0, 1.0), torch.tensor([0.0, 1.0], dtype=F64).unbind())
+    up = TimeGrid((0.0, 1.0), torch.tensor([0.0, 1.0], dtype=F64).unbind())
     reached = presets.get("rk45", tol=1e-8).solve(mixture_1d(path), x, up).x
     assert float((reached - z).abs().max()) < 1e-6
 
@@ -276,7 +277,8 @@ def test_the_walk_of_a_plain_equation():
     """y′ = −y over [0, 3] and back, for samples of very different size."""
     y = torch.tensor([[1.0, 2.0], [1e3, -1e-3]], dtype=F64)
     rate = lambda c, y: -y  # noqa: E731
-    down = integrate(rate, y, 0.0, 3.0, pair("dop853"), mean_square(1e-10, 1e-10), 10**4).y
+    method, norm = embedded_pair("dop853"), mean_square(1e-10, 1e-10)
+    down = evaluated(controlled(y, 0.0, 3.0, method, norm, 10**4), rate).y
     torch.testing.assert_close(down, y * math.exp(-3), rtol=1e-9, atol=1e-9)
-    back = integrate(rate, down, 3.0, 0.0, pair("dop853"), mean_square(1e-10, 1e-10), 10**4).y
+    back = evaluated(controlled(down, 3.0, 0.0, method, norm, 10**4), rate).y
     torch.testing.assert_close(back, y, rtol=1e-8, atol=1e-8)

@@ -16,7 +16,7 @@ from unnoise.fields import Gaussian
 from unnoise.paths import EDM, VE, Chain, Cosine, Flow, VPLinear, grids
 from unnoise.randomness import Streams
 from unnoise.solvers import Auto, get, own_grid, sample
-from unnoise.solvers.auto import ANCHORS, anchor, deviations, places
+from unnoise.solvers.fitted.auto import ANCHORS, anchor, deviations, places
 
 from .reference import Quick, Watched, flow_mixture, slope
 
@@ -34,7 +34,7 @@ def test_shares_are_the_integrals_of_the_polynomial():
     """On a grid that is not its own, against scipy's quadrature of each Lagrange polynomial."""
     path, scale = VPLinear(), 0.7
     grid = tuple(grids.uniform(12, 0.9, 0.1).tolist())
-    shares, table = Auto(scale).shares(path, grid), anchor(12)
+    shares, table = Auto(scale).weights(path, grid), anchor(12)
     kappa, c, again = (math.exp(v) * scale for v in table.scales)
     assert shares.kappa == pytest.approx(kappa, rel=1e-14)
     ratio = [float(path.sigma(t) / path.alpha(t)) for t in grid]
@@ -66,7 +66,7 @@ def test_a_walk_is_the_formula_written_out():
     """Two steps and a corrected third, by hand, in y = z/(r + κ)."""
     path, solver = EDM(), Auto(0.8)
     field, grid = mixture_2d(path), solver.own_grid(path, 3)
-    shares = solver.shares(path, tuple(grid.tolist()))
+    shares = solver.weights(path, tuple(grid.tolist()))
     r, kappa = (80 * grid).tolist(), shares.kappa
     x = start(path)[0]
 
@@ -101,7 +101,7 @@ def test_every_number_of_steps(steps):
     grid = solver.own_grid(path, steps)
     assert len(grid) == steps + 1
     assert (float(grid[0]), float(grid[-1])) == (1.0, 0.0)
-    for row in (*solver.shares(path, tuple(grid.tolist())).predict,):
+    for row in (*solver.weights(path, tuple(grid.tolist())).predict,):
         assert sum(row) == pytest.approx(1, abs=1e-9)
     x = Streams(0, range(3)).normal(2).double()
     solution = solver.solve(field, x, grid)

@@ -12,7 +12,7 @@ from tests.exact import F64, mixture_2d
 from unnoise.errors import InvalidArgument
 from unnoise.paths import VPLinear, grids
 from unnoise.randomness import Streams
-from unnoise.solvers import ErSde, Multistep, SaSolver
+from unnoise.solvers import DDIM, ErSde, Multistep, SaSolver
 
 from .reference import ANCHOR_PATH, ANCHOR_START, Quick, anchor_grid, flow_mixture, slope
 
@@ -137,7 +137,7 @@ def test_where_they_are_the_one_formula(spacing, points):
     if points > 1:
         by_noise = ErSde(points, "ode", "exact").solve(FIELD, start(), grid).x
         same(by_noise, Multistep(points, coordinate="sigma").solve(FIELD, start(), grid).x)
-    ancestral = Multistep(1, eta=1.0).solve(FIELD, start(), grid, noise()).x
+    ancestral = DDIM(1.0).solve(FIELD, start(), grid, noise()).x
     same(ErSde(1, "sde").solve(FIELD, start(), grid, noise()).x, ancestral)
     same(SaSolver(1, 0, 1.0).solve(FIELD, start(), grid, noise()).x, ancestral)
 

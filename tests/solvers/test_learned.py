@@ -11,7 +11,7 @@ from unnoise.errors import InvalidArgument, Unsupported
 from unnoise.fields import Gaussian
 from unnoise.paths import Chain, Cosine, VPLinear, grids
 from unnoise.randomness import Streams
-from unnoise.solvers import LearnedAncestral, get
+from unnoise.solvers import DDIM, get
 
 from .reference import exact_moments, moments
 
@@ -25,7 +25,7 @@ def learned(path, grid):
     def variance_fraction(t):
         return best_fraction(path, VARIANCE, after[t], t) if float(path.sigma(after[t])) else 0.0
 
-    return WithFraction(Gaussian(MEAN, VARIANCE, path), fraction)
+    return WithFraction(Gaussian(MEAN, VARIANCE, path), variance_fraction)
 
 
 @pytest.mark.parametrize("steps", [2, 3, 10])
@@ -39,7 +39,7 @@ def test_with_the_right_variance_the_marginals_are_exact_at_any_number_of_steps(
     grid = grids.uniform(steps, 1.0, 0.1).tolist()
     field = learned(path, grid)
     begin, wanted = exact_moments(field.field, 1.0), exact_moments(field.field, 0.1)
-    mean, variance = moments(LearnedAncestral(), Seen(field, lens), grid, *begin)
+    mean, variance = moments(DDIM(1.0, "learned"), Seen(field, lens), grid, *begin)
     torch.testing.assert_close(mean, wanted[0], rtol=1e-11, atol=1e-11)
     torch.testing.assert_close(variance, wanted[1], rtol=1e-11, atol=1e-11)
     # the fixed ones are not
@@ -52,7 +52,7 @@ def test_the_last_step_adds_no_noise():
     path, grid = VPLinear(), [1.0, 0.5, 0.0]
     field = learned(path, grid)
     begin = exact_moments(field.field, 1.0)
-    variance = moments(LearnedAncestral(), field, grid, *begin)[1]
+    variance = moments(DDIM(1.0, "learned"), field, grid, *begin)[1]
     missing = conditional_variance(path, VARIANCE, 0.0, 0.5)
     torch.testing.assert_close(variance, torch.full((2,), VARIANCE - missing, dtype=F64))
 
@@ -79,10 +79,10 @@ def test_each_sample_and_number_has_its_own_variance():
 
     field = Own(Gaussian(MEAN, VARIANCE, path), None)
     x = torch.zeros(3, 2, dtype=F64)
-    made = LearnedAncestral().solve(field, x, grid, Streams(1, range(3))).x
+    made = DDIM(1.0, "learned").solve(field, x, grid, Streams(1, range(3))).x
     for index in range(6):
         one = WithFraction(field.field, lambda t, index=index: index)
-        alone = LearnedAncestral().solve(one, x, grid, Streams(1, range(3))).x
+        alone = DDIM(1.0, "learned").solve(one, x, grid, Streams(1, range(3))).x
         assert made.flatten()[index] == pytest.approx(float(alone.flatten()[index]), rel=1e-9)
 
 
@@ -100,7 +100,7 @@ def test_it_can_be_stopped_and_watched():
     field = learned(VPLinear(), grid)
     seen = []
     x = torch.zeros(3, 2, dtype=F64)
-    stopped = LearnedAncestral().solve(
+    stopped = DDIM(1.0, "learned").solve(
         field, x, grid, Streams(0, range(3)), lambda k, said: seen.append(float(said.t)) or k < 1
     )
     assert seen == [1.0, 0.6]
@@ -118,7 +118,7 @@ def test_it_is_the_learned_range_of_diffusers(steps, monkeypatch):
     grid = grids.trailing(path, steps)
     x = Streams(0, range(n), "start").normal(2).double()
     states = []
-    LearnedAncestral().solve(
+    DDIM(1.0, "learned").solve(
         field, x, grid, Streams(1, range(n)), lambda k, said: states.append(said.x_t)
     )
 

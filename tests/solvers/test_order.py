@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tests.exact import mixture_1d
-from unnoise.solvers import Multistep, RungeKutta, presets
-from unnoise.solvers.runge_kutta import COORDINATES as STAGED
-from unnoise.solvers.runge_kutta import TABLEAUX
-from unnoise.solvers.weights import COORDINATES
+from unnoise.solvers import Adaptive, DPMAdaptive, Multistep, RungeKutta, presets
+from unnoise.solvers.coordinates import COORDINATES as STAGED
+from unnoise.solvers.linear.weights import COORDINATES
+from unnoise.solvers.tableaux import TABLEAUX
 
 from .reference import ANCHOR_PATH, ANCHOR_START, Quick, anchor_grid, flow_mixture, slope
 
@@ -91,7 +91,9 @@ MULTISTEP += [Multistep(3, direction, rule="half_curvature") for direction in (X
 RUNGE_KUTTA = [RungeKutta(*pair) for pair in itertools.product(TABLEAUX, STAGED)]
 NAMED = {name: presets.get(name) for name in presets.PRESETS}
 # adaptive ones choose their own steps: test_adaptive measures them, and their tableaux here
-NAMED = {name: solver for name, solver in NAMED.items() if not hasattr(solver, "adaptive")}
+NAMED = {
+    name: solver for name, solver in NAMED.items() if not isinstance(solver, Adaptive | DPMAdaptive)
+}
 DETERMINISTIC = MULTISTEP + RUNGE_KUTTA
 DETERMINISTIC += [s for s in NAMED.values() if not s.stochastic and s not in DETERMINISTIC]
 # where the error's leading term sets in, and how far from a whole number a slope may lie there

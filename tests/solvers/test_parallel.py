@@ -11,7 +11,7 @@ from tests.exact import Seen, mixture_2d
 from unnoise.errors import InvalidArgument
 from unnoise.paths import EDM, Flow, VPLinear, grids
 from unnoise.randomness import Streams
-from unnoise.solvers import Multistep, Parallel
+from unnoise.solvers import Parallel, get
 
 PATHS = {"vp": VPLinear(), "flow": Flow(), "edm": EDM()}
 
@@ -31,7 +31,7 @@ def test_the_fixed_point_is_the_sequential_walk(name, eta, window):
     path = PATHS[name]
     field, grid = mixture_2d(path), grids.karras(path, 20)
     ours = Parallel(window, 0.0, eta).solve(field, start(path), grid, noise())
-    wanted = Multistep(1, eta=eta).solve(field, start(path), grid, noise()).x
+    wanted = get("ddim", eta=eta).solve(field, start(path), grid, noise()).x
     torch.testing.assert_close(ours.x, wanted, rtol=1e-10, atol=1e-10)
     assert ours.rounds <= 20
     if window == 1:
@@ -93,7 +93,7 @@ def test_algorithm_1_sample_by_sample(eta, tolerance, window):
 def test_the_tolerance_buys_rounds_and_costs_little():
     path = VPLinear()
     field, grid = mixture_2d(path), grids.uniform(100, 1.0, 0.02)
-    wanted = Multistep(1).solve(field, start(path), grid).x
+    wanted = get("ddim").solve(field, start(path), grid).x
     counts, errors = [], []
     for tolerance in (0.0, 0.01, 0.1):
         made = Parallel(100, tolerance).solve(field, start(path), grid)
@@ -119,10 +119,10 @@ def test_in_any_lens_and_from_pure_noise(lens):
     path = VPLinear()
     field, x, grid = mixture_2d(path), start(path), grids.uniform(10, 1.0, 0.02)
     made = Parallel(4, 0.0).solve(Seen(field, lens), x, grid).x
-    torch.testing.assert_close(made, Multistep(1).solve(field, x, grid).x, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(made, get("ddim").solve(field, x, grid).x, rtol=1e-9, atol=1e-9)
     flow = mixture_2d(Flow())
     made = Parallel(4, 0.0).solve(Seen(flow, "v"), x, grids.uniform(5)).x
-    torch.testing.assert_close(made, Multistep(1).solve(flow, x, grids.uniform(5)).x)
+    torch.testing.assert_close(made, get("ddim").solve(flow, x, grids.uniform(5)).x)
 
 
 def test_it_can_be_watched_and_stopped():

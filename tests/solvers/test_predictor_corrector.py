@@ -22,7 +22,7 @@ from unnoise.fields import Gaussian
 from unnoise.paths import EDM, VE, Chain, Flow, SubVP, VPLinear, grids
 from unnoise.randomness import Streams
 from unnoise.solvers import ConsistentAnnealing, PredictorCorrector, ReverseDiffusion, presets
-from unnoise.solvers.predictor_corrector import norm_step
+from unnoise.solvers.composite.predictor_corrector import norm_step
 
 from .reference import Watched, exact_moments, moments, slope
 

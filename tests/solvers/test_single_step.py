@@ -1,4 +1,4 @@
-"""Single steps, openings, restarts and adaptive DPM-Solver: what the sweeps do not see."""
+"""Single steps, starters, restarts and adaptive DPM-Solver: what the sweeps do not see."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from unnoise.paths import VE, Chain, VPLinear, grids
 from unnoise.randomness import Streams
 from unnoise.solvers import (
     Churn,
+    Churned,
     DPMAdaptive,
     Interval,
     Multistep,
@@ -24,8 +25,8 @@ from unnoise.solvers import (
     Stage,
     presets,
 )
-from unnoise.solvers.single_presets import PSEUDO_RK4
-from unnoise.solvers.weights import EVEN
+from unnoise.solvers.linear.single_presets import PSEUDO_RK4
+from unnoise.solvers.linear.weights import EVEN
 
 from .reference import (
     ANCHOR_PATH,
@@ -87,11 +88,11 @@ def from_the_middle(solver, steps: int) -> float:
 
 @pytest.mark.parametrize("corrector", [False, True])
 @pytest.mark.parametrize("direction", [X0, EPS])
-def test_an_opening_of_high_order_keeps_the_order(direction, corrector):
+def test_a_starter_of_high_order_keeps_the_order(direction, corrector):
     opening = presets.get("dpm_single" if direction == EPS else "dpmpp_single", order=3)
     points = 3
     plain = Multistep(points, direction, corrector=corrector)
-    opened = Multistep(points, direction, corrector=corrector, opening=opening)
+    opened = Multistep(points, direction, corrector=corrector, starter=opening)
     ladder = (192, 384, 768)
     lost = slope([from_the_middle(plain, n) for n in ladder])
     kept = slope([from_the_middle(opened, n) for n in ladder])
@@ -100,7 +101,7 @@ def test_an_opening_of_high_order_keeps_the_order(direction, corrector):
     assert from_the_middle(opened, 384) < from_the_middle(plain, 384) / 4
 
 
-def test_an_opening_looks_once_at_each_start():
+def test_a_starter_evaluates_once_at_each_start():
     solver, grid = presets.get("pndm"), grids.log_snr(ANCHOR_PATH, 6, 1.0, 0.01)
     watched, seen = Watched(FIELD), []
     made = solver.solve(watched, ANCHOR_START, grid, on_step=lambda k, said: seen.append(k))
@@ -221,11 +222,9 @@ def test_adaptive_steps_do_not_depend_on_the_batch():
         (lambda: Multistep(1, coordinate="t"), "coordinate='t' changes nothing"),
         (lambda: Multistep(1, rule="midpoint"), "rule='midpoint' changes nothing"),
         (lambda: Multistep(1, lower_last=True), "lower_last=True changes nothing"),
-        (lambda: Multistep(2, opened=1), "without an opening"),
-        (lambda: Multistep(2, opening=presets.ddpm()), "deterministic one-step"),
-        (lambda: Multistep(2, eta=1.0, opening=PSEUDO_RK4), "deterministic one-step"),
-        (lambda: Multistep(2, eta=2.0), "or variance='sde'"),
-        (lambda: Multistep(2, variance="sde"), "give eta > 0"),
+        (lambda: Multistep(2, starter_steps=1), "without a starter"),
+        (lambda: Multistep(2, starter=presets.ddpm()), "deterministic one-step"),
+        (lambda: Multistep(1, corrector=True, starter=PSEUDO_RK4), "one point needs none"),
         (lambda: Multistep(5, EPS, rule="even"), "points ≤ 4"),
         (lambda: SingleStep((Stage(0.5),)), "last stage is the step's end"),
         (lambda: SingleStep((Stage(0.5), Stage(1.0, (1,)))), "start with 0"),
@@ -233,7 +232,7 @@ def test_adaptive_steps_do_not_depend_on_the_batch():
         (lambda: SingleStep((Stage(1.0, rule="midpiont"),)), "did you mean 'midpoint'"),
         (lambda: SingleStep((Stage(0.5), Stage(weights=(0.5, 0.6)))), "that sum to 1"),
         (lambda: SingleStep(eta=1.0, noisy_stages=True), "noisy stages need stages"),
-        (lambda: SingleStep(eta=1.0, churn=Churn(1.0)), "give one of them"),
+        (lambda: Churned(SingleStep(eta=1.0), Churn(1.0)), "give one of them"),
         (lambda: Churn(0.0), "churn is 0.0"),
         (lambda: Churn(1.0, 2.0, 1.0), "t_min < t_max"),
         (lambda: presets.get("dpm_single", order=4), "has 1, 2 and 3"),
@@ -262,7 +261,7 @@ def test_an_order_that_a_grid_is_too_short_for_is_said():
         warnings.simplefilter("error")
         for solver in (presets.ddim(), presets.dpmpp_2m(), presets.get("pndm")):
             solver.solve(FIELD, x, grids.uniform(2, 1.0, 0.1))
-        opened = Multistep(3, opening=presets.get("dpmpp_single", order=3))
+        opened = Multistep(3, starter=presets.get("dpmpp_single", order=3))
         opened.solve(FIELD, x, grids.uniform(1, 1.0, 0.1))
 
 

@@ -10,13 +10,23 @@ from unnoise.errors import InvalidArgument, NonFinite, Unsupported
 from unnoise.fields import Field, FlowMap, Gaussian, Prediction
 from unnoise.paths import EDM, VE, Chain, Cosine, Flow, VPLinear, grids
 from unnoise.randomness import Streams
-from unnoise.solvers import Multistep, RungeKutta, Times, presets
+from unnoise.solvers import (
+    DDIM,
+    Adaptive,
+    DPMAdaptive,
+    Multistep,
+    RungeKutta,
+    SolverFlowMap,
+    StochasticMultistep,
+    TimeGrid,
+    presets,
+)
 
 from .reference import Watched, flow_gaussian
 
 SOLVERS = {name: presets.get(name) for name in presets.PRESETS}
 # adaptive ones choose their own steps, each sample for itself: see test_adaptive
-SOLVERS = {name: s for name, s in SOLVERS.items() if not hasattr(s, "adaptive")}
+SOLVERS = {name: s for name, s in SOLVERS.items() if not isinstance(s, Adaptive | DPMAdaptive)}
 # passes a step, and on a last step into σ = 0, where no stage may look
 STAGES = {
     "predictor_corrector": (2, 1),
@@ -250,7 +260,7 @@ def test_grids_are_checked_before_any_work(grid, says):
 
 def test_a_grid_can_be_a_list_a_tensor_or_checked_times():
     field, x = gaussian_elementwise(VPLinear()), start()
-    ways = ([0.9, 0.4, 0.1], torch.tensor([0.9, 0.4, 0.1], dtype=F64), Times.of([0.9, 0.4, 0.1]))
+    ways = ([0.9, 0.4, 0.1], torch.tensor([0.9, 0.4, 0.1], dtype=F64), TimeGrid.of([0.9, 0.4, 0.1]))
     first, *rest = (presets.dpmpp_2m().solve(field, x, way).x for way in ways)
     assert all(torch.equal(first, other) for other in rest)
 
@@ -283,7 +293,7 @@ def test_the_start_is_left_alone():
 def test_flow_maps_compose(solver):
     """Two steps from t to r are one step to the middle, then one on."""
     field, x = mixture_2d(VPLinear()), start()[:, :2]
-    one, two = solver.as_flow_map(field, 1), solver.as_flow_map(field, 2)
+    one, two = SolverFlowMap(solver, field, 1), SolverFlowMap(solver, field, 2)
     assert isinstance(one, FlowMap)
     torch.testing.assert_close(
         two(x, 0.9, 0.1), one(one(x, 0.9, 0.5), 0.5, 0.1), rtol=1e-13, atol=1e-13
@@ -295,14 +305,14 @@ def test_flow_maps_are_the_flow():
     path = VE()
     field = gaussian_elementwise(path)
     x = start() * 50
-    jump = presets.unipc(3).as_flow_map(field, 60, lambda n, t, s: grids.log_snr(path, n, t, s))
+    jump = SolverFlowMap(presets.unipc(3), field, 60, lambda n, t, s: grids.log_snr(path, n, t, s))
     torch.testing.assert_close(
         jump(x, 1.0, 0.2), flow_gaussian(field, x, 1.0, 0.2), rtol=1e-3, atol=1e-3
     )
-    exact = presets.dpmpp_2m().as_flow_map(Gaussian(torch.ones(3, dtype=F64), 0.0, path), 1)
+    exact = SolverFlowMap(presets.dpmpp_2m(), Gaussian(torch.ones(3, dtype=F64), 0.0, path), 1)
     torch.testing.assert_close(exact(exact(x, 1.0, 0.3), 0.3, 0.0), exact(x, 1.0, 0.0))
     with pytest.raises(InvalidArgument, match="deterministic"):
-        presets.ddpm().as_flow_map(field, 4)
+        SolverFlowMap(presets.ddpm(), field, 4)
 
 
 class Conditioned(Gaussian):
@@ -315,7 +325,7 @@ class Conditioned(Gaussian):
 
 def test_flow_maps_pass_conditions_on():
     field = Conditioned(torch.zeros(3, dtype=F64), 0.0, VPLinear())
-    jump = presets.ddim().as_flow_map(field, 2)
+    jump = SolverFlowMap(presets.ddim(), field, 2)
     difference = jump(start(), 1.0, 0.0, {"shift": 2.0}) - jump(start(), 1.0, 0.0)
     torch.testing.assert_close(difference, torch.full((4, 3), 2.0, dtype=F64))
 
@@ -331,17 +341,48 @@ def test_flow_maps_pass_conditions_on():
         ({"rule": "midpoint", "coordinate": "t", "points": 2}, "log_snr"),
         ({"rule": "half_curvature", "points": 2}, "points=3"),
         ({"rule": "half_curvature", "points": 3, "corrector": True}, "corrector=False"),
-        ({"eta": 1.5}, "eta is 1.5"),
-        ({"eta": float("nan")}, "eta is nan"),
-        ({"eta": 1.0, "points": 2, "direction": (0.0, 1.0)}, "direction \\(1, 0\\)"),
-        ({"eta": 1.0, "corrector": True}, "no corrector"),
-        ({"variance": "transition", "eta": 0.5}, "eta=1"),
-        ({"variance": "beta"}, "unknown variance 'beta'"),
     ],
 )
 def test_impossible_settings_are_refused_where_they_are_built(settings, says):
     with pytest.raises(InvalidArgument, match=says):
         Multistep(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"points": 1}, "points is 1"),
+        ({"coordinate": "lambda"}, "unknown coordinate 'lambda'"),
+        ({"rule": "midpont"}, "did you mean 'midpoint'"),
+        ({"rule": "midpoint", "coordinate": "t", "points": 2}, "log_snr"),
+        ({"rule": "half_curvature", "points": 2}, "points=3"),
+        ({"eta": 0.0}, "use Multistep"),
+        ({"eta": 1.5}, "eta is 1.5"),
+        ({"eta": 2.0, "points": 2}, "or variance='sde'"),
+        ({"eta": float("nan")}, "eta is nan"),
+        ({"variance": "transition"}, "unknown variance 'transition'"),
+    ],
+)
+def test_impossible_stochastic_settings_are_refused_too(settings, says):
+    with pytest.raises(InvalidArgument, match=says):
+        StochasticMultistep(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"eta": 1.5}, "eta is 1.5"),
+        ({"eta": -0.1}, "eta is -0.1"),
+        ({"eta": float("nan")}, "eta is nan"),
+        ({"variance": "transition", "eta": 0.5}, "eta=1"),
+        ({"variance": "learned"}, "eta=1"),
+        ({"variance": "sde"}, "give eta > 0"),
+        ({"variance": "beta"}, "unknown variance 'beta'"),
+    ],
+)
+def test_impossible_ddim_is_refused_too(settings, says):
+    with pytest.raises(InvalidArgument, match=says):
+        DDIM(**settings)
 
 
 def test_other_settings_are_checked_too():
@@ -350,14 +391,14 @@ def test_other_settings_are_checked_too():
     with pytest.raises(InvalidArgument, match="unknown coordinate"):
         RungeKutta("heun", "angle")
     with pytest.raises(InvalidArgument, match="eta is -1"):
-        presets.euler_maruyama(-1.0)
+        presets.get("euler_maruyama", eta=-1.0)
     with pytest.raises(InvalidArgument, match="did you mean 'dpmpp_2m'"):
         presets.get("dpmp_2m")
     with pytest.raises(InvalidArgument, match="unknown option of solver 'ddim' 'eat'"):
         presets.get("ddim", eat=0.5)
     with pytest.raises(InvalidArgument, match="built already"):
         presets.get(presets.ddim(), eta=0.5)
-    assert presets.get("ddim", eta=0.5) == Multistep(1, eta=0.5)
+    assert presets.get("ddim", eta=0.5) == DDIM(0.5)
 
 
 def test_options_can_be_written_into_the_name():

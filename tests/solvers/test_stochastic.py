@@ -13,7 +13,7 @@ from unnoise.errors import InvalidArgument
 from unnoise.fields import Field, Gaussian, Prediction
 from unnoise.paths import VE, Chain, Flow, VPLinear, grids
 from unnoise.randomness import Streams
-from unnoise.solvers import Multistep, PredictorCorrector, presets
+from unnoise.solvers import PredictorCorrector, SingleStep, StochasticMultistep, presets
 
 from .reference import Impulses, exact_moments, moments, slope
 
@@ -22,12 +22,12 @@ SOLVERS = {
     "ddim 1": presets.ddim(1.0),
     "ddpm posterior": presets.ddpm(),
     "ddpm transition": presets.ddpm("transition"),
-    "ancestral eps": Multistep(1, (0.0, 1.0), eta=1.0),
+    "ancestral eps": SingleStep(direction=(0.0, 1.0), eta=1.0),
     "sde 2m": presets.dpmpp_2m_sde(),
     "sde 2m 0.5": presets.dpmpp_2m_sde(0.5),
-    "sde exact 2": Multistep(2, eta=1.0),
-    "sde exact 2 in t": Multistep(2, eta=1.0, coordinate="t"),
-    "sde exact 3": Multistep(3, eta=1.0),
+    "sde exact 2": StochasticMultistep(2),
+    "sde exact 2 in t": StochasticMultistep(2, coordinate="t"),
+    "sde exact 3": StochasticMultistep(3),
     "sa 2 2": presets.get("sa_solver"),
     "sa 2 2 exact": presets.get("sa_solver", rule="exact"),
     "sa 1 0": presets.get("sa_solver", points=1, corrector=0),
@@ -156,7 +156,7 @@ def test_a_stochastic_step_integrates_over_its_own_measure(path):
     grid = grids.log_snr(path, 5, 1.0, 0.1)
     alpha, sigma, lam = (f(grid).tolist() for f in (path.alpha, path.sigma, path.log_snr))
     x = torch.zeros(7, 1, dtype=F64)
-    ours = Multistep(2, eta=1.0).solve(Ramp(path), x, grid, Impulses(7, 2)).x[0, 0]
+    ours = StochasticMultistep(2).solve(Ramp(path), x, grid, Impulses(7, 2)).x[0, 0]
     mean = 0.0
     for k in range(5):
         h = lam[k + 1] - lam[k]

@@ -154,9 +154,9 @@ def test_every_solver_starts_somewhere(name):
     field = Gaussian(POINT, 0.3, path)
     for solver_name, solver in support.SOLVERS.items():
         start = support.default_start(path, solver)
-        assert (start < 1) == (solver.refusal(path, 1.0, 0.0) is not None)
+        assert (start < 1) == (solver.why_unsupported(path, 1.0, 0.0) is not None)
         if start < 1:
-            assert solver.refusal(path, start, 0.0) is None
+            assert solver.why_unsupported(path, start, 0.0) is None
             x = torch.zeros(2, 2, dtype=F64)
             reached = solver.solve(field, x, grids.uniform(3, start), Streams(0, range(2))).x
             assert torch.isfinite(reached).all(), solver_name

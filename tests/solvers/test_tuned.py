@@ -13,7 +13,7 @@ from unnoise.fields import Gaussian
 from unnoise.paths import EDM, Chain, Flow, VPLinear, grids
 from unnoise.randomness import Streams
 from unnoise.solvers import Auto, Tuned, tune
-from unnoise.solvers.calibration import _fit, _Walk
+from unnoise.solvers.fitted.calibration import _fit, _Walk
 
 RMS, STEPS = 1.2, 6
 
@@ -48,7 +48,7 @@ def test_the_teacher_is_known_between_its_nodes():
     path, variance = EDM(), 0.5
     field, x = Gaussian(torch.zeros(2, dtype=F64), variance, path), starts(path, 16)
     auto = Auto(RMS)
-    shares = auto.shares(path, tuple(auto.own_grid(path, 5).tolist()))
+    shares = auto.weights(path, tuple(auto.own_grid(path, 5).tolist()))
     walk = _Walk(field, x, auto, shares, 100, 1.0, 0.0)
     for low, high in zip(walk.nodes[1:], walk.nodes, strict=False):
         u = 0.3 * low + 0.7 * high
@@ -145,7 +145,7 @@ GOOD = {"kappa": 0.5, "places": [0.9, 0.5, 0.0], "predict": [[1.0], [1.5, -0.5]]
     ],
 )
 def test_malformed_numbers_are_refused(change, says):
-    assert Tuned.from_dict(GOOD).steps == 2
+    assert Tuned.from_dict(GOOD).length == 2
     with pytest.raises(InvalidArgument, match=says):
         Tuned.from_dict(GOOD | change)
     for key in GOOD:
@@ -163,7 +163,7 @@ def test_what_cannot_be_tuned():
 
 
 def test_a_fit_that_fails_on_held_out_starts_is_thrown_away(monkeypatch):
-    from unnoise.solvers import calibration
+    from unnoise.solvers.fitted import calibration
 
     monkeypatch.setattr(calibration, "_fit", lambda parts, wanted, prior, sparing: prior * 1.05)
     path = EDM()
@@ -171,5 +171,5 @@ def test_a_fit_that_fails_on_held_out_starts_is_thrown_away(monkeypatch):
     auto = Auto(RMS)
     grid = auto.own_grid(path, 5)
     assert made.after == made.before
-    assert made.solver.coefficients == auto.shares(path, tuple(grid.tolist()))
+    assert made.solver.coefficients == auto.weights(path, tuple(grid.tolist()))
     torch.testing.assert_close(made.solver.own_grid(path, 5), grid)

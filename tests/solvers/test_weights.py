@@ -11,7 +11,7 @@ from scipy.integrate import quad
 
 from tests.exact import BY_NAME
 from unnoise.paths import VPLinear
-from unnoise.solvers.weights import COORDINATES, RULES, step_weights
+from unnoise.solvers.linear.weights import COORDINATES, RULES, step_weights
 
 PATH = VPLinear()
 DIRECTIONS = [(1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1.0, 0.3)]

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.training.tiny import assert_same, everything, first_states, run_steps, tiny, training_of
 from unnoise.errors import ArtifactError
-from unnoise.recipes import Recipe, validate
+from unnoise.recipes import load_recipe
 from unnoise.training import Checkpoints, checkpoints
 
 FILES = {
@@ -304,7 +304,7 @@ def test_a_checkpoint_written_by_an_earlier_release_is_read_whole(tmp_path):
     folder = tmp_path / "checkpoints" / "step-00000003"
     training = training_of(tiny(*OLD))
     state, recipe = Checkpoints(tmp_path).load()
-    assert validate(Recipe, recipe, "recipe") == tiny(*OLD)
+    assert load_recipe(recipe) == tiny(*OLD)
     training.load_state(state)
     assert (training.step, training.seen, training.ema.updates) == (3, 48, 3)
     assert training.guard.sizes["denoiser"].scale == 2.1797897815704346

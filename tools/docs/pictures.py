@@ -247,12 +247,12 @@ def flow_map() -> Figure:
     field = two_humps(path)
     x = torch.linspace(-2.6, 2.6, 261, dtype=F64)[:, None]
     for steps, colour in ((1, GREY), (2, GREEN), (4, ORANGE), (64, BLUE)):
-        jump = solvers.get("heun").as_flow_map(field, steps)
+        jump = solvers.SolverFlowMap(solvers.get("heun"), field, steps)
         axes[0].plot(x[:, 0], jump(x, 0.999, 0.0)[:, 0], color=colour, lw=1.1, label=f"{steps}")
     axes[0].legend(title="steps inside", title_fontsize=8)
     axes[0].set(title="x_0 as a function of x_1", xlabel="x_1", ylabel="x_0")
     start = torch.linspace(-2.2, 2.2, 12, dtype=F64)[:, None]
-    jump = solvers.get("heun").as_flow_map(field, 48)
+    jump = solvers.SolverFlowMap(solvers.get("heun"), field, 48)
     times = torch.linspace(0.999, 0.0, 60, dtype=F64).tolist()
     states = torch.stack([jump(start, 0.999, s)[:, 0] for s in times])
     axes[1].plot(times, states, color=BLUE, lw=0.8)

@@ -3,6 +3,8 @@
 model.json
   1  format, unnoise, recipe, data, weights_sha256, training
   2  and recipe_sha256, ema, provenance, sha256
+  3  and modules; the tensors of model.safetensors have names MODULE.NAME, before NAME in the
+     network; sample.guidance of the recipe is a list of sections
 """
 
 from __future__ import annotations
@@ -96,7 +98,12 @@ def _model_2(tree: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-MODEL, MODEL_STEPS = 2, {1: _model_2}
+def _model_3(tree: dict[str, Any]) -> dict[str, Any]:
+    """Format 2 had one network, and did not list it."""
+    return sealed(tree | {"format": 3, "modules": ["denoiser"]})
+
+
+MODEL, MODEL_STEPS = 3, {1: _model_2, 2: _model_3}
 
 
 def _short(value: object) -> str:

@@ -8,11 +8,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..errors import need_count
-from ..sampling import InferenceCopy, ModelFacts, Samples, Stream, find_device, make_plan, resolve
-from ..sampling.classes import labels_for
+from ..recipes import abilities
+from ..sampling import (
+    InferenceCopy,
+    ModelFacts,
+    SampleReport,
+    SampleRequest,
+    Stream,
+    find_device,
+    open_stream,
+    resolve,
+)
 from ..solvers import Solver
 from ..solvers.solver import OnStep
 from .artifact import Artifact
@@ -41,8 +49,7 @@ class Model(Artifact):
             inference=InferenceCopy.of(self.denoiser, self.precision),
             spec=self.spec,
             sample=self.recipe.sample,
-            classes=self.classes,
-            null=self.recipe.objective.dropout("class") > 0,
+            able=abilities(self.recipe, self.spec),
             tuned=self.tuned,
         )
 
@@ -53,7 +60,7 @@ class Model(Artifact):
         solver: str | Solver | None = None,
         steps: int | None = None,
         grid: Mapping[str, Any] | Sequence[float] | Tensor | str | None = None,
-        guidance: float | None = None,
+        guidance: float | Sequence[Mapping[str, Any]] | None = None,
         interval: tuple[float, float] | None = None,
         rescale: float | None = None,
         condition: Mapping[str, Any] | None = None,
@@ -61,53 +68,30 @@ class Model(Artifact):
         batch: int = 250,
         first: int = 0,
         on_step: OnStep | None = None,
-    ) -> Samples:
+    ) -> SampleReport:
         """Draw n samples; what is not given is as the model's recipe says.
 
         n: how many (by default one a label of `condition`, else 16). condition: {"class": c}, c an
-        index or a name, n of them, or `InTurn`; without one a class-conditional model draws the
-        classes in turn (class first + i, modulo their number, for sample i). guidance: scale, 1
-        none. Sample i depends on (seed, first + i) alone, whatever the batch, up to the rounding
-        of the network's precision. solver "auto" and "tuned" (`unnoise tune`) bring their own grid
-        where none is given. grid: a name, {"kind": …, options}, or the times themselves. Raises
-        InvalidArgument for what cannot be, before any work.
+        index or a name, n of them, or `CycleClasses`; without one a class-conditional model draws
+        the classes in turn (class first + i, modulo their number, for sample i). guidance: a scale,
+        1 for none, or a list of sections as a recipe has them; interval, rescale: of the
+        classifier-free one. Sample i depends on (seed, first + i) alone, whatever the batch, up to
+        the rounding of the network's precision. solver "auto" and "tuned" (`unnoise tune`) bring
+        their own grid where none is given. grid: a name, {"kind": …, options}, or the times
+        themselves. Raises InvalidArgument for what cannot be, before any work.
         """
-        if n is not None:
-            self.facts.check_affordable(n)
-        stream = self.stream(
-            n, solver=solver, steps=steps, grid=grid, guidance=guidance, interval=interval,
-            rescale=rescale, condition=condition, seed=seed, batch=batch, first=first,
-        )  # fmt: skip
-        return stream.whole(on_step)
+        options = {k: v for k, v in locals().items() if k not in ("self", "on_step")}
+        return self.stream(**options).whole(on_step)
 
-    def stream(
-        self,
-        n: int | None = None,
-        *,
-        solver: str | Solver | None = None,
-        steps: int | None = None,
-        grid: Mapping[str, Any] | Sequence[float] | Tensor | str | None = None,
-        guidance: float | None = None,
-        interval: tuple[float, float] | None = None,
-        rescale: float | None = None,
-        condition: Mapping[str, Any] | None = None,
-        seed: int = 0,
-        batch: int = 250,
-        first: int = 0,
-    ) -> Stream:
-        """The samples that `sample` draws, block by block: `for block in model.stream(10**6): …`.
+    def stream(self, n: int | None = None, **options: Any) -> Stream:
+        """Return the samples that `sample` draws, with its options, block by block.
 
-        Checked at once, drawn as they are asked for: one block of `batch` samples is in memory,
-        however many there are. Block b is the samples b·batch … b·batch + batch − 1, so that a
-        stream that begins or ends elsewhere has the same blocks but for its two ends.
+        `for block in model.stream(10**6): …`. The options are checked at once, and each block is
+        drawn as it is needed: one block of `batch` samples is in memory, however many there are.
+        Block b is the samples b·batch … b·batch + batch − 1, so that a stream that begins or ends
+        elsewhere has the same blocks but for its two ends.
         """
-        plan = make_plan(self.facts, solver, steps, grid, guidance, interval, rescale)
-        need_count("batch", batch)
-        need_count("first", first, 0)
-        if n is not None:
-            need_count("n", n)
-        labels, n = labels_for(self.spec, self.classes, condition, n, first)
-        return Stream(self.facts, plan, labels, seed, first, n, batch)
+        return open_stream(self.facts, SampleRequest.of(n=n, **options))
 
     def save(self, folder: str | Path) -> Path:
         """Write the artifact: weights, JSON, card and tuned solvers take the old ones' places as
@@ -118,22 +102,30 @@ class Model(Artifact):
         return folder
 
     @staticmethod
-    def load(folder: str | Path, precision: str = "auto", device: str = "auto") -> Model:
-        """Read an artifact; runs no code from it. Raises ArtifactError naming what is wrong,
-        InvalidArgument for a precision or a device that cannot be."""
+    def load(
+        folder: str | Path,
+        precision: str = "auto",
+        device: str = "auto",
+        network: nn.Module | None = None,
+    ) -> Model:
+        """Read an artifact; no code from it is run. network: one of the class that was trained,
+        where that is the caller's own; it takes the weights. Raises ArtifactError naming what is
+        wrong, InvalidArgument for a precision or a device that cannot be."""
         place = find_device(device)
         chosen = resolve(precision, place).name
-        found = read_artifact(Path(folder).expanduser(), place)
+        found = read_artifact(Path(folder).expanduser(), place, network)
         kept = {each.name: getattr(found, each.name) for each in fields(found)}
         return Model(**kept, precision=chosen)
 
     def __repr__(self) -> str:
         count = self.denoiser.parameter_count
-        classes = f"{self.classes} classes" if self.classes else "no condition"
+        named = [n for n in self.conditions if n != "class"]
+        classes = [f"{self.classes} classes"] if self.classes else []
+        given = " and ".join([*classes, *named]) or "no condition"
         facts = [
             f"{self.recipe.network.kind} of {count:,} parameters",
             f"predicts {self.denoiser.predicts} on {self.denoiser.path}",
-            f"{self.spec.name}: {self.spec.modality} {self.spec.shape}, {classes}",
+            f"{self.spec.name}: {self.spec.modality} {self.spec.shape}, {given}",
             f"weights: {self.ema or 'no average'}, sha256 {self.weights_sha256[:12] or 'unsaved'}",
             f"made with {self.origin or 'this program'}",
         ]
@@ -144,9 +136,14 @@ class Model(Artifact):
         return "\n  ".join([f"Model {self.recipe.name!r}", *filter(None, facts)])
 
 
-def load(folder: str | Path, precision: str = "auto", device: str = "auto") -> Model:
+def load(
+    folder: str | Path,
+    precision: str = "auto",
+    device: str = "auto",
+    network: nn.Module | None = None,
+) -> Model:
     """Read a trained model from its folder; see `Model.load`."""
-    return Model.load(folder, precision, device)
+    return Model.load(folder, precision, device, network)
 
 
 def sample(model: Model | str | Path, n: int | None = None, **options: Any) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..data import DataSpec
 from ..data.dataset import MAX_BYTES
@@ -18,27 +19,34 @@ from ..safe_files import atomic_folder
 from ..safe_files.files import check_entries, check_finite, read_json, read_tensors
 from ..safe_files.header import Entry
 from .artifact import CONFIG, DENOISER, WEIGHTS, Artifact
-from .formats import MODEL, MODEL_STEPS, digest, migrate
+from .formats import MODEL, MODEL_STEPS, digest, migrate, sealed
 from .origin import Origin
 from .tuned_files import read_tuned
 
 KEYS = (
-    "format", "unnoise", "recipe", "recipe_sha256", "data", "weights_sha256", "ema", "training",
-    "provenance", "sha256",
+    "format", "unnoise", "recipe", "recipe_sha256", "data", "modules", "weights_sha256", "ema",
+    "training", "provenance", "sha256",
 )  # fmt: skip
-_OLDER = {1: ("format", "unnoise", "recipe", "data", "weights_sha256", "training")}
+_OLDER = {
+    1: ("format", "unnoise", "recipe", "data", "weights_sha256", "training"),
+    2: tuple(key for key in KEYS if key != "modules"),
+}
+_BARE = 2  # the newest format whose tensors have no module's name before their own
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
-def read_artifact(folder: Path, device: torch.device) -> Artifact:
-    """Read an artifact onto a device. Raises ArtifactError naming what is wrong."""
+def read_artifact(folder: Path, device: torch.device, network: nn.Module | None = None) -> Artifact:
+    """Read an artifact onto a device. Raises ArtifactError naming what is wrong.
+
+    network: takes the weights, where no recipe builds it.
+    """
     try:
         place = atomic_folder.resolve(folder, CONFIG)
         if not place.exists():
             raise ArtifactError(_nothing_there(folder))
     except OSError as error:  # a name that is too long, a folder without permission
         raise ArtifactError(f"{folder} cannot be read: {error.strerror or error}") from error
-    tree = read_tree(place)
+    tree, found = read_tree(place)
     weights = atomic_folder.resolve(folder, WEIGHTS)
     try:
         recipe, spec = load_recipe(tree["recipe"]), DataSpec.from_dict(tree["data"])
@@ -46,35 +54,41 @@ def read_artifact(folder: Path, device: torch.device) -> Artifact:
     except (UnnoiseError, RecursionError) as error:
         raise ArtifactError(f"{place}: {error}") from error
     origin = Origin.from_dict(tree["provenance"], str(place))
-    denoiser = read_denoiser(recipe, spec, weights, str(place), tree["weights_sha256"])
-    denoiser.eval().requires_grad_(False).to(device)
+    prefix = "" if found <= _BARE else f"{DENOISER}.network."
     sha256 = tree["weights_sha256"]
+    denoiser = read_denoiser(recipe, spec, weights, str(place), sha256, prefix, network)
+    denoiser.eval().requires_grad_(False).to(device)
     tuned = read_tuned(folder, sha256)
     return Artifact(
         {DENOISER: denoiser}, recipe, spec, dict(tree["training"]), tuned, origin, sha256
     )
 
 
-def read_tree(place: Path) -> dict[str, Any]:
-    """model.json of any format, as one of the newest, its keys checked. Raises ArtifactError."""
+def read_tree(place: Path) -> tuple[dict[str, Any], int]:
+    """Return model.json as one of the newest format, and the format that it has, its keys and its
+    SHA-256 checked. Raises ArtifactError."""
     given = read_json(place)
-    if (
-        isinstance(given, dict)
-        and type(found := given.get("format")) is int
-        and 1 <= found <= MODEL
-    ):
+    found = given.get("format") if isinstance(given, dict) else None
+    found = found if type(found) is int else 0
+    if 1 <= found <= MODEL:
         _check_keys(given, _OLDER.get(found, KEYS), place)
+        if found > 1 and given["sha256"] != sealed(given)["sha256"]:
+            raise ArtifactError(
+                f"{place} was changed after it was written (its SHA-256 differs): copy it again; "
+                "to change it on purpose, load the model, make another with "
+                "dataclasses.replace(model, …), and save that"
+            )
     tree = migrate(given, MODEL_STEPS, MODEL, str(place))
-    if tree["sha256"] != digest({k: v for k, v in tree.items() if k != "sha256"}):
+    if tree["modules"] != [DENOISER]:
         raise ArtifactError(
-            f"{place} was changed after it was written (its SHA-256 differs): copy it again; to "
-            "change it on purpose, load the model, change the object, and save it"
+            f"{place}: modules are {tree['modules']!r:.80}; this release reads models of one "
+            f"module, {DENOISER}"
         )
     if tree["ema"] != tree["training"].get("ema"):
         raise ArtifactError(f"{place}: ema is {tree['ema']!r:.80}, and training says another")
     if tree["recipe_sha256"] != digest(tree["recipe"]):
         raise ArtifactError(f"{place}: recipe is not the one whose SHA-256 is written beside it")
-    return tree
+    return tree, found
 
 
 def _check_keys(tree: dict[str, Any], keys: tuple[str, ...], place: Path) -> None:
@@ -101,12 +115,10 @@ def read_denoiser(
     where: str,
     sha256: str | None = None,
     prefix: str = "",
+    own: nn.Module | None = None,
 ) -> Denoiser:
     """The denoiser of a recipe with the weights of a file, whose header must list exactly the
     network's tensors, after `prefix`, before memory is taken for any. Raises ArtifactError."""
-
-    def bare(tensors: dict[str, Any]) -> dict[str, Any]:
-        return {name.removeprefix(prefix): value for name, value in tensors.items()}
 
     def agree(entries: dict[str, Entry]) -> None:
         if least_tensors(recipe) > len(entries):
@@ -115,14 +127,22 @@ def read_denoiser(
                 f"at least {least_tensors(recipe)}"
             )
         with torch.device("meta"):
-            plan = build_network(recipe.network, recipe.model, spec, 0)
-        check_entries(plan, bare(entries), str(weights))
+            plan = own
+            if plan is None:
+                plan = build_network(recipe.network, recipe.model, spec, 0)
+        check_entries(plan, entries, str(weights), prefix)
 
     try:
         _check_size(spec, where)
-        tensors = bare(read_tensors(weights, sha256, agree))
+        if own is not None and recipe.network.kind != "own":
+            raise ArtifactError(
+                f"{where} has a {recipe.network.kind}, which is built from its recipe; leave out "
+                f"network={type(own).__name__}()"
+            )
+        found = read_tensors(weights, sha256, agree)
+        tensors = {name.removeprefix(prefix): value for name, value in found.items()}
         check_finite(tensors, str(weights))
-        denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec)
+        denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec, own=own)
     except ArtifactError:
         raise
     except (UnnoiseError, RuntimeError, ValueError, OverflowError) as error:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
+from typing import Any
 
-from ..errors import ArtifactError, InvalidArgument, unknown
+from ..errors import ArtifactError, InvalidArgument, RecipeError, unknown
+from ..recipes import SampleConfig, merged_guidance, resolved, validate
 from ..safe_files.atomic_folder import recover, resolve
 from ..safe_files.files import read_json, write_json
 from ..sampling import TunedSolver
 from ..solvers import Tuned
 from .formats import migrate
 
-FOLDER, FORMAT = "tuned", 1
+FOLDER, FORMAT = "tuned", 2
 MOST_FILES, MOST_TEXT = 256, 2**16  # a thousand steps take half of that
 _KEYS = (
-    "format", "unnoise", "weights_sha256", "guidance", "interval", "rescale", "measured", "solver",
+    "format", "unnoise", "weights_sha256", "guidance", "measured", "solver",
 )  # fmt: skip
+_FLAT = ("interval", "rescale")  # of format 1, beside a number
 
 
 def write_tuned(folder: Path, tuned: TunedSolver, digest: str) -> Path:
@@ -30,14 +32,12 @@ def write_tuned(folder: Path, tuned: TunedSolver, digest: str) -> Path:
         place.mkdir(exist_ok=True)
     except OSError as error:
         raise ArtifactError(f"{place} cannot be made: {error.strerror or error}") from error
-    path = place / f"steps-{tuned.solver.steps}.json"
+    path = place / f"steps-{tuned.solver.length}.json"
     tree = {
         "format": FORMAT,
         "unnoise": __version__,
         "weights_sha256": digest,
-        "guidance": tuned.guidance,
-        "interval": None if tuned.interval is None else list(tuned.interval),
-        "rescale": tuned.rescale,
+        "guidance": [resolved(section) for section in tuned.guidance],
         "measured": tuned.measured,
         "solver": tuned.solver.to_dict(),
     }
@@ -61,39 +61,40 @@ def read_tuned(folder: Path, digest: str) -> dict[int, TunedSolver]:
             raise ArtifactError(f"{place} holds more than {MOST_FILES} files; move the others away")
     files.sort()
     found = [_read(path, digest) for path in files]
-    return {tuned.solver.steps: tuned for tuned in found}
+    return {tuned.solver.length: tuned for tuned in found}
+
+
+def _from_1(tree: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 had one classifier-free guidance, as three flat keys."""
+    rest = {key: value for key, value in tree.items() if key not in _FLAT}
+    given = {key: tree[key] for key in ("guidance", *_FLAT)}
+    return rest | {"format": 2, "guidance": merged_guidance((), given)}
 
 
 def _read(path: Path, digest: str) -> TunedSolver:
     remedy = f"; remove it, or tune again with `unnoise tune {path.parent.parent}`"
-    tree = migrate(read_json(path, MOST_TEXT), {}, FORMAT, f"the tuned solver {path}")
-    for key in tree:
-        if key not in _KEYS:
-            raise unknown(f"key of {path}", key, _KEYS, ArtifactError)
-    missing = [key for key in _KEYS if key not in tree]
-    if missing:
-        raise ArtifactError(f"{path} lacks {', '.join(missing)}{remedy}")
+    tree = read_json(path, MOST_TEXT)
+    old = isinstance(tree, dict) and tree.get("format") == 1
+    keys = (*_KEYS, *_FLAT) if old else _KEYS
+    if isinstance(tree, dict):
+        for key in tree:
+            if key not in keys:
+                raise unknown(f"key of {path}", key, keys, ArtifactError)
+        missing = [key for key in keys if key not in tree]
+        if "format" in tree and missing:
+            raise ArtifactError(f"{path} lacks {', '.join(missing)}{remedy}")
+    tree = migrate(tree, {1: _from_1}, FORMAT, f"the tuned solver {path}")
     if tree["weights_sha256"] != digest:
         raise ArtifactError(f"{path} was tuned for other weights than this model's{remedy}")
     if not isinstance(tree["unnoise"], str):
         raise ArtifactError(f"{path}: unnoise is no version{remedy}")
-    interval, numbers = tree["interval"], [tree["guidance"], tree["rescale"]]
-    if interval is not None:
-        numbers += interval if isinstance(interval, list) and len(interval) == 2 else [None]
-    if not all(
-        isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers
-    ) or not isinstance(tree["measured"], dict):
-        raise ArtifactError(f"{path}: guidance, interval, rescale or measured is damaged{remedy}")
+    if not isinstance(tree["measured"], dict):
+        raise ArtifactError(f"{path}: measured is damaged{remedy}")
     try:
+        section = validate(SampleConfig, {"guidance": tree["guidance"]}, "guidance")
         solver = Tuned.from_dict(tree["solver"])
-    except InvalidArgument as error:
-        raise ArtifactError(f"{path}: {error}{remedy}") from error
-    if path.name != f"steps-{solver.steps}.json":
-        raise ArtifactError(f"{path} holds a solver of {solver.steps} steps{remedy}")
-    return TunedSolver(
-        solver,
-        float(tree["guidance"]),
-        None if interval is None else (float(interval[0]), float(interval[1])),
-        float(tree["rescale"]),
-        tree["measured"],
-    )
+    except (InvalidArgument, RecipeError) as error:
+        raise ArtifactError(f"{path} is damaged: {error}{remedy}") from error
+    if path.name != f"steps-{solver.length}.json":
+        raise ArtifactError(f"{path} holds a solver of {solver.length} steps{remedy}")
+    return TunedSolver(solver, section.guidance, tree["measured"])

@@ -1,8 +1,9 @@
 """A model into its folder.
 
-model.json, format 2: `format`; `unnoise`, the release that wrote the file; `recipe`, resolved, and
+model.json, format 3: `format`; `unnoise`, the release that wrote the file; `recipe`, resolved, and
 `recipe_sha256`; `data`, the description of the data with its licence, source and fingerprint;
-`weights_sha256`, of model.safetensors; `ema`, which average of the trained weights these are;
+`modules`, the names of the modules; `weights_sha256`, of model.safetensors, whose tensors have
+names MODULE.NAME; `ema`, which average of the trained weights these are;
 `training`, a summary of the training; `provenance`, see `Origin`; `sha256`, of all the other keys.
 """
 
@@ -30,7 +31,12 @@ def write_artifact(artifact: A, folder: Path) -> A:
     written = []
 
     def write(part: Path) -> None:
-        sha256 = write_tensors(part / WEIGHTS, artifact.denoiser.network.state_dict())
+        tensors = {
+            f"{name}.{key}": tensor
+            for name, module in artifact.modules.items()
+            for key, tensor in module.state_dict().items()
+        }
+        sha256 = write_tensors(part / WEIGHTS, tensors)
         made = replace(artifact, origin=artifact.origin or Origin.here(), weights_sha256=sha256)
         write_json(part / CONFIG, describe(made))
         write_bytes(part / CARD, model_card(made).encode())
@@ -55,6 +61,7 @@ def describe(model: Artifact) -> dict[str, Any]:
             "recipe": recipe,
             "recipe_sha256": digest(recipe),
             "data": model.spec.to_dict(),
+            "modules": sorted(model.modules),
             "weights_sha256": model.weights_sha256,
             "ema": model.ema,
             "training": dict(model.training),

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .request import takes_request
 
+if TYPE_CHECKING:
+    from ..sampling import SampleRequest
+
+
+@takes_request(
+    without=("classes",), n="How many samples.  [as the recipe says]", seed="Seed of the samples."
+)
 def evaluate(
+    request: SampleRequest,
     model: Annotated[
         Path | None, typer.Argument(help="Folder of a trained model, such as runs/demo.")
     ] = None,
-    n: Annotated[int | None, typer.Option("--n", "-n", help="How many samples.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the solver.")] = None,
-    solver: Annotated[str | None, typer.Option(help="Solver.")] = None,
-    grid: Annotated[str | None, typer.Option(help="Grid of times, such as uniform.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the samples.")] = None,
     part: Annotated[
         str | None,
         typer.Option(
@@ -51,8 +54,6 @@ def evaluate(
             "500]"
         ),
     ] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for card.json and card.md.  [the model's; with --samples .]"),
@@ -62,13 +63,8 @@ def evaluate(
     from ..errors import InvalidArgument
     from .output import check_folder
 
-    drawing: dict[str, Any] = {
-        "n": n, "steps": steps, "solver": solver, "grid": grid, "guidance": guidance, "seed": seed,
-        "part": part,
-    }  # fmt: skip
     if samples is not None:
-        run = {"precision": precision, "device": device}
-        drawing |= {name: value for name, value in run.items() if value != "auto"}
+        drawing = request.options() | {"part": part}
         for name, value in {"a model": model, **drawing}.items():
             if value is not None:
                 raise InvalidArgument(
@@ -95,9 +91,7 @@ def evaluate(
                 )
         folder = out or model
         check_folder(folder)
-        card = measure(
-            model, **drawing, features=features, fetch=fetch, precision=precision, device=device
-        )
+        card = measure(model, request=request, part=part, features=features, fetch=fetch)
     folder.mkdir(parents=True, exist_ok=True)
     card.save(folder)
     typer.echo((folder / "card.md").read_text("utf-8"))

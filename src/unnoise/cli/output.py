@@ -14,7 +14,7 @@ from typing import Any
 from ..artifacts import Model
 from ..errors import InvalidArgument
 from ..safe_files.files import write_bytes
-from ..sampling import Samples
+from ..sampling import SampleReport
 
 EVERY = 10.0  # seconds between lines of progress
 
@@ -75,7 +75,7 @@ def check_folder(folder: Path) -> None:
         raise InvalidArgument(f"{at} cannot be written to; give another place")
 
 
-def write_grid(model: Model, made: Samples, out: Path) -> str:
+def write_grid(model: Model, made: SampleReport, out: Path) -> str:
     """Write samples as one picture, a row a class; return its path and whether it was replaced."""
     from ..data import sample_grid
 

@@ -4,41 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .request import takes_request
 
+if TYPE_CHECKING:
+    from ..sampling import SampleRequest
+
+
+@takes_request(n="How many samples.  [40]")
 def sample(
+    request: SampleRequest,
     model: Annotated[Path, typer.Argument(help="Folder of a trained model, such as runs/demo.")],
-    n: Annotated[int | None, typer.Option("--n", "-n", help="How many samples.  [40]")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the solver.")] = None,
-    solver: Annotated[
-        str | None,
-        typer.Option(
-            help="Solver: dpmpp_2m, unipc, ddpm, ddim:eta=0.5, … (see `unnoise solvers`), "
-            "or a name of others, such as 'DPM++ 2M Karras'."
-        ),
-    ] = None,
-    grid: Annotated[
-        str | None, typer.Option(help="Grid of times: karras, uniform, log_snr, quadratic, …")
-    ] = None,
-    guidance: Annotated[
-        float | None, typer.Option(help="Guidance scale: 1 none, more follows the class more.")
-    ] = None,
-    class_: Annotated[
-        list[str] | None,
-        typer.Option("--class", help="Class by number or name; repeat for several. [all in turn]"),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Sample i of a seed is always the same noise.  [0]")
-    ] = None,
-    first: Annotated[
-        int | None, typer.Option(help="The index of the first sample of the seed.  [0]")
-    ] = None,
-    batch: Annotated[int | None, typer.Option(help="How many at once.  [250]")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.  [auto]")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     processes: Annotated[
         int | None,
         typer.Option(
@@ -59,17 +38,11 @@ def sample(
     ] = Path("samples.png"),
 ) -> None:
     """Draw samples from a trained model; an array or a folder can be stopped and gone on with."""
-    from ..errors import InvalidArgument, need_count
+    from ..errors import InvalidArgument
     from ..solvers import names
     from .output import Meter, check_place
 
     check_place(out)
-    options: dict[str, Any] = {
-        "n": n, "solver": solver, "steps": steps, "grid": grid, "guidance": guidance,
-        "seed": seed, "first": first, "batch": batch, "precision": precision,
-    }  # fmt: skip
-    if n is not None:
-        need_count("n", n)
     if out.suffix == ".png":
         alone = {"--resume": resume, "--processes": processes not in (None, 1)}
         alone["several processes"] = int(os.environ.get("WORLD_SIZE", "1")) > 1
@@ -79,16 +52,15 @@ def sample(
                     f"a grid of samples is drawn at once, by one process, and {what} was asked "
                     "for; give --out samples.npy or a folder, or leave it out"
                 )
-        typer.echo(_grid(model, device, class_ or [], out, options))
+        typer.echo(_grid(model, request, out))
     else:
         from ..pipelines.sample_many import sample_many
 
         meter = Meter()
         try:
             made = sample_many(
-                model, out, **options, classes=class_, device=device,
+                model, out, request=request, resume=resume, progress=meter,
                 processes="auto" if processes is None else processes,
-                resume=resume, progress=meter,
             )  # fmt: skip
         finally:
             meter.close()
@@ -99,20 +71,23 @@ def sample(
             return
         there = f"{out} is there already" if made.before else str(out)
         typer.echo(f"{made.n} samples, {made.nfe} network passes each: {there}")
-    if solver is not None and solver != "tuned" and (note := names.ask(solver).note):
+    solver = request.solver
+    if solver not in (None, "tuned") and (note := names.ask(solver).note):
         typer.echo(f"note: {solver}: {note}", err=True)
 
 
-def _grid(folder: Path, device: str, classes: list[str], out: Path, options: dict[str, Any]) -> str:
-    """What was done: samples drawn at once into one picture."""
+def _grid(folder: Path, request: SampleRequest, out: Path) -> str:
+    """Draw samples at once into one picture, and return a line about them."""
     from ..artifacts import load
-    from ..pipelines.sample_state import Asked
+    from ..pipelines.sample_many import DEFAULT, check_classes
+    from ..sampling import open_stream
     from .output import check_output, write_grid
 
-    asked = Asked.of({**options, "classes": classes or None})
-    model = load(folder, asked.precision, device)
+    request = request if request.n is not None else request.but(n=DEFAULT)
+    model = load(folder, request.precision, request.device)
     check_output(model, out)
-    model.facts.check_affordable(asked.n)
-    made = asked.stream(model).whole()
+    model.facts.check_affordable(request.n or DEFAULT)
+    check_classes(request)
+    made = open_stream(model.facts, request).whole()
     there = write_grid(model, made, out)
-    return f"{asked.n} samples, {made.nfe} network passes each: {there}"
+    return f"{request.n} samples, {made.nfe} network passes each: {there}"

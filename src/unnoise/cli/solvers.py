@@ -10,6 +10,13 @@ import typer
 if TYPE_CHECKING:
     from ..solvers.names import Row
 
+BUILT = {
+    "solvers.DpmSolverV3(ems, points=2)": "DPM-Solver-v3, ems = solvers.empirical_statistics("
+    "field, x0, noise, grid) of the same model",
+    "solvers.Parallel(window=16, tolerance=0.1)": "ParaDiGMS, many DDIM steps at once, for a field "
+    "without a condition for each sample",
+}
+
 
 def solvers(
     name: Annotated[
@@ -42,6 +49,9 @@ def solvers(
     width = max(map(len, PRESETS))
     for key, make in sorted(PRESETS.items()):
         typer.echo(f"{key:{width}}  {_line(make)}")
+    typer.echo("\nFrom Python, as solver= of Model.sample or by .solve(field, x, grid):")
+    for built, what in BUILT.items():
+        typer.echo(f"  {built}: {what}")
     typer.echo("\nOptions of one: unnoise solvers NAME   Names of others: unnoise solvers --names")
 
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .request import OPTIONS, takes_request
 
+if TYPE_CHECKING:
+    from ..sampling import SampleRequest
+
+
+@takes_request(
+    without=tuple(OPTIONS.keys() - {"guidance", "interval", "rescale"}),
+    guidance="Guidance scale to tune for.  [the recipe's]",
+)
 def tune(
+    request: SampleRequest,
     model: Annotated[Path, typer.Argument(help="Folder of a trained model, such as runs/demo.")],
     steps: Annotated[
         int, typer.Option(help="Number of steps to tune for (network evaluations per sample).")
     ],
-    guidance: Annotated[
-        float | None, typer.Option(help="Guidance scale to tune for.  [the recipe's]")
-    ] = None,
     starts: Annotated[
         int,
         typer.Option(help="Trajectories to learn from; a third of them is held out to measure."),
@@ -35,6 +42,7 @@ def tune(
     from .output import check_folder, program
 
     need_count("steps", steps)
+    request = request.but(steps=steps)
     loaded = load(model, "fp32", device)
     check_folder(model)
     bar = tqdm(disable=None, leave=False, unit="grid")
@@ -44,7 +52,7 @@ def tune(
         bar.total = total
         bar.update(done - bar.n)
 
-    kept, found = calibrate(loaded.facts, steps, guidance, starts, tries, seed, progress)
+    kept, found = calibrate(loaded.facts, request, starts, tries, seed, progress)
     bar.close()
     path = write_tuned(model, kept, loaded.weights_sha256)
     for name, (median, ninety) in (("auto", found.before), ("tuned", found.after)):

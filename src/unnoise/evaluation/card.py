@@ -36,7 +36,7 @@ class Provenance:
     grid: str | None = None
     steps: int | None = None
     passes: float | None = None
-    guidance: float | None = None
+    guidance: float | str | None = None
     interval: str | None = None
     rescale: float | None = None
     seeds: tuple[int, ...] | None = None

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ..errors import InvalidArgument, Unsupported
 from ..paths import as_time, expand
+from .derivatives import basis, products_of
 from .field import Field
 
 
@@ -122,13 +123,8 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _trace(vector: Tensor, x: Tensor) -> Tensor:
-    """Return Σᵢ ∂vectorᵢ/∂xᵢ, by one backward pass a dimension."""
-    flat = vector.flatten(1)
-    total = torch.zeros(len(x), dtype=x.dtype, device=x.device)
-    for i in range(flat.shape[1]):
-        (row,) = torch.autograd.grad(flat[:, i].sum(), x, retain_graph=True)
-        total = total + row.flatten(1)[:, i]
-    return total.detach()
+    """Return Σᵢ ∂vectorᵢ/∂xᵢ, (batch,), by one backward pass a dimension."""
+    return products_of(vector, x, basis(x)).sum(0).detach()
 
 
 def _look(field: Field, x: Tensor, t: Tensor | float) -> _Point:

@@ -1,9 +1,9 @@
 """The log-likelihood of data under a model: exact, bounded or estimated."""
 
+from ..fields.derivatives import trace
 from .bound import Bound, continuous_bound, prior_kl, variational_bound
 from .decoder import Levels, gaussian_nll, level_nll
 from .dequantise import AffineLogistic, dequantise_with, discrete_log_likelihood
-from .divergence import trace
 from .encoding import decode, encode, even_grid, lerp, slerp
 from .flow import log_likelihood
 from .steps import VARIANCES, ReverseSteps

@@ -1,4 +1,4 @@
-"""Encoding and decoding along the probability flow, and interpolation of two encodings."""
+"""Data → noise → data along the probability flow, and interpolation of encodings."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..errors import InvalidArgument, Unsupported
 from ..fields import Field
 from ..paths import GaussianPath, grids
 from ..solvers import Adaptive, Multistep, Solution, Solver, get
-from ..solvers.embedded import Broken, cross
-from ..solvers.scaled import Scaled
-from ..solvers.solver import Times
+from ..solvers.adaptive.ode import Broken, evaluated
+from ..solvers.adaptive.scaled import Scaled
+from ..solvers.solver import TimeGrid
 
 GAP = 1e-5  # σ/(σ + α) of the first evaluation next to σ = 0
 
@@ -28,12 +28,12 @@ def encode(
     x (batch, *event) at time grid[-1], the data's end; grid decreases, as in sampling (a number:
     `even_grid`), and is followed from its last time to its first by any deterministic solver, whose
     formula holds in either direction: with "ddim" this is DDIM inversion (Song et al. 2021, eq.
-    14; Dhariwal & Nichol 2021, F). If σ = 0 at the data's end the field has no value there: the
+    14; Dhariwal & Nichol 2021, F). Where σ = 0 at the data's end no field is defined there: the
     first 1e-5 of σ/(σ + α) is one midpoint step of two evaluations, which costs no order.
 
-    A latent depends on the field and on x alone, up to the solver's error: any solver, grid or path
-    of the same marginals gives the same one (Song et al. 2021, "uniquely identifiable encoding";
-    across paths compare x/√(α² + σ²)). Conditions are bound by `field.conditioned`. Raises
+    A latent depends on the field and on x alone, up to the solver's error: any solver, grid or
+    path of the same marginals gives the same one (Song et al. 2021, "uniquely identifiable
+    encoding"; across paths compare x/√(α² + σ²)). Conditions are bound by field.conditioned. Raises
     Unsupported for a solver that draws noise and for several points in log-SNR out of σ = 0, where
     log-SNR is infinite; InvalidArgument for a bad grid.
     """
@@ -66,10 +66,7 @@ def decode(
 
 
 def even_grid(path: GaussianPath, steps: int, start: float = 1.0, end: float = 0.0) -> Tensor:
-    """Return decreasing times at which σ/(σ + α) is even.
-
-    In this coordinate the flow of data is smooth on any path.
-    """
+    """Return decreasing times, even in σ/(σ + α), in which the flow is smooth on any path."""
     ends = torch.tensor([start, end], dtype=torch.float64)
     grids.uniform(steps, start, end)  # raises InvalidArgument for wrong ends or steps
     sigma, alpha = path.sigma(ends), path.alpha(ends)
@@ -80,8 +77,8 @@ def even_grid(path: GaussianPath, steps: int, start: float = 1.0, end: float = 0
     return grids.check(grid)
 
 
-def _times(path: GaussianPath, grid: Tensor | Sequence[float] | int) -> Times:
-    return Times.of(even_grid(path, grid) if isinstance(grid, int) else grid)
+def _times(path: GaussianPath, grid: Tensor | Sequence[float] | int) -> TimeGrid:
+    return TimeGrid.of(even_grid(path, grid) if isinstance(grid, int) else grid)
 
 
 def _in_log_snr(solver: Solver) -> bool:
@@ -93,7 +90,7 @@ def _in_log_snr(solver: Solver) -> bool:
 
 
 def _walk(field: Field, x: Tensor, times: tuple[float, ...], solver: Solver) -> Solution:
-    """Solve along `times`, rising or falling; `solver` never evaluates the field at σ = 0."""
+    """Solve along `times`, rising or falling; `solver` meets no time at which σ = 0."""
     if solver.stochastic:
         raise Unsupported(
             f"{solver} draws noise, and an encoding follows one deterministic flow; use 'rk4', or "
@@ -116,26 +113,35 @@ def _walk(field: Field, x: Tensor, times: tuple[float, ...], solver: Solver) -> 
     return Solution(x, times[-1], walked.steps, nfe, True)
 
 
-def _unchecked(times: tuple[float, ...]) -> Times:
-    """Return a grid in either direction; `Solver.solve` does not check a Times again."""
-    return Times(times, torch.tensor(times, dtype=torch.float64).unbind())
+def _unchecked(times: tuple[float, ...]) -> TimeGrid:
+    """Return a grid in either direction: `Solver.solve` does not check a TimeGrid."""
+    return TimeGrid(times, torch.tensor(times, dtype=torch.float64).unbind())
 
 
 def _beside(field: Field, clean: float, following: float) -> float:
-    """Return the time at which σ/(σ + α) is GAP, or a tenth of its value at the time after."""
+    """Return the time at which σ/(σ + α) is GAP, or a tenth of what it is at the time after."""
     least = math.exp(-float(field.path.log_snr(following)))
     ratio = min(GAP, 0.1 * least / (1 + least))
     return float(field.path.time(math.log1p(-ratio) - math.log(ratio)))
 
 
 def _across(field: Field, x: Tensor, start: float, end: float) -> tuple[Tensor, int]:
-    """Take one midpoint step between σ = 0 and a time beside it; return (state, nfe)."""
-    flow = Scaled(field, "flow", start, end, tuple(x.shape[1:]), x.dtype)
+    """Return (the state, nfe) of one midpoint step between σ = 0 and a time beside it."""
+    flow = Scaled(field.path, "flow", start, end, tuple(x.shape[1:]), x.dtype)
+    nfe = 0
+
+    def rate(c: Tensor, y: Tensor) -> Tensor:
+        nonlocal nfe
+        t, at, _ = flow.seen(c, y)
+        prediction = field(at, t)
+        nfe += prediction.nfe
+        return flow.rate(prediction, y.dtype)
+
     try:
-        y = cross(flow.rate, flow.flat(x), flow.start, flow.end, blind=flow.clean[0])
+        y = evaluated(flow.across(flow.flat(x)), rate)
     except Broken as broken:
         raise flow.explain(broken, "the step next to σ = 0") from None
-    return flow.unflat(y), flow.nfe
+    return flow.unflat(y), nfe
 
 
 def slerp(a: Tensor, b: Tensor, weight: Tensor | float) -> Tensor:
@@ -166,7 +172,7 @@ def slerp(a: Tensor, b: Tensor, weight: Tensor | float) -> Tensor:
 
 
 def lerp(a: Tensor, b: Tensor, weight: Tensor | float) -> Tensor:
-    """Return a + weight·(b − a); weight: a number or (batch,).
+    """Return a + weight·(b − a); weight a number or (batch,).
 
     Between two draws of N(0, I) its norm falls, by √2 half way; that of `slerp` does not.
     """

@@ -1,29 +1,33 @@
-"""log p(x) through the probability flow.
-
-The change of variables along a deterministic trajectory.
-"""
+"""log p(x) through the probability flow: the change of variables along a trajectory."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import InvalidArgument, Unsupported, need_count, unknown
-from ..fields import Field
+from ..fields import Field, Prediction
+from ..fields.derivatives import Products, basis, draw_probes
 from ..fields.exact import LOG_2PI
 from ..paths import GaussianPath, expand
 from ..randomness import Streams
-from ..solvers import Adaptive, RungeKutta, Solver, get, ode
-from ..solvers.adaptive import check_tolerance
-from ..solvers.embedded import Broken, Norm, cross, integrate, mean_square, pair
-from ..solvers.runge_kutta import TABLEAUX, _rates
-from ..solvers.scaled import Scaled, gap_for, refusal
-from .divergence import Products, basis, draw_probes
+from ..solvers import Adaptive, RungeKutta, Solver, get
+from ..solvers.adaptive.ode import (
+    Broken,
+    Norm,
+    controlled,
+    cross,
+    evaluated,
+    integrate,
+    mean_square,
+)
+from ..solvers.adaptive.runge_kutta import check_tolerance
+from ..solvers.adaptive.scaled import Scaled, gap_for, why_unsupported
+from ..solvers.tableaux import TABLEAUX, embedded_pair
 from .value import Likelihood
 
 LogDensity = Callable[[Tensor], Tensor]
@@ -51,7 +55,7 @@ def log_likelihood(
 ) -> Likelihood:
     """Return log p(x) of x (batch, *event) at time `end`, in nats over the event, by the ODE.
 
-    With y = x/s and dy/dc = k (`solvers.runge_kutta`, the flow coordinate s = α + σ,
+    With y = x/s and dy/dc = k (`solvers.coordinates`, the flow coordinate s = α + σ,
     c = σ/(α + σ), k = ε − x0 by default), the x it starts from at `start` and D = numbers in x:
 
         log p_end(x) = log p_start(x_start) + D·log(s_start/s_end) + ∫ s·tr(∂k/∂x) dc
@@ -59,22 +63,22 @@ def log_likelihood(
     over c from end to start (Chen et al. 2018, eq. 8; Song et al. 2021, eq. 39). Everything in the
     integral stays finite where σ = 0 (where dx/dt of a VP path does not) as long as the data have a
     density, and `end` may be 0; where σ(end) > 0, as on VE, it is the density of data with that
-    noise. The nearest 1e-2·tol^(1/3) of c to σ = 0 is one midpoint step, which evaluates the field
-    at σ > 0 only. States are float64, the network computes in x's dtype.
+    noise. The nearest 1e-2·tol^(1/3) of c to σ = 0 is one midpoint step, in which the field is
+    evaluated at σ > 0 only. States are kept in float64, the network computes in x's dtype.
 
     method: "rk45", "rk23", "rk12", "dop853" or an `Adaptive`, with `tol` (1e-5) for x/s, and in
     nats, times √D, for the integral; or a tableau of `RungeKutta` such as "rk4", with `steps` even
     steps of c. divergence: "exact", D derivatives an evaluation, or "hutchinson", with
     `probes` random vectors a sample ("rademacher" or "gaussian") from `noise`, the same all along
-    a trajectory, so that the estimate of log p(x) is unbiased; two or more give its standard error.
-    prior: the density at `start`: "path", N(0, σ² + α²·data_std²), which ignores the data's mean
-    and shape there (exact if α = 0); "field", the field's own log_density; or any function
-    (batch, *event) → (batch,). derivatives: see `divergence.Products`.
+    a walk, so that the estimate of log p(x) is unbiased; two or more give its standard error.
+    prior: the density at `start`: "path", N(0, σ² + α²·data_std²), which leaves out what is left
+    of the data there (exact where α = 0); "field", the field's own log_density; or any function
+    (batch, *event) → (batch,). derivatives: see `fields.derivatives.Products`.
 
-    The result is "exact" (up to the integrator and the prior) or an "estimate"; its `nfe` counts
-    evaluations of the field, not their derivatives. Conditions are bound by `field.conditioned`.
+    The result is "exact" (up to the integrator and the prior) or an "estimate"; `nfe` counts
+    evaluations of the field, not their derivatives. Conditions are bound by field.conditioned.
     Raises Unsupported for solvers that cannot carry a density and paths that have no prior,
-    InvalidArgument for other bad options, NonFinite if a number is not finite.
+    InvalidArgument for other bad options, NonFinite where the numbers break down.
     """
     solver = _method(method, tol, steps)
     if divergence not in DIVERGENCES:
@@ -89,7 +93,7 @@ def log_likelihood(
         raise InvalidArgument(
             f"x has shape {tuple(x.shape)} and dtype {x.dtype}; give floats (batch, *event)"
         )
-    reason = refusal(field.path, solver.coordinate, start, end)
+    reason = why_unsupported(field.path, solver.coordinate, start, end)
     if reason:
         raise Unsupported(f"{solver} on {field.path}: {reason}")
     if isinstance(solver, Adaptive):
@@ -105,8 +109,8 @@ def log_likelihood(
         vectors = draw_probes(noise, probes, event, probe).to(x)
 
     wide = torch.float32 if x.device.type == "mps" else torch.float64
-    flow = Scaled(field, solver.coordinate, end, start, event, x.dtype)
-    motion = _Motion(flow, vectors, data_std, Products(derivatives))
+    flow = Scaled(field.path, solver.coordinate, end, start, event, x.dtype)
+    motion = _Motion(field, flow, vectors, data_std, Products(derivatives))
     begin = flow.flat(x.to(wide))
     count = 1 if vectors is None else probes
     state = torch.cat([begin, begin.new_zeros(len(x), count)], 1)
@@ -119,35 +123,39 @@ def log_likelihood(
     nats = log_prior(reached).to(wide) + level + gained.mean(1)
     error = gained.std(1) / math.sqrt(count) if count > 1 else None
     kind = "exact" if vectors is None else "estimate"
-    return Likelihood(nats, kind, size, error, nfe=flow.nfe)  # type: ignore[arg-type]
+    return Likelihood(nats, kind, size, error, nfe=motion.nfe)  # type: ignore[arg-type]
 
 
 class _Motion:
     """The rates d(y, ℓ)/dc = (k, s·tr ∂k/∂x), one ℓ a probe; exact if `vectors` is None."""
 
     def __init__(
-        self, flow: Scaled, vectors: Tensor | None, data_std: float, products: Products
+        self,
+        field: Field,
+        flow: Scaled,
+        vectors: Tensor | None,
+        data_std: float,
+        products: Products,
     ) -> None:
-        self.flow, self.vectors, self.data_std, self.products = flow, vectors, data_std, products
-        self.size = math.prod(flow.event)
+        self.field, self.flow, self.vectors = field, flow, vectors
+        self.data_std, self.products = data_std, products
+        self.size, self.nfe = math.prod(flow.event), 0
 
     def rate(self, c: Tensor, state: Tensor) -> Tensor:
         flow, wide = self.flow, state.dtype
         t, x, s = flow.seen(c, state[:, : self.size])
-        before = flow.nfe
-        found: list[Any] = []
+        last: list[Prediction] = []
 
         def value(x: Tensor) -> Tensor:
-            prediction, *row = flow.ask(x, t)
-            found[:] = [prediction.nfe, *row]
-            return prediction.value
+            last[:] = [self.field(x, t)]
+            return last[0].value
 
         vectors = basis(x) if self.vectors is None else self.vectors
-        prediction, products = self.products(value, x, vectors)
-        cost, on_x, on_value = found
-        flow.nfe = before + cost  # one evaluation, in however many pieces
+        value_at, products = self.products(value, x, vectors)
+        self.nfe += last[0].nfe  # one evaluation, in however many pieces its derivatives came
+        on_x, on_value = flow.row(last[0].lens, t)
         x, on_x, on_value = x.to(wide), on_x.to(wide), on_value.to(wide)
-        k = expand(on_x, x) * x + expand(on_value, x) * prediction
+        k = expand(on_x, x) * x + expand(on_value, x) * value_at
         slope = on_value * products.to(wide)
         if self.vectors is None:
             slope = on_x * self.size + slope.sum(0, keepdim=True)
@@ -160,26 +168,26 @@ class _Motion:
     def _linear(self, t: Tensor) -> Tensor:
         path, variance = self.flow.path, self.data_std**2
         alpha, sigma = path.alpha(t), path.sigma(t)
-        on_x, on_x0 = _rates(path, self.flow.coordinate, "x0", t)
+        on_x, on_x0 = self.flow.row("x0", t)
         return on_x + on_x0 * alpha * variance / (alpha**2 * variance + sigma**2)
 
 
 def _carry(
     motion: _Motion, state: Tensor, solver: Adaptive | RungeKutta, steps: int | None
 ) -> Tensor:
-    """Integrate the state from the flow's start to its end."""
+    """Return the state at the flow's end from that at its start."""
     flow, rate = motion.flow, motion.rate
     gap = gap_for(solver.tol) if isinstance(solver, Adaptive) else FIXED_GAP
     first, last = flow.inner(gap)
     if flow.clean[0]:
-        state = cross(rate, state, flow.start, first, blind=True)
+        state = evaluated(cross(state, flow.start, first, blind=True), rate)
     if isinstance(solver, Adaptive):
-        norm = _norm(solver.tol, motion.size)
-        limit = solver.max_passes
-        return integrate(rate, state, first, last, pair(solver.tableau), norm, limit).y
+        norm, method = _norm(solver.tol, motion.size), embedded_pair(solver.tableau)
+        steps_of = controlled(state, first, last, method, norm, solver.max_passes)
+        return evaluated(steps_of, rate).y
     places = torch.linspace(first, last, need_count("steps", steps) + 1, dtype=torch.float64)
     fixed = lambda states, c: (rate(c.to(state.device).expand(len(state)), states[0]),)  # noqa: E731
-    return ode.integrate(fixed, (state,), places, solver.tableau)[0]
+    return integrate(fixed, (state,), places, solver.tableau)[0]
 
 
 def _norm(tol: float, size: int) -> Norm:
@@ -200,7 +208,7 @@ def _norm(tol: float, size: int) -> Norm:
 
 
 def _method(method: str | Solver, tol: float | None, steps: int | None) -> Adaptive | RungeKutta:
-    """Return the solver of `method`; raise Unsupported for solvers that cannot carry a density."""
+    """Return the solver that `method` names; raise for those that cannot carry a density."""
     solver: Solver
     if isinstance(method, str) and method in TABLEAUX:
         solver = RungeKutta(method, "flow")

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from ..errors import InvalidArgument, Unsupported, need_count, unknown
 from ..fields import Field
+from ..fields.derivatives import basis, curvatures
 from ..fields.exact import LOG_2PI
 from ..likelihood.decoder import Levels
 from ..likelihood.dequantise import dequantise_with, uniform_dequantiser
 from ..paths import Coupled
 from ..randomness import Streams
-from ..solvers.ode import integrate
-from ..solvers.runge_kutta import TABLEAUX
-from .directional import curvatures, unit_directions
+from ..solvers.adaptive import integrate
+from ..solvers.tableaux import TABLEAUX
 from .dropout import Dropout, check_dropout, drop_some
 from .objective import Batch, Loss, Objective
 
@@ -80,7 +80,7 @@ class MaximumLikelihood(Objective):
         condition = drop_some(batch.condition, self.condition_dropout, noise)
         field = model if condition is None else model.conditioned(condition)
         if self.trace == "exact":
-            directions = unit_directions(x0)
+            directions = basis(x0)
         else:
             draw = noise.purpose("trace").normal(*x0.shape[1:]).to(x0)
             directions = torch.where(draw >= 0, 1.0, -1.0).to(x0)[None]

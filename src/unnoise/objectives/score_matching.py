@@ -17,11 +17,10 @@ from torch import Tensor
 
 from ..errors import InvalidArgument, Unsupported, need_count, unknown
 from ..fields import Field
-from ..likelihood.divergence import PROBES, draw_probes
+from ..fields.derivatives import PROBES, Function, basis, curvatures, draw_probes
 from ..paths import GaussianPath, Independent, expand
 from ..randomness import Streams, moved
 from .denoising import draw_source
-from .directional import Score, curvatures, unit_directions
 from .dropout import Dropout, check_dropout, drop_some
 from .objective import Batch, Loss, Objective
 from .times import TimeDistribution, Uniform
@@ -76,7 +75,7 @@ class ScoreMatching(Objective):
         return replace(self, condition_dropout=0.0)
 
     @abstractmethod
-    def risk(self, score: Score, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
+    def risk(self, score: Function, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
         """Return ½‖s‖² + tr ∂s/∂x of each sample, or an estimate of it, (batch,).
 
         x: (batch, *event); sigma: the noise in each, (batch,); noise: for projections.
@@ -90,8 +89,8 @@ class ImplicitScoreMatching(ScoreMatching):
     Costs as many derivatives as the event has numbers, in time and in memory: for low dimensions.
     """
 
-    def risk(self, score: Score, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
-        value, parts = curvatures(score, x, unit_directions(x))
+    def risk(self, score: Function, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
+        value, parts = curvatures(score, x, basis(x))
         return 0.5 * value.square().flatten(1).sum(1) + parts.sum(0)
 
 
@@ -127,7 +126,7 @@ class SlicedScoreMatching(Projected):
 
     variance_reduced: bool = True
 
-    def risk(self, score: Score, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
+    def risk(self, score: Function, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
         directions = self.draw(x, noise)
         value, parts = curvatures(score, x, directions)
         if self.variance_reduced:
@@ -154,7 +153,7 @@ class FiniteDifferenceScoreMatching(Projected):
         if not (math.isfinite(self.step) and self.step > 0):
             raise InvalidArgument(f"step is {self.step!r}; give a positive number, such as 0.1")
 
-    def risk(self, score: Score, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
+    def risk(self, score: Function, x: Tensor, sigma: Tensor, noise: Streams) -> Tensor:
         h = self.step * torch.where(sigma > 0, sigma, 1.0)
         reach = expand(h, x)
         total = torch.zeros((), dtype=x.dtype, device=x.device)

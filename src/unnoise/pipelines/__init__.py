@@ -6,10 +6,10 @@ from .likelihood_report import LikelihoodReport
 from .measure import measure
 from .measure_samples import measure_samples
 from .noise_levels import loss_by_level
-from .sample_many import Drawn, sample_many
+from .sample_many import JobReport, sample_many
 
 __all__ = [
-    "Drawn",
+    "JobReport",
     "LikelihoodReport",
     "loss_by_level",
     "measure",

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..artifacts import Model
 from ..artifacts.artifact import CONFIG
 from ..data import Dataset
-from ..errors import need_count
+from ..errors import InvalidArgument, need_count
 from ..evaluation import (
     Card,
     FeatureNet,
@@ -25,8 +25,10 @@ from ..evaluation import (
     named_features,
     subsample,
 )
+from ..recipes import guidance_text
+from ..recipes.sample_section import ClassifierFreeSection
 from ..safe_files.files import read_json
-from ..sampling import make_plan
+from ..sampling import SampleRequest, Stream, open_stream
 from .held_out import check_part, open_held_out
 from .noise_levels import loss_by_level
 
@@ -36,19 +38,12 @@ LEAST = 20
 def measure(
     folder: str | Path,
     *,
-    n: int | None = None,
-    steps: int | None = None,
-    solver: str | None = None,
-    grid: str | None = None,
-    guidance: float | None = None,
-    seed: int | None = None,
+    request: SampleRequest | None = None,
     part: str | None = None,
-    batch: int = 250,
-    precision: str = "auto",
-    device: str = "auto",
     parts: Mapping[str, Dataset] | None = None,
     features: FeatureNet | Callable[[Tensor], Tensor | np.ndarray] | str | None = None,
     fetch: bool = False,
+    **options: Any,
 ) -> Card:
     """Return the metric card of the trained model in `folder`; the card states its protocol.
 
@@ -57,20 +52,27 @@ def measure(
     reference, test or (while still choosing a model) validation; by default test if the recipe
     holds one out, else validation. `features`: a name or path for `named_features`, a `FeatureNet`,
     or a function from raw values to (n, d); by default a classifier if the data have labels, else
-    principal components. `fetch`: EfficientNet's weights may be fetched. Raises DataError if the
-    data changed or no such part was held out, and the errors of loading, sampling and features.
+    principal components. `fetch`: EfficientNet's weights may be fetched. request, options: those
+    of `Model.sample`, precision and device, but no condition. Raises DataError if the data
+    changed or no such part was held out, and the errors of loading, sampling and features.
     """
     check_part(part)
     folder = Path(folder).expanduser()
-    model = Model.load(folder, precision, device)
+    asked = (request or SampleRequest()).but(**options)
+    if asked.condition is not None:
+        raise InvalidArgument(
+            f"condition is {asked.condition!r}, and a model is measured over all of its classes, "
+            "or on what held-out samples are conditioned on; leave it out"
+        )
+    model = Model.load(folder, asked.precision, asked.device)
     settings = model.recipe.evaluate
-    count = need_count("n", settings.samples if n is None else n, LEAST)
+    asked = asked.but(
+        n=settings.samples if asked.n is None else asked.n,
+        seed=settings.seed if asked.given("seed") is None else asked.seed,
+    )
+    need_count("n", asked.n, LEAST)
     used, held, parts = open_held_out(model, part, LEAST, parts)
     train = parts["train"]
-    seed = settings.seed if seed is None else seed
-    options: dict[str, Any] = {
-        "steps": steps, "solver": solver, "grid": grid, "guidance": guidance,
-    }  # fmt: skip
     if features is None or isinstance(features, str):
         check_features(features, model.spec.shape, model.spec.classes)
     known = _part(train)
@@ -84,13 +86,15 @@ def measure(
 
     if isinstance(features, str) and features != "classifier":  # fail before the sampling
         features = space(features)
-    made = model.sample(count, seed=seed, batch=batch, **options)
+    if model.conditions.keys() - {"class"}:
+        asked = asked.but(condition=held.examples(list(model.conditions), asked.n or LEAST))
+    stream = open_stream(model.facts, asked)
+    made = stream.whole()
     if features is None or isinstance(features, str):
         features = space(features)
     elif not isinstance(features, FeatureNet):
         features = GivenFeatures(features, getattr(features, "__name__", "given"), known.values)
     labelled = made.labels is not None
-    sampling = model.recipe.sample
     return evaluate(
         Part(made.values, made.labels),
         known if labelled else Part(known.values),
@@ -104,14 +108,9 @@ def measure(
             model_hash=str(read_json(folder / CONFIG)["weights_sha256"]),
             ema=str(model.training.get("ema")),
             path=str(model.denoiser.path),
-            solver=solver or sampling.solver,
-            grid=make_plan(model.facts, solver, steps, grid, guidance, None, None).spacing,
-            steps=steps or sampling.steps,
+            **_drawn(stream),
             passes=made.nfe,
-            guidance=sampling.guidance if guidance is None else guidance,
-            interval=None if sampling.interval is None else str(sampling.interval),
-            rescale=sampling.rescale,
-            seeds=(seed,),
+            seeds=(asked.seed,),
             precision=model.precision,
         ),
     )
@@ -121,3 +120,19 @@ def _part(data: Dataset) -> Part:
     """Return a part's values in memory, a large part reduced by `subsample`."""
     some = subsample(data)
     return Part(torch.as_tensor(some.values), some.labels)
+
+
+def _drawn(stream: Stream) -> dict[str, Any]:
+    """Return the options in force as a card has them: one classifier-free guidance in parts."""
+    plan, sections = stream.plan, stream.plan.config.guidance
+    first = sections[0] if len(sections) == 1 else None
+    one = first if isinstance(first, ClassifierFreeSection) else None
+    interval = None if one is None or one.interval is None else str(one.interval)
+    return {
+        "solver": plan.config.solver,
+        "grid": plan.spacing,
+        "steps": len(plan.grid) - 1,
+        "guidance": one.scale if one else guidance_text(sections) if sections else 1.0,
+        "interval": interval,
+        "rescale": 0.0 if one is None else one.rescale,
+    }

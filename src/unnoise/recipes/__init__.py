@@ -1,6 +1,7 @@
 """Recipes: all settings of a run as one typed tree."""
 
 from .build import (
+    abilities,
     build_denoiser,
     build_grid,
     build_network,
@@ -16,12 +17,31 @@ from .build import (
 from .build_objective import build_objective, levels_of
 from .choose import choose, choose_for, fits_time
 from .load import dump, load_recipe, read_tree, resolved, shipped, validate
-from .schema import Recipe, SampleConfig
+from .sample_check import Abilities, why_unsupported, without_null
+from .sample_section import (
+    FLAT,
+    GridConfig,
+    Guidance,
+    SampleConfig,
+    SampleOptions,
+    brings_grid,
+    guidance_text,
+    is_number,
+    merged_guidance,
+)
+from .schema import Recipe
 from .section import seconds
 
 __all__ = [
+    "FLAT",
+    "Abilities",
+    "GridConfig",
+    "Guidance",
     "Recipe",
     "SampleConfig",
+    "SampleOptions",
+    "abilities",
+    "brings_grid",
     "build_denoiser",
     "build_grid",
     "build_network",
@@ -35,8 +55,11 @@ __all__ = [
     "data_std",
     "dump",
     "fits_time",
+    "guidance_text",
+    "is_number",
     "levels_of",
     "load_recipe",
+    "merged_guidance",
     "open_parts",
     "parts_of",
     "plan_grid",
@@ -45,4 +68,6 @@ __all__ = [
     "seconds",
     "shipped",
     "validate",
+    "why_unsupported",
+    "without_null",
 ]

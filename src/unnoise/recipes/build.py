@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RecipeError, Unsupported, unknown
@@ -18,16 +19,11 @@ from ..paths import (
     Trigonometric,
     VPLinear,
 )
-from ..solvers import LearnedAncestral, Solver, grid_for, names, own_grid
+from ..solvers import Solver, grid_for, names, own_grid
 from .build_objective import check_coupling, check_objective
-from .schema import (
-    GridConfig,
-    ModelConfig,
-    NetworkConfig,
-    PathConfig,
-    Recipe,
-    SampleConfig,
-)
+from .sample_check import Abilities, why_unsupported
+from .sample_section import GridConfig, SampleConfig
+from .schema import ModelConfig, NetworkConfig, PathConfig, Recipe
 from .sources import Split
 
 if TYPE_CHECKING:
@@ -58,13 +54,20 @@ def build_path(config: PathConfig) -> GaussianPath:
 def build_network(
     config: NetworkConfig, model: ModelConfig, spec: DataSpec, seed: int
 ) -> nn.Module:
-    """Return a network for this kind of data: its shape and classes come from `spec`."""
+    """Return a network for this kind of data: its shape and conditions come from `spec`."""
     from ..networks import DiT, Mlp, UNet
     from ..networks.dit import check_cells
 
+    if config.kind == "own":
+        raise Unsupported(
+            f"network.kind is 'own': the network is the class {config.name!r} of a program, whose "
+            f"code no recipe holds; give it: Training.of(recipe, network={config.name}()), or "
+            f"unnoise.load(folder, network={config.name}())"
+        )
     conditions: dict[str, dict[str, Any]] = {}
-    if spec.classes and model.conditional:
-        conditions["class"] = {"kind": "class", "count": spec.classes, "null": model.null}
+    if model.conditional:
+        for name, meaning in spec.conditions.items():
+            conditions[name] = meaning.network() | {"null": model.null}
     options = config.model_dump(exclude={"kind"}) | {"conditions": conditions, "seed": seed}
     if model.learned_variance:
         options["channels_out"] = 2 * spec.shape[0]
@@ -84,14 +87,19 @@ def build_network(
 
 
 def build_denoiser(
-    path: PathConfig, network: NetworkConfig, model: ModelConfig, spec: DataSpec, seed: int = 0
+    path: PathConfig,
+    network: NetworkConfig,
+    model: ModelConfig,
+    spec: DataSpec,
+    seed: int = 0,
+    own: nn.Module | None = None,
 ) -> Denoiser:
     """Return the denoiser of a recipe: its network with path, lens and preconditioning.
 
-    Raises Unsupported for combinations that cannot work.
+    own: the network, where its kind is "own". Raises Unsupported for combinations that cannot work.
     """
     return Denoiser(
-        build_network(network, model, spec, seed),
+        build_network(network, model, spec, seed) if own is None else own,
         build_path(path),
         predicts=model.predicts,
         preconditioned=model.preconditioned,
@@ -135,52 +143,46 @@ def check(recipe: Recipe) -> None:
     require_lens(path, recipe.model.predicts)
     check_objective(recipe.objective, recipe.model, path)
     check_coupling(recipe.objective, recipe.train.batch // recipe.train.accumulate)
-    wanted = guidance_wanted(recipe.sample)
-    if wanted and not recipe.model.conditional:
-        raise RecipeError(
-            f"{wanted} asks for guidance, and model.conditional is false; take it out "
-            "(sample.guidance=1), or train with model.conditional=true"
-        )
-    if wanted and recipe.objective.condition_dropout == 0:
-        raise RecipeError(
-            f"{wanted} asks for guidance, which needs the null condition, and "
-            "objective.condition_dropout is 0, so that it is never trained; set "
-            "objective.condition_dropout=0.1, or sample.guidance=1"
-        )
     solver = build_solver(recipe.sample)
     grid = plan_grid(recipe.sample, path, solver)
-    if isinstance(solver, LearnedAncestral) and not recipe.model.learned_variance:
-        raise RecipeError(
-            f"sample.solver {recipe.sample.solver!r} needs the model's own variance, and "
-            "model.learned_variance is false; set it true, or use ddpm"
-        )
-    reason = solver.objection(path, float(grid[0]), float(grid[-1]))
+    if wrong := why_unsupported(recipe.sample, solver, abilities(recipe)):
+        raise RecipeError(wrong)
+    reason = solver.why_refused(path, float(grid[0]), float(grid[-1]))
     if reason:
         raise Unsupported(f"sample.solver {recipe.sample.solver!r} on path {path}: {reason}")
 
 
-def guidance_wanted(config: SampleConfig) -> str | None:
-    """Return the key that requests guidance, with its value; None if none does.
-
-    Raises RecipeError for an interval or a rescale of no guidance.
-    """
-    for key, value in (("interval", config.interval), ("rescale", config.rescale)):
-        if value and config.guidance == 1:
-            raise RecipeError(
-                f"sample.{key} is {value} and sample.guidance is 1, so that nothing is guided; "
-                f"take {key} out, or give a guidance such as 1.5"
-            )
-    return None if config.guidance == 1 else f"sample.guidance={config.guidance:g}"
+def abilities(recipe: Recipe, spec: DataSpec | None = None) -> Abilities:
+    """Return what a model of this recipe offers to its sampling, on data of this description, or on
+    some that have conditions."""
+    model, shares = recipe.model, recipe.objective.condition_dropout
+    if spec is None:
+        null = any(shares.values()) if isinstance(shares, dict) else shares > 0
+        return Abilities(model.conditional, null, model.learned_variance)
+    if not spec.conditions:
+        return Abilities(False, False, model.learned_variance)
+    never = tuple(name for name in spec.conditions if not recipe.objective.dropout(name))
+    return Abilities(
+        conditional=model.conditional,
+        null=not never,
+        learned_variance=model.learned_variance,
+        names=tuple(spec.conditions),
+        never_null=never,
+    )
 
 
 def check_data(recipe: Recipe, spec: DataSpec) -> None:
-    """Raise RecipeError if the recipe needs something that these data lack."""
-    wanted = guidance_wanted(recipe.sample)
-    if wanted and not spec.classes:
-        raise RecipeError(
-            f"{wanted} asks for guidance, and {spec.name!r} has no labels to be guided by; set "
-            "sample.guidance=1, or give labels"
-        )
+    """Raise RecipeError where a recipe needs what the data do not have."""
+    shares = recipe.objective.condition_dropout
+    for name in shares if isinstance(shares, dict) else ():
+        if name not in spec.conditions:
+            known = spec.conditions or ("none",)
+            raise unknown("objective.condition_dropout:", name, known, RecipeError)
+    able = abilities(recipe, spec)
+    if not spec.conditions:
+        able = replace(able, lack=f"{spec.name!r} has no labels")
+    if wrong := why_unsupported(recipe.sample, build_solver(recipe.sample), able):
+        raise RecipeError(wrong)
 
 
 def open_parts(recipe: Recipe) -> tuple[Dataset, dict[str, Dataset]]:
@@ -190,6 +192,11 @@ def open_parts(recipe: Recipe) -> tuple[Dataset, dict[str, Dataset]]:
     """
     from ..data import load_data
 
+    if recipe.data.source == "own":
+        raise RecipeError(
+            "data.source is 'own': a program gave the data, and the recipe cannot open them; give "
+            "them again, by Training.of(recipe, data=…), or name data that can be opened"
+        )
     options = recipe.data.model_dump(exclude={"source", "split"}, exclude_none=True)
     data = load_data(recipe.data.source, **options)
     return data, parts_of(recipe, data)

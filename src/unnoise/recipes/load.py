@@ -14,7 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import RecipeError, nearest, shorten, unknown
 from ..safe_files.safe_read import check_tree, read_text
-from .schema import Recipe, brings_grid
+from .sample_section import FLAT, brings_grid, merged_guidance
+from .schema import Recipe
 
 CHOICES = ("kind", "source")  # the keys that choose a section's component
 MOST_YAML, MOST_FAULTS = 96 * 2**10, 20  # bytes read of a file; faults listed at once
@@ -91,8 +92,15 @@ def resolved(section: BaseModel) -> dict[str, Any]:
     for key, value in section.model_dump(mode="json").items():
         inner, known = getattr(section, key), type(section).model_fields[key]
         if value is not None or known.default is not None:
-            tree[key] = resolved(inner) if isinstance(inner, BaseModel) else value
+            tree[key] = _resolved(inner, value)
     return tree
+
+
+def _resolved(inner: Any, value: Any) -> Any:
+    if isinstance(inner, BaseModel):
+        return resolved(inner)
+    sections = isinstance(inner, tuple) and all(isinstance(each, BaseModel) for each in inner)
+    return [*map(resolved, inner)] if sections else value
 
 
 class _Loader(yaml.SafeLoader):
@@ -196,7 +204,10 @@ def _apply(tree: dict[str, Any], parts: list[str], value: Any) -> None:
     other = {"steps": "budget", "budget": "steps"}.get(last)
     if parts[:-1] == ["train"] and other and value is not None:
         at.pop(other, None)
-    at[last] = value
+    if parts[:-1] == ["sample"] and last in FLAT and isinstance(at.get("guidance"), list):
+        at["guidance"] = merged_guidance(at["guidance"], {last: value})
+    else:
+        at[last] = value
 
 
 def _explain(kind: type[BaseModel], problem: Any) -> str:

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from ..errors import UnnoiseError
-from ..solvers import names
 from .objectives import DenoisingObjective, ObjectiveConfig, couple
-from .section import (
-    Few,
-    Positive,
-    Section,
-    Seed,
-    Share,
-    Steps,
-    Width,
-    kind_or,
-)
+from .sample_section import SampleConfig
+from .section import Few, Positive, Section, Seed, Share, Steps, Width
 from .sources import Data
 from .train_section import (
     TrainConfig,
@@ -136,7 +124,16 @@ class DiTConfig(Section):
         return self
 
 
-NetworkConfig = Annotated[UNetConfig | MlpConfig | DiTConfig, Field(discriminator="kind")]
+class OwnNetwork(Section):
+    """A network that a program gave, of which the recipe holds the name of the class alone."""
+
+    kind: Literal["own"]
+    name: str
+
+
+NetworkConfig = Annotated[
+    UNetConfig | MlpConfig | DiTConfig | OwnNetwork, Field(discriminator="kind")
+]
 
 
 class ModelConfig(Section):
@@ -148,64 +145,7 @@ class ModelConfig(Section):
     learned_variance: bool = False
 
 
-# ── sampling, evaluation ─────────────────────────────────────────────────────────────────────
-class GridConfig(Section):
-    """kind "own" is the grid that a solver brings with it: auto's."""
-
-    kind: Literal[
-        "own", "uniform", "quadratic", "log_snr", "karras", "polyexponential", "kl_optimal", "beta",
-        "align_your_steps", "trailing", "leading", "linspace", "simple", "normal", "sgm_uniform",
-    ]  # fmt: skip
-    start: Share | None = None
-    end: Share | None = None
-    sigma_min: Positive | None = None
-    sigma_max: Positive | None = None
-    rho: Positive | None = None
-    offset: Annotated[int, Field(ge=0, strict=True)] | None = None
-    a: Positive | None = None
-    b: Positive | None = None
-    model: Literal["sd15", "sdxl", "svd"] | None = None
-
-
-def brings_grid(solver: Any) -> bool:
-    """Return whether a solver's name, that of another program, includes a grid."""
-    with suppress(UnnoiseError):
-        return isinstance(solver, str) and names.ask(solver).grid is not None
-    return False
-
-
-class SampleConfig(Section):
-    """A solver that has the name of another program ("DPM++ 2M Karras") becomes ours, and where
-    no grid is given it brings its own."""
-
-    solver: str = "dpmpp_2m"
-    steps: Steps = 10
-    grid: Annotated[GridConfig, BeforeValidator(kind_or("karras"))] = GridConfig(kind="karras")
-    guidance: float = 1.0
-    interval: tuple[Share, Share] | None = None
-    rescale: Share = 0.0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _ours(cls, tree: Any) -> Any:
-        solver = tree.get("solver") if isinstance(tree, Mapping) else None
-        if not isinstance(solver, str):
-            return tree
-        with suppress(UnnoiseError):  # `check` says what is wrong with it
-            meant = names.ask(solver)
-            tree = {**tree, "solver": meant.text}
-            if meant.grid is not None and tree.get("grid") is None:
-                tree["grid"] = {"kind": meant.grid.name, **meant.grid.options}
-        return tree
-
-    @field_validator("interval")
-    @classmethod
-    def _rising(cls, interval: tuple[float, float] | None) -> tuple[float, float] | None:
-        if interval is not None and not interval[0] < interval[1]:
-            raise ValueError("give two times, the lower one first")
-        return interval
-
-
+# ── evaluation ───────────────────────────────────────────────────────────────────────────────
 class EvaluateConfig(Section):
     """samples: how many to draw, spread evenly over the classes."""
 

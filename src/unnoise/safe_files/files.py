@@ -119,12 +119,12 @@ def _memory() -> int:
         return 2**40
 
 
-def check_entries(module: torch.nn.Module, entries: Mapping[str, Entry], where: str) -> None:
-    """Raise ArtifactError unless a file lists a module's state in names, shapes and dtypes.
-
-    The module may be on the meta device.
-    """
-    state = module.state_dict()
+def check_entries(
+    module: torch.nn.Module, entries: Mapping[str, Entry], where: str, prefix: str = ""
+) -> None:
+    """Raise ArtifactError unless a file lists a module's state in names (after `prefix`), shapes
+    and dtypes; the module may be on the meta device."""
+    state = {f"{prefix}{name}": value for name, value in module.state_dict().items()}
     for what, names in (
         ("lacks", state.keys() - entries.keys()),
         ("has unknown", entries.keys() - state.keys()),

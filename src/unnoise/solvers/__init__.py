@@ -1,33 +1,32 @@
 """Solvers: any field, any grid, from noise to data."""
 
 from . import names, presets
-from .adaptive import Adaptive, AdaptiveSolution
-from .auto import Auto
-from .calibration import Calibration, tune
-from .consistent_annealing import ConsistentAnnealing
-from .dpm_adaptive import DPMAdaptive
-from .dpm_solver_v3 import DpmSolverV3
-from .er_sde import ErSde
-from .euler_maruyama import EulerMaruyama
-from .langevin import kinetic_langevin, langevin, mala, score_at
-from .learned import LearnedAncestral
-from .model_statistics import EMS, empirical_statistics
-from .multistep import Multistep
-from .ode import integrate
-from .parallel import Parallel, ParallelSolution
-from .predictor_corrector import PredictorCorrector
+from .adaptive import Adaptive, AdaptiveSolution, DPMAdaptive, integrate
+from .composite import Interval, Parallel, ParallelSolution, PredictorCorrector, Restart
+from .fitted import EMS, Auto, Calibration, DpmSolverV3, Tuned, empirical_statistics, tune
+from .flow_map import SolverFlowMap
+from .linear import (
+    DDIM,
+    Churn,
+    Churned,
+    ClippedDDIM,
+    ConsistentAnnealing,
+    ErSde,
+    EulerMaruyama,
+    Multistep,
+    ReverseDiffusion,
+    RungeKutta,
+    SaSolver,
+    SingleStep,
+    Stage,
+    StochasticMultistep,
+)
 from .registry import PRESETS, get, preset
-from .restart import Interval, Restart
-from .reverse_diffusion import ReverseDiffusion
-from .runge_kutta import RungeKutta
-from .sa_solver import SaSolver
 from .sampling import GRIDS, Samples, grid_for, own_grid, sample
-from .single_step import Churn, SingleStep, Stage
-from .solver import Noise, Solution, Solver, SolverFlowMap, Times
-from .stochastic_gradient import MinibatchScore, polynomial_decay
-from .tuned import Tuned
+from .solver import Noise, Solution, Solver, TimeGrid
 
 __all__ = [
+    "DDIM",
     "EMS",
     "GRIDS",
     "PRESETS",
@@ -36,14 +35,14 @@ __all__ = [
     "Auto",
     "Calibration",
     "Churn",
+    "Churned",
+    "ClippedDDIM",
     "ConsistentAnnealing",
     "DPMAdaptive",
     "DpmSolverV3",
     "ErSde",
     "EulerMaruyama",
     "Interval",
-    "LearnedAncestral",
-    "MinibatchScore",
     "Multistep",
     "Noise",
     "Parallel",
@@ -59,21 +58,17 @@ __all__ = [
     "Solver",
     "SolverFlowMap",
     "Stage",
-    "Times",
+    "StochasticMultistep",
+    "TimeGrid",
     "Tuned",
     "empirical_statistics",
     "get",
     "grid_for",
     "integrate",
-    "kinetic_langevin",
-    "langevin",
-    "mala",
     "names",
     "own_grid",
-    "polynomial_decay",
     "preset",
     "presets",
     "sample",
-    "score_at",
     "tune",
 ]

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..errors import unknown
-from .euler_maruyama import EulerMaruyama
-from .learned import LearnedAncestral
-from .multistep import Multistep
+from .linear.direction import EPS, FLOW, X0
+from .linear.multistep import Multistep, StochasticMultistep
+from .linear.one_step import DDIM
+from .linear.runge_kutta import RungeKutta
+from .linear.sde import EulerMaruyama
+from .linear.single_presets import PSEUDO_HEUN, PSEUDO_RK4
 from .registry import PRESETS, get, preset
-from .runge_kutta import RungeKutta
-from .single_presets import PSEUDO_HEUN, PSEUDO_RK4
 from .solver import Solver
 
 __all__ = ["PRESETS", "get"]
-
-X0, EPS, FLOW = (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)
 
 
 @preset
 def ddim(eta: float = 0.0) -> Solver:
     """DDIM (Song et al. 2021, eq. 12): η = 0 deterministic, 1 ancestral."""
-    return Multistep(points=1, eta=eta)
+    return DDIM(eta)
 
 
 @preset
 def ddpm(variance: str = "posterior") -> Solver:
     """Ancestral DDPM (Ho et al. 2020): variance "posterior" is β̃, "transition" is β, "learned" the
     model's own between the two (Nichol & Dhariwal 2021)."""
-    if variance == "learned":
-        return LearnedAncestral()
-    return Multistep(points=1, eta=1.0, variance=variance)
+    return DDIM(1.0, variance)
 
 
 @preset
@@ -90,10 +85,6 @@ def dpm_2m() -> Solver:
     return Multistep(points=2, direction=EPS, rule="midpoint")
 
 
-def _shares(eta: float, variance: str) -> dict[str, Any]:
-    return {"eta": eta, "variance": variance if eta else "posterior"}
-
-
 @preset
 def dpmpp_2m_sde(eta: float = 1.0, rule: str = "midpoint", variance: str = "posterior") -> Solver:
     """SDE-DPM-Solver++ 2M (Lu et al. 2022b); rule "exact" is k-diffusion's "heun".
@@ -101,13 +92,19 @@ def dpmpp_2m_sde(eta: float = 1.0, rule: str = "midpoint", variance: str = "post
     η is the share of the posterior's noise, with variance "sde" that of the reverse SDE's, as in
     k-diffusion; they are the same at η = 1.
     """
-    return Multistep(points=2, rule=rule, **_shares(eta, variance))
+    return _stochastic(2, eta, rule, variance)
 
 
 @preset
 def dpmpp_3m_sde(eta: float = 1.0, variance: str = "posterior") -> Solver:
     """k-diffusion's dpmpp_3m_sde, whose curvature term is halved."""
-    return Multistep(points=3, rule="half_curvature_only", **_shares(eta, variance))
+    return _stochastic(3, eta, "half_curvature_only", variance)
+
+
+def _stochastic(points: int, eta: float, rule: str, variance: str) -> Solver:
+    if not eta:
+        return Multistep(points, rule=rule)
+    return StochasticMultistep(points, eta, rule=rule, variance=variance)
 
 
 @preset
@@ -132,13 +129,13 @@ def ipndm(order: int = 4) -> Solver:
 @preset
 def pndm() -> Solver:
     """PNDM (Liu et al. 2022): iPNDM of four points, its first three steps by pseudo Runge–Kutta."""
-    return Multistep(points=4, direction=EPS, rule="even", opening=PSEUDO_RK4)
+    return Multistep(points=4, direction=EPS, rule="even", starter=PSEUDO_RK4)
 
 
 @preset
 def plms() -> Solver:
     """PNDM without Runge–Kutta, as latent diffusion has it: the first step by pseudo Heun."""
-    return Multistep(points=4, direction=EPS, rule="even", opening=PSEUDO_HEUN, opened=1)
+    return Multistep(points=4, direction=EPS, rule="even", starter=PSEUDO_HEUN, starter_steps=1)
 
 
 @preset

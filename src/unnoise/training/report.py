@@ -10,7 +10,7 @@ import torch
 from ..artifacts import Model
 from ..data import Dataset, sample_grid
 from ..errors import NonFinite
-from ..sampling import Samples
+from ..sampling import SampleReport
 from .figures import loss_plot
 from .log import ByLevel, Log
 from .loop import Training
@@ -36,14 +36,16 @@ def report(
         loss_plot(t, per_sample, out / "loss_by_noise_level.png", baseline=baseline)
     model = training.model()
     try:
-        made = model.sample(max(model.classes, 10), seed=training.config.seed)
+        n = max(model.classes, 10)
+        given = training.data.examples(needed, n) if (needed := model.facts.needed) else None
+        made = model.sample(n, condition=given, seed=training.config.seed)
         _show(model, made, out / "samples", training.step, log)
     except NonFinite as error:  # a picture on the way is not worth the run
         log.say(f"note: no samples after update {training.step}: {error}")
     return held
 
 
-def _show(model: Model, made: Samples, folder: Path, step: int, log: Log) -> None:
+def _show(model: Model, made: SampleReport, folder: Path, step: int, log: Log) -> None:
     folder.mkdir(exist_ok=True)
     if model.spec.modality == "image" and model.spec.shape[0] in (1, 3):
         pixels = model.spec.pixels(made.x)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..fields.field import Conditions
-from ..solvers.ode import integrate
+from ..solvers.adaptive import integrate
 from .translate import VelocityField
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import InvalidArgument, Unsupported
 from ..fields import Field
 from ..fields.field import Conditions
-from ..solvers.ode import integrate
+from ..solvers.adaptive import integrate
 from ..solvers.solver import Noise
 from .interpolant import BridgeField
 

@@ -29,7 +29,7 @@ from unnoise.evaluation import (
     save_classifier,
 )
 from unnoise.randomness import Streams
-from unnoise.recipes import Recipe, dump, load_recipe, resolved
+from unnoise.recipes import Recipe, SampleConfig, dump, load_recipe, resolved
 from unnoise.sampling import TunedSolver
 from unnoise.solvers import Tuned
 from unnoise.training import Checkpoints
@@ -52,11 +52,14 @@ class Target:
     seal: Callable[[Path], None] = lambda path: None
 
 
+GUIDED = SampleConfig(guidance=1.5).guidance
+
+
 def _model() -> Model:
     recipe = tiny("network.kind=mlp", "network.width=8", "network.depth=1", "path.kind=cosine")
     model = model_of(recipe)
     one = Tuned.from_dict({"kappa": 1.0, "places": [1, 0], "predict": [[1]], "correct": [[]]})
-    model.tuned[1] = TunedSolver(one, guidance=1.5, measured={"starts": 18})
+    model.tuned[1] = TunedSolver(one, guidance=GUIDED, measured={"starts": 18})
     return model
 
 
@@ -71,7 +74,7 @@ def _load_model(folder: Path) -> dict[str, Any]:
 
 def _load_tuned(folder: Path) -> dict[str, Any]:
     tuned = Model.load(folder, "fp32").tuned
-    said = ("guidance", "interval", "rescale", "measured")
+    said = ("guidance", "measured")
     return {
         "tree": {
             key: value
