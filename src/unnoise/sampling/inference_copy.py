@@ -17,9 +17,10 @@ class InferenceCopy:
     """A denoiser to be evaluated without gradients of its weights, in one arithmetic.
 
     denoiser: around a `frozen` copy of a Network, whose weights are bfloat16 or float16 where
-    `precision` is bf16 or fp16, so that nothing is cast at each evaluation; later changes of the original's weights do
-    not reach the copy. A network of another kind, or one that is to run in these and does not
-    declare that it `casts`, is evaluated itself, under autocast (`copied` is False).
+    `precision` is bf16 or fp16, so that nothing is cast at each evaluation; later changes of the
+    original's weights do not reach the copy. A network of another kind, or one that is to run in
+    these and does not declare that it `casts`, is evaluated itself, under autocast (`copied` is
+    False).
     """
 
     denoiser: Denoiser

@@ -22,10 +22,10 @@ class Fault:
 
     kind: "loss" (not finite), "gradient" (not finite, of a finite loss), "explosion" (a finite
     loss that is far too large) or "overflow" (a gradient too large for float16 under its loss
-    scale, which is then halved: no sign of trouble). row: the first sample at fault, in the training data; t: its noise
-    level; every: whether all samples of the batch are, or all gradients finite and too large to be
-    added up, so that it is the weights; tensor: the first parameter whose gradient is at fault.
-    None where it says nothing.
+    scale, which is then halved: no sign of trouble). row: the first sample at fault, in the
+    training data; t: its noise level; every: True where all samples of the batch are at fault, or
+    all gradients are finite and too large to be added up; tensor: the first parameter whose
+    gradient is at fault. None where nothing is known of it.
     """
 
     step: int
@@ -130,6 +130,9 @@ class Guard:
         """Note how an update went."""
         if fault is None:
             self.trouble = max(0, self.trouble - 1)
+            return
+        if fault.kind == "overflow":  # mended by the loss scale
+            self.skipped += 1
             return
         self.trouble += 1
         self.skipped += fault.skipped

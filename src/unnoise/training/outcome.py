@@ -60,9 +60,7 @@ class Outcome:
             self.loss, self.norm, self.per_sample, self.t, self._sizes = self._sent.received()
             self._sent = None
 
-    def record(
-        self, kind: Kind | None, data: Dataset, seed: int
-    ) -> Fault | None:
+    def record(self, kind: Kind | None, data: Dataset, seed: int) -> Fault | None:
         """Record the kind of fault that the guard found, and return where it is."""
         if kind == "gradient":
             tensor, every = self._bad_gradient()
