@@ -103,18 +103,10 @@ def private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 
 
-# rooms that are being written anew, whose circles and private names are still allowed
-PASSED_OVER = ("pipelines",)
-
-
-def passed_over(module: str) -> bool:
-    return module.split(".")[1] in PASSED_OVER
-
-
 @pytest.mark.parametrize("typing", [False, True], ids=["run time", "types too"])
 def test_no_modules_import_each_other(typing):
     edges = graph(typing)
-    wrong = [shown(f, edges) for f in circles(edges) if not all(map(passed_over, f))]
+    wrong = [shown(found, edges) for found in circles(edges)]
     assert not wrong, "\n".join(wrong)
 
 
@@ -125,7 +117,6 @@ def test_no_private_name_is_imported():
         for node, _ in imports(ast.parse(path.read_text(encoding="utf-8")))
         for target, name in targets(module, node)
         if target in FILES and any(map(private, (*target.split("."), name)))
-        if not passed_over(target)
     }
     assert not wrong, wrong
 
