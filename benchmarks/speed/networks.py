@@ -167,9 +167,9 @@ def our_dit(event: Event, **more: object) -> Contestant:
         return DiT(event[0], 2, classes=CLASSES, **more)  # type: ignore[arg-type]
 
     def call(network: nn.Module, x: Tensor, t: Tensor) -> Tensor:
-        from unnoise.objectives import condition_from_labels
+        from unnoise.fields import Condition
 
-        return network(x, t, condition_from_labels(labels(x)))
+        return network(x, t, Condition.of({"class": labels(x)}, len(x)))
 
     settings = ", ".join(f"{key}={value}" for key, value in more.items())
     return Contestant("unnoise", f"DiT({settings})", make, call)

@@ -72,8 +72,8 @@ def test_saving_twice_replaces(model, tmp_path):
         (lambda t: t["data"].update(std=[0.0]), "std"),
         (lambda t: t["data"].update(shape=[1, 8]), "shape"),
         (lambda t: t["data"].pop("mean"), "lacks mean"),
-        (lambda t: t["data"].update(class_names=["a", "a"]), "class_names"),
-        (lambda t: t["data"].update(class_names=[*"abcdefg"]), "tensor"),
+        (lambda t: t["data"]["conditions"]["class"].update(names=["a", "a"]), "no two alike"),
+        (lambda t: t["data"]["conditions"]["class"].update(names=[*"abcdefg"]), "tensor"),
     ],
 )
 def test_json_that_says_something_else_is_refused(folder, change, words):
@@ -176,7 +176,7 @@ def test_folders_without_a_model_say_what_they_are(tmp_path, folder):
     with pytest.raises(ArtifactError, match=r"unnoise train --resume --out"):
         Model.load(tmp_path / "empty")
     with pytest.raises(InvalidArgument, match="fp32"):
-        Model.load(folder, "fp16")
+        Model.load(folder, "fp8")
 
 
 def test_a_file_of_the_same_tensors_in_another_order_is_the_same_model(model, folder):

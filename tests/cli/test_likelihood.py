@@ -52,7 +52,7 @@ def test_the_bound_is_that_of_the_held_out_part_given_its_labels(run, chain):
     said = run("likelihood", chain, "--bound", "-n", 6, "--batch", 4, "--json")
     made = json.loads(said.out)
     model, test = loaded(chain)
-    x, labels = test.batch(torch.arange(6))
+    x, labels = test.batch(torch.arange(6)).x0, test.labels[:6]
     wanted = variational_bound(
         model.denoiser.conditioned(Condition.of({"class": labels}, 6)),
         x,
@@ -111,7 +111,7 @@ def test_the_flow_dequantises_levels(run, chain):
     assert (made["kind"], made["dequantisation"]) == ("bound", "uniform")
     assert "terms" not in made
     model, test = loaded(chain)
-    x, labels = test.batch(torch.arange(3))
+    x, labels = test.batch(torch.arange(3)).x0, test.labels[:3]
     noise = Streams(0, range(3), "likelihood")
     field = model.denoiser.conditioned(Condition.of({"class": labels}, 3))
     wanted = discrete_log_likelihood(
@@ -127,7 +127,7 @@ def test_a_density_is_that_of_the_datas_own_units(run, flow):
     """Standardised by deviations of about 2: −Σ log std nats from that of the network's units."""
     made = json.loads(run("likelihood", flow, "-n", 7, "--json").out)
     model, test = loaded(flow)
-    x, _ = test.batch(torch.arange(7))
+    x = test.batch(torch.arange(7)).x0
     wanted = log_likelihood(model.denoiser, x).nats.mean() - sum(map(math.log, model.spec.std))
     assert sum(map(math.log, model.spec.std)) > 1
     assert made["nats"]["mean"] == pytest.approx(float(wanted), rel=1e-5)
@@ -197,4 +197,5 @@ def test_no_null_condition_no_unconditional_likelihood(refused, tmp_path):
 
 def test_a_model_without_a_learned_variance_cannot_sample_with_one(refused, flow):
     said = refused("sample", flow, "--solver", "ddpm:variance=learned", "--out", "a.npy")
-    assert "learned no variance; use ddpm" in said
+    assert "learned no variance" in said
+    assert "use ddpm" in said

@@ -18,12 +18,14 @@ def rows_of(part, whole):
 def test_a_batch_is_the_normalised_samples_in_the_order_asked_for():
     data = labelled()
     rows = [7, 3, 3, 99]
-    x, y = data.batch(rows)
-    assert torch.equal(y, data.labels[rows])
+    batch = data.batch(rows)
+    x, condition = batch.x0, batch.condition
+    assert torch.equal(condition.values["class"], data.labels[rows])
+    assert condition.keep["class"].tolist() == [True] * 4
     mean = torch.tensor(data.spec.mean).view(2, 1, 1)
     std = torch.tensor(data.spec.std).view(2, 1, 1)
     torch.testing.assert_close(x, (data.values[rows].float() - mean) / std)
-    assert from_arrays(torch.eye(3)).batch([0])[1] is None
+    assert from_arrays(torch.eye(3)).batch([0]).condition is None
 
 
 @pytest.mark.parametrize("rows", [[-1], [100], [0, 1000], [], [0.5]])
@@ -134,9 +136,9 @@ def test_what_does_not_fit_together_is_refused():
         Dataset(data.values, data.labels - 1, data.spec)
     with pytest.raises(DataError, match="described as"):
         Dataset(data.values.float(), data.labels, data.spec)
-    with pytest.raises(DataError, match="or neither"):
+    with pytest.raises(DataError, match="give both"):
         Dataset(data.values, None, data.spec)
-    with pytest.raises(DataError, match="one a sample"):
+    with pytest.raises(DataError, match="one row a sample"):
         Dataset(data.values, data.labels[:-1], data.spec)
     with pytest.raises(DataError, match="no samples"):
         Dataset(data.values[:0], data.labels[:0], replace(data.spec))
@@ -145,7 +147,7 @@ def test_what_does_not_fit_together_is_refused():
 def test_real_digits_4000_500_500(mnist5k):
     parts = mnist5k.split({"train": 4000, "validation": 500, "test": 500}, seed=0)
     assert [set(p.class_counts().values()) for p in parts.values()] == [{400}, {50}, {50}]
-    x, _ = parts["train"].batch(range(4000))
+    x = parts["train"].batch(range(4000)).x0
     assert abs(float(x.mean())) < 1e-5
     assert abs(float(x.std(correction=0)) - 1) < 1e-5
-    assert torch.equal(mnist5k.spec.restore(mnist5k.batch(range(5000))[0]), mnist5k.values)
+    assert torch.equal(mnist5k.spec.restore(mnist5k.batch(range(5000)).x0), mnist5k.values)

@@ -186,7 +186,7 @@ def test_too_much_to_hold_stays_in_its_files_and_may_be_refused(save, cache, mon
     data = open_folder(save.folder)
     assert data.streamed
     assert not held.streamed
-    assert torch.equal(data.batch([1, 0])[0], held.batch([1, 0])[0])
+    assert torch.equal(data.batch([1, 0]).x0, held.batch([1, 0]).x0)
     with pytest.raises(DataError, match="at most"):
         open_folder(save.folder, stream=False)
 

@@ -78,9 +78,9 @@ def test_a_streamed_run_sees_what_one_in_memory_sees(both):
         for counter, size in ((0, 6), (6, 25), (27, 9), (100, 33)):  # within and over epochs
             rows = held[part].order(3, counter, size)
             assert torch.equal(streamed[part].order(3, counter, size), rows)
-            (x, y), (u, v) = held[part].batch(rows), streamed[part].batch(rows)
-            torch.testing.assert_close(x, u, rtol=1e-6, atol=1e-6)
-            assert torch.equal(y, v)
+            a, b = held[part].batch(rows), streamed[part].batch(rows)
+            torch.testing.assert_close(a.x0, b.x0, rtol=1e-6, atol=1e-6)
+            assert torch.equal(a.condition.values["class"], b.condition.values["class"])
             assert torch.equal(streamed[part].raw(rows), held[part].raw(rows))
 
 
@@ -117,10 +117,10 @@ def test_what_does_not_fit_in_memory_is_not_read_whole(both, monkeypatch):
 
 def test_held_out_parts_are_read_once(both, monkeypatch):
     parts = both[1].split({"train": None, "validation": 9}, 4)
-    first = parts["validation"].batch([0, 3])[0]
+    first = parts["validation"].batch([0, 3]).x0
     rows = parts["validation"]._values.rows
     monkeypatch.setattr(rows, "read", lambda indices: pytest.fail("read again"))
-    assert torch.equal(parts["validation"].batch([0, 3])[0], first)
+    assert torch.equal(parts["validation"].batch([0, 3]).x0, first)
 
 
 class Stream(torch.utils.data.Dataset):
@@ -156,18 +156,18 @@ def test_a_run_resumes_exactly_over_the_borders_of_shards(
         return list(loader)
 
     found = run(0, 7) + run(7, 8) + run(8, 18)
-    for (x, y), (u, v) in zip(wanted, found, strict=True):
-        assert torch.equal(x, u)
-        assert torch.equal(y, v)
+    for a, b in zip(wanted, found, strict=True):
+        assert torch.equal(a.x0, b.x0)
+        assert torch.equal(a.condition.values["class"], b.condition.values["class"])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_streamed_data_can_be_pickled_after_use(kind, tmp_path, cache):
     path, options = make(kind, tmp_path)
     data = open_data(path, stream=True, **options)
-    before = data.batch([3, 1])[0]
+    before = data.batch([3, 1]).x0
     packed = pickle.dumps(data)
-    assert torch.equal(pickle.loads(packed).batch([3, 1])[0], before)
+    assert torch.equal(pickle.loads(packed).batch([3, 1]).x0, before)
     if kind in ("arrays", "parquet"):  # what was read does not travel
         assert len(packed) < 100_000
 

@@ -27,7 +27,7 @@ def training_on(device: torch.device, *overrides: str) -> Training:
     model = build_denoiser(recipe.path, recipe.network, recipe.model, data.spec, 0)
     return Training(
         Player.of(
-            denoiser,
+            model,
             build_objective(recipe.objective, model.data_std, levels_of(data.spec)),
             recipe.train,
         ),

@@ -170,7 +170,7 @@ def test_a_class_conditional_unet():
     [
         ({"beta_schedule": "laplace", "_class_name": "DDPMScheduler"}, "unknown beta_schedule"),
         ({"_class_name": "VQDiffusionScheduler"}, "no beta_schedule"),
-        ({"beta_schedule": "linear", "thresholding": True}, "thresholding=False"),
+        ({"beta_schedule": "linear", "invert_sigmas": True}, "invert_sigmas=False"),
         ({"beta_schedule": "linear", "prediction_type": "eps"}, "unknown prediction_type"),
         (
             {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 
 import pytest
 import torch
@@ -12,12 +11,11 @@ from tests.exact import F64, Seen, gaussian_elementwise
 from unnoise.errors import InvalidArgument, NonFinite, Unsupported
 from unnoise.paths import EDM, VE, Chain, Flow, VPLinear, grids
 from unnoise.randomness import Streams
-from unnoise.solvers import PRESETS, Multistep, get
+from unnoise.solvers import PRESETS, Multistep, Parallel, get
 
 diffusers = pytest.importorskip("diffusers", reason="compares with diffusers")
 
 from unnoise.interop.diffusers import DiffusersField, UnnoiseScheduler  # noqa: E402
-from unnoise.interop.diffusers.handshake import Handshake, Question  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -277,35 +275,86 @@ def test_what_it_refuses():
         drive(UnnoiseScheduler("ddim", path=path), field, x * torch.nan, 3)
 
 
-def test_a_loop_left_early_leaves_no_thread():
+def test_a_loop_left_early_begins_anew_in_a_copy_and_after_set_timesteps():
     path = VPLinear()
-    scheduler, x = UnnoiseScheduler("dpmpp_2m", path=path), start(path)
-    scheduler.set_timesteps(4)
+    field, scheduler, x = gaussian_elementwise(path), UnnoiseScheduler("dpmpp_2m", path=path), None
+    x = start(path)
+    wanted = drive(copy.deepcopy(scheduler), field, x)
+    scheduler.set_timesteps(5)
     scheduler.step(x, scheduler.timesteps[0], x)
-    assert copy.deepcopy(scheduler)._walk is None
-    thread = scheduler._walk._thread
-    assert thread.is_alive()
-    del scheduler
-    gc.collect()
-    thread.join(60)
-    assert not thread.is_alive()
+    assert torch.equal(drive(copy.deepcopy(scheduler), field, x), wanted)
+    assert torch.equal(drive(scheduler, field, x), wanted)
+    assert torch.equal(drive(scheduler, field, x), wanted)
 
 
-def test_a_coroutine_raises_what_its_body_raises():
-    def body(ask):
-        if float(ask(torch.ones(1), torch.ones(()))) == 2:
-            raise KeyError("here")
-        return torch.zeros(1)
+@pytest.mark.parametrize("name", ["ddim", "dpmpp_3m", "unipc", "heun", "ddpm", "dpmpp_sde", "lms"])
+def test_states_that_were_handed_out_stay_as_they_are(name):
+    path, kept = VPLinear(), []
+    scheduler = UnnoiseScheduler(name, path=path)
+    step = scheduler.step
 
-    for value, ends in ((2.0, True), (1.0, False)):
-        walk = Handshake(body)
-        assert isinstance(walk.answer(), Question)
-        if ends:
-            with pytest.raises(KeyError, match="here"):
-                walk.answer(torch.tensor(value))
-        else:
-            assert torch.equal(walk.answer(torch.tensor(value)), torch.zeros(1))
-        assert not walk.running
+    def watched(output, t, sample, **rest):
+        made = step(output, t, sample, **rest)
+        kept.extend((x, x.clone()) for x in (output, sample, made.prev_sample))
+        return made
+
+    scheduler.step = watched
+    drive(scheduler, gaussian_elementwise(path), start(path), noise=Streams(5, range(3)))
+    assert len(kept) >= 15
+    assert all(torch.equal(x, then) for x, then in kept)
+
+
+@pytest.mark.parametrize("name", ["rk12", "rk45", "dop853", "dpm_adaptive"])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
+def test_solvers_whose_times_depend_on_the_network_are_refused(name, kind):
+    scheduler = UnnoiseScheduler(name, path=VPLinear(), prediction_type=kind)
+    with pytest.raises(Unsupported, match="times that each sample chooses"):
+        scheduler.set_timesteps(times=[0.999, 0.5, 0.001])
+
+
+def test_a_parallel_solver_is_refused():
+    scheduler = UnnoiseScheduler(Parallel(), path=VPLinear())
+    with pytest.raises(Unsupported, match="several at once"):
+        scheduler.set_timesteps(4)
+
+
+def test_the_times_are_those_of_the_solve():
+    path = VPLinear()
+    for name in ("heun", "dpmpp_2s", "unipc", "restart", "predictor_corrector", "pndm", "auto"):
+        scheduler, seen = UnnoiseScheduler(name, path=path), []
+        scheduler.set_timesteps(times=grids.uniform(6, 1.0, 0.01))
+        get(name).solve(
+            gaussian_elementwise(path), start(path), grids.uniform(6, 1.0, 0.01),
+            Streams(1, range(3)), lambda _, said, seen=seen: seen.append(float(said.t)),
+        )  # fmt: skip
+        asked = scheduler.convention.time(scheduler.timesteps)
+        torch.testing.assert_close(asked, torch.tensor(seen, dtype=F64), rtol=1e-12, atol=1e-12)
+
+
+def test_clipping_is_taken_from_a_config_and_saved(tmp_path):
+    thresholds = {"thresholding": True, "sample_max_value": 1.5, "dynamic_thresholding_ratio": 0.9}
+    for given, clip, threshold in (
+        ({"clip_sample": False}, None, None),
+        ({"clip_sample_range": 0.7}, 0.7, None),
+        (thresholds, None, (0.9, 1.5)),
+    ):
+        peer = diffusers.DDPMScheduler(**given)
+        scheduler = UnnoiseScheduler.from_config(peer.config)
+        scheduler.save_pretrained(tmp_path)
+        for one in (scheduler, UnnoiseScheduler.from_pretrained(tmp_path)):
+            assert (one.convention.clip, one.convention.threshold) == (clip, threshold)
+    with pytest.raises(InvalidArgument, match="give one of them"):
+        UnnoiseScheduler(clip=1.0, threshold=(0.9, 1.5))
+    with pytest.raises(InvalidArgument, match="limit is -1"):
+        UnnoiseScheduler(clip=-1.0)
+
+
+@pytest.mark.parametrize("options", [{"clip_sample_range": 0.5}, {"thresholding": True}])
+def test_the_pipelines_own_clipped_ddpm_is_ours(unet, options):
+    peer = diffusers.DDPMScheduler(timestep_spacing="trailing", **options)
+    ours = UnnoiseScheduler.from_config(peer.config, solver="ddpm", grid="trailing")
+    theirs, made = in_pipeline(unet, peer, 8), in_pipeline(unet, ours, 8)
+    torch.testing.assert_close(made[2], theirs[2], rtol=1e-4, atol=1e-4)
 
 
 def test_gradients_flow_through_the_loop():

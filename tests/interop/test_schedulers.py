@@ -12,14 +12,16 @@ import torch
 from torch import Tensor
 
 from tests.exact import F64, mixture_2d
+from unnoise.fields import Gaussian
+from unnoise.guidance import Clip, Threshold, shaped
 from unnoise.paths import EDM, Chain, Flow, GaussianPath
 from unnoise.randomness import Streams
-from unnoise.solvers import SaSolver
+from unnoise.solvers import ClippedDDIM, SaSolver, get
 from unnoise.solvers.names import ROWS
 
 diffusers = pytest.importorskip("diffusers", reason="compares with diffusers")
 
-from unnoise.interop.diffusers.visits import Draws  # noqa: E402
+from unnoise.interop.diffusers.evaluations import GeneratorNoise  # noqa: E402
 
 # diffusers hands tensors to numpy, and one of its algorithms is compared though it will go
 pytestmark = [
@@ -94,10 +96,10 @@ def path_of(peer) -> GaussianPath:
     return Flow() if name.startswith("FlowMatch") else CHAIN.as_path()
 
 
-def walk(peer, x: Tensor, steps: int = STEPS, **options) -> tuple[Tensor, Tensor]:
+def walk(peer, x: Tensor, steps: int = STEPS, make=mixture_2d, **options) -> tuple[Tensor, Tensor]:
     """(their result for x_t of our path, the times at which they asked and ended)."""
     name, path = type(peer).__name__, path_of(peer)
-    field = mixture_2d(path)
+    field = make(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         peer.set_timesteps(steps)
@@ -173,7 +175,7 @@ def test_the_same_numbers(row):
     seen: list[float] = []
     # their grid: the times that begin a step, without the stages
     grid = _grid(solver, path, asked)
-    noise = Draws(4, F64, torch.device("cpu"))
+    noise = GeneratorNoise(4, F64, torch.device("cpu"))
     noise.generator = torch.Generator().manual_seed(3)
     first = start if scaled else x
     ours = solver.solve(
@@ -181,6 +183,90 @@ def test_the_same_numbers(row):
     ).x
     torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(torch.tensor(seen, dtype=F64), asked[:-1], rtol=1e-9, atol=1e-9)
+
+
+CLIP = {"clip_sample": True, "clip_sample_range": 0.8}
+DYNAMIC = {"thresholding": True, "dynamic_thresholding_ratio": 0.7, "sample_max_value": 1.6}
+STATIC = {"thresholding": True}  # at its default sample_max_value=1 it clips
+RULES = {"clip": (CLIP, Clip(0.8)), "dynamic": (DYNAMIC, Threshold(0.7, 1.6)),
+         "static": (STATIC, Clip(1.0))}  # fmt: skip
+EARLY = {"final_sigmas_type": "sigma_min"}
+# name: (scheduler and its options, our solver, what step() is given, the rules it knows)
+WITH_RULES = {
+    "ddim, ε recomputed": ("DDIM", {}, get("ddim"), {"use_clipped_model_output": True}),
+    "ddim, ε recomputed, η = 0.5": (
+        "DDIM", {}, get("ddim:eta=0.5"), {"use_clipped_model_output": True, "eta": 0.5},
+    ),
+    "ddim": ("DDIM", {}, ClippedDDIM, {}),
+    "ddim, η = 1": ("DDIM", {}, ClippedDDIM, {"eta": 1.0}),
+    "ddpm": ("DDPM", {}, get("ddpm"), {}),
+    "ddpm, larger variance": (
+        "DDPM", {"variance_type": "fixed_large"}, get("ddpm:variance=transition"), {},
+    ),
+    "heun": ("HeunDiscrete", {}, get("heun:coordinate=sigma"), {}),
+    "dpm++ 2m": ("DPMSolverMultistep", {}, get("dpmpp_2m"), {}),
+    "dpm++ 3m": ("DPMSolverMultistep", {"solver_order": 3}, get("dpmpp_3m"), {}),
+    "dpm 2m": (
+        "DPMSolverMultistep", {"algorithm_type": "dpmsolver", **EARLY}, get("dpm_2m"), {},
+    ),
+    "dpm++ 2m sde": (
+        "DPMSolverMultistep", {"algorithm_type": "sde-dpmsolver++"}, get("dpmpp_2m_sde"), {},
+    ),
+    "dpm++ singlestep 2": ("DPMSolverSinglestep", {}, get("dpm_on_grid:order=2"), {}),
+    "dpm++ singlestep 3": (
+        "DPMSolverSinglestep", {"solver_order": 3}, get("dpm_on_grid:order=3"), {},
+    ),
+    "unipc": ("UniPCMultistep", {}, get("unipc:order=2,rule=bh2,lower_last=true"), {}),
+    "deis": ("DEISMultistep", {}, get("deis:order=2,coordinate=log_snr"), {}),
+    "edm dpm++ 2m": ("EDMDPMSolverMultistep", {}, get("dpmpp_2m"), {}),
+}  # fmt: skip
+CLIPS = ("DDIM", "DDPM", "HeunDiscrete")  # the others have thresholding; the last has none
+
+
+def pictures(path: GaussianPath):
+    """Data (2, 2, 1) that reach well over ±1, where every rule acts."""
+    place = torch.arange(4, dtype=F64).reshape(2, 2, 1)
+    return Gaussian(1.5 * (place + 1).sin(), 0.3 + 0.1 * place, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        (name, rule)
+        for name, (scheduler, *_) in WITH_RULES.items()
+        for rule in RULES
+        if (scheduler in CLIPS if rule == "clip" else scheduler != "HeunDiscrete")
+    ],
+)
+def test_the_same_numbers_where_x0_is_clipped(name, rule):
+    """LMS, Euler, PNDM and EDM's Euler have no such option in diffusers, and UniPC in ε ignores
+    its own."""
+    scheduler, options, solver, given = WITH_RULES[name]
+    set_, shape = RULES[rule]
+    name_ = f"{scheduler}Scheduler"
+    base = {k: v for k, v in MORE.get(name_, {}).items() if k != "clip_sample"}
+    unclipped = {"clip_sample": False} if scheduler in CLIPS else {}
+    results = []
+    for more in (set_ if rule == "clip" else unclipped | set_, unclipped):
+        peer = getattr(diffusers, name_)(**base, **options, **more)
+        path, start = path_of(peer), Streams(5, range(4)).normal(2, 2, 1).double()
+        x = start * float(path.sigma(1.0))
+        if scaled := scheduler.startswith(SCALED):
+            peer.set_timesteps(STEPS)
+            x = start * (1 + float(peer.sigmas[0]) ** 2) ** 0.5
+        results.append(walk(peer, x, STEPS, pictures, **given))
+    (theirs, asked), (free, _) = results
+    assert float((theirs - free).abs().max()) > 0.1  # the rule acts
+    field = pictures(path)
+    if solver is ClippedDDIM:
+        solver = ClippedDDIM(given.get("eta", 0.0), rule=shape)
+    else:
+        field = shaped(field, shape)
+    noise = GeneratorNoise(4, F64, torch.device("cpu"))
+    noise.generator = torch.Generator().manual_seed(3)
+    grid = _grid(solver, path, asked)
+    ours = solver.solve(field, start if scaled else x, grid, noise).x
+    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
 
 
 def _grid(solver, path: GaussianPath, asked: Tensor) -> Tensor:
@@ -192,7 +278,7 @@ def _grid(solver, path: GaussianPath, asked: Tensor) -> Tensor:
     grids.append(torch.cat([distinct[:6:2], distinct[6:]]))
     for grid in grids:
         seen: list[float] = []
-        quiet = Draws(1, F64, torch.device("cpu"))
+        quiet = GeneratorNoise(1, F64, torch.device("cpu"))
         quiet.generator = torch.Generator()
         solver.solve(
             mixture_2d(path), torch.zeros(1, 2, dtype=F64), grid, quiet,
@@ -219,7 +305,7 @@ def test_sa_solver(predictor, corrector, tau, lowered):
     )
     x = Streams(5, range(4)).normal(2).double()
     theirs, grid = walk(peer, x)
-    noise = Draws(4, F64, torch.device("cpu"))
+    noise = GeneratorNoise(4, F64, torch.device("cpu"))
     noise.generator = torch.Generator().manual_seed(3)
     solver = SaSolver(predictor, corrector, float(tau), lower_last=lowered)
     ours = solver.solve(mixture_2d(CHAIN.as_path()), x, grid, noise).x

@@ -19,7 +19,7 @@ COPY, VERB = "tests/sampling/test_inference_copy.py", "tests/cli/test_sample.py"
 
 job, many = module("pipelines.sample_job"), module("pipelines.sample_many")
 output, plan = module("pipelines.sample_files"), module("sampling.plan")
-classes, section = module("sampling.classes"), module("recipes.sample_section")
+conditions, section = module("sampling.conditions"), module("recipes.sample_section")
 
 
 @mutation(
@@ -40,7 +40,9 @@ def _(patch):
 )
 def _(patch):
     patch.around(
-        classes.Labels, "of", lambda right: lambda self, rows: right(replace(self, offset=0), rows)
+        conditions.Labels,
+        "of",
+        lambda right: lambda self, rows: right(replace(self, offset=0), rows),
     )
 
 

@@ -17,7 +17,6 @@ from unnoise.objectives import (
     LogNormal,
     Loss,
     Uniform,
-    condition_from_labels,
     weight,
 )
 from unnoise.paths import EDM, Cosine, Flow, VPLinear
@@ -198,7 +197,7 @@ def test_low_precision_models_have_their_loss_in_float32():
 
 
 def with_labels(n):
-    return condition_from_labels(torch.arange(n) % 5)
+    return Condition.of({"class": torch.arange(n) % 5}, n)
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.1, 0.5, 1.0])
@@ -275,12 +274,19 @@ def test_each_draw_of_an_objective_is_new():
     assert not torch.equal(first.t, other.t)
 
 
-def test_labels_make_a_condition():
-    assert condition_from_labels(None) is None
-    condition = condition_from_labels(torch.tensor([3, 1]))
-    assert isinstance(condition, Condition)
-    assert condition.values["class"].tolist() == [3, 1]
-    assert condition.keep["class"].tolist() == [True, True]
+def test_a_batch_makes_a_condition_of_columns_and_leaves_it_out_on_demand():
+    x = torch.zeros(2, 3)
+    assert Batch(x, {}).condition is None
+    batch = Batch(x, {"class": torch.tensor([3, 1]), "age": torch.tensor([[0.5], [1.0]])})
+    assert isinstance(batch.condition, Condition)
+    assert batch.condition.values["class"].tolist() == [3, 1]
+    assert batch.condition.values["age"].tolist() == [[0.5], [1.0]]
+    assert [mask.tolist() for mask in batch.condition.keep.values()] == [[True, True]] * 2
+    assert batch.to("cpu").condition is batch.condition
+    assert batch.to("cpu", conditional=False).condition is None
+    assert batch.to("meta").condition.values["age"].device.type == "meta"
+    with pytest.raises(InvalidArgument, match="3 rows for 2 samples"):
+        Batch(x, {"class": torch.tensor([3, 1, 2])})
 
 
 def test_impossible_objectives_are_refused():

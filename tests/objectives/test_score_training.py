@@ -19,7 +19,6 @@ from unnoise.objectives import (
     Ladder,
     OneLevel,
     SlicedScoreMatching,
-    condition_from_labels,
     denoising_score_matching,
     ncsn,
     weight,
@@ -118,7 +117,7 @@ def test_real_networks_are_trained_by_the_slope_of_the_objective(network):
     model = Denoiser(network.double(), VPLinear(), "v")
     batch = Batch(
         Streams(0, range(3)).normal(1, 4, 4).double(),
-        condition_from_labels(torch.tensor([0, 1, 2])),
+        {"class": torch.tensor([0, 1, 2])},
     )
     for objective in (
         ImplicitScoreMatching(times=Ladder(sigma_min=0.1), condition_dropout=0.5),

@@ -199,13 +199,13 @@ def pictured():
     def make(x):
         snapshot = RunSnapshot(None, recipe, len(x), 0, average=model, parts=parts_of(recipe))
         labels = torch.arange(len(x)) % 10
-        snapshot.__dict__["samples"] = SampleReport(model.spec.restore(x), labels, 1, x)
+        snapshot.__dict__["samples"] = SampleReport(model.spec.restore(x), {"class": labels}, 1, x)
         snapshot.__dict__["average_failed"] = False
         return snapshot
 
     data = parts_of(recipe)["test"]
     order = torch.stack([(data.labels == c).nonzero().flatten()[:8] for c in range(10)], 1)
-    return make, data.batch(order.flatten())[0]
+    return make, data.batch(order.flatten()).x0
 
 
 def test_data_themselves_are_good_samples(pictured):
@@ -245,9 +245,9 @@ def test_other_classes_in_other_shares_are_no_tint():
     labels = torch.arange(100) % 2
     made = (4.0 * labels.numpy()[:, None] + g.normal(size=(100, 3))).astype("float32")
     x = snapshot.spec.normalise(torch.from_numpy(made))
-    snapshot.__dict__["samples"] = SampleReport(torch.from_numpy(made), labels, 1, x)
+    snapshot.__dict__["samples"] = SampleReport(torch.from_numpy(made), {"class": labels}, 1, x)
     assert check_samples(snapshot).severity == "fine"
-    snapshot.__dict__["samples"] = SampleReport(torch.from_numpy(made), None, 1, x)
+    snapshot.__dict__["samples"] = SampleReport(torch.from_numpy(made), {}, 1, x)
     assert check_samples(snapshot).severity == "fault"
 
 
@@ -255,13 +255,13 @@ def test_copies_of_training_data_are_found_and_near_ones_by_chance_are_not(pictu
     make, x = pictured
     snapshot = make(x)
     assert check_memorisation(snapshot).severity == "fine"
-    train, _ = snapshot.parts["train"].batch(torch.arange(80))
+    train = snapshot.parts["train"].batch(torch.arange(80)).x0
     assert check_memorisation(make(train)).severity == "fault"
     assert check_memorisation(make(torch.cat([train[:8], x[:72]]))).severity == "warning"
     plane = groups(0)[0][:, :2].copy()  # in two dimensions every ninth is near by chance
     low = snapshot_of(plane)
     fresh = torch.from_numpy(groups(7, 1000)[0][:, :2].copy())
-    low.__dict__["samples"] = SampleReport(fresh, None, 1, low.spec.normalise(fresh))
+    low.__dict__["samples"] = SampleReport(fresh, {}, 1, low.spec.normalise(fresh))
     found = check_memorisation(low)
     assert found.numbers["copies"] > 0.05
     assert found.severity == "fine"

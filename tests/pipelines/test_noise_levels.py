@@ -9,7 +9,7 @@ from torch import nn
 from tests.training.tiny import model_of, parts_of, tiny
 from unnoise.data import Dataset
 from unnoise.fields import Prediction
-from unnoise.objectives import Batch, Denoising, condition_from_labels, weight
+from unnoise.objectives import Denoising, weight
 from unnoise.paths import Cosine, Flow
 from unnoise.pipelines.noise_levels import loss_by_level
 from unnoise.randomness import Streams
@@ -46,7 +46,12 @@ def white(seed, n=400, d=6, classes=None):
 def model(denoiser, spec, classes=0):
     recipe = SimpleNamespace(objective=tiny().objective)
     return SimpleNamespace(
-        denoiser=denoiser, recipe=recipe, spec=spec, classes=classes, precision="fp32"
+        denoiser=denoiser,
+        recipe=recipe,
+        spec=spec,
+        classes=classes,
+        conditions=spec.conditions if classes else {},
+        precision="fp32",
     )
 
 
@@ -128,7 +133,6 @@ def test_a_real_model_says_what_its_training_said():
     """The loss of an untrained model is that of the objective it would be trained by."""
     made, parts = model_of(tiny()), parts_of(tiny())
     got = loss_by_level(made, parts["test"], parts["train"])
-    batch = Batch(*parts["train"].batch(range(400)))
-    batch = Batch(batch.x0, condition_from_labels(batch.condition))
+    batch = parts["train"].batch(range(400))
     want = Denoising(weight=weight("velocity"))(made.denoiser, batch, Streams(5, range(400))).value
     assert sum(v.train for v in got.levels) / 10 == pytest.approx(float(want), rel=0.1)

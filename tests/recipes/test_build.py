@@ -69,7 +69,7 @@ def test_impossible_recipes_are_refused_before_data_are_opened(overrides, words,
 def test_guidance_needs_labels():
     labelled = parts_of(tiny())["train"].spec
     bare = parts_of(tiny())["train"]
-    bare = type(labelled).from_dict(bare.spec.to_dict() | {"class_names": None})
+    bare = type(labelled).from_dict(bare.spec.to_dict() | {"conditions": {}})
     check_data(tiny(), labelled)
     with pytest.raises(RecipeError, match=r"'digits' has no labels.*sample\.guidance=1"):
         check_data(tiny(), bare)

@@ -65,7 +65,7 @@ def test_a_recipe_reads_both_spellings_and_writes_sections():
     assert load_recipe(resolved(flat), ["sample.guidance=1"]).sample.guidance == ()
     for wrong, words in (
         ("sample.guidance=[{kind: classifier, scale: 2}]", "known: classifier_free"),
-        ("sample.guidance=[{scale: 2}]", "kind is missing"),
+        ("sample.guidance=[{scale: 2}]", "needs the key 'kind'"),
         ("sample.guidance=[2]", r"guidance\.0"),
         ("sample.guidance={kind: classifier_free, scale: 2}", "guidance is"),
         ("sample.guidance=.inf", "give finite numbers"),

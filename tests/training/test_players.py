@@ -155,7 +155,7 @@ def test_players_take_turns_at_their_cadence_and_see_each_other():
         due = ["critic", "generator"] if step % 2 == 0 else ["critic"]
         assert [*update.outcomes] == due
         rows = part.order(0, 8 * (step - 1), 8)
-        x0, noise = part.batch(rows)[0], Streams(0, range(8 * (step - 1), 8 * step), "training")
+        x0, noise = part.batch(rows).x0, Streams(0, range(8 * (step - 1), 8 * step), "training")
         for k, (name, model) in enumerate((("critic", critic), ("generator", generator))):
             if name not in due:
                 continue

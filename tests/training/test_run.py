@@ -52,8 +52,8 @@ def test_the_artifact_is_the_average_not_the_last_weights(finished):
     state, _ = Checkpoints(out).load()
     assert state["step"] == 25
     names = [n for n, _ in unnoise.load(out).denoiser.network.named_parameters()]
-    made = {n.removeprefix("denoiser.network."): value for n, value in made.items()}
     averages = [state["players"]["denoiser"]["ema"][str(i)] for i in range(len(names))]
+    made = {n: made[f"denoiser.network.{n}"] for n in names}
     assert all(torch.equal(made[n], a) for n, a in zip(names, averages, strict=True))
     assert any(not torch.equal(made[n], state["players"]["denoiser"]["weights"][n]) for n in names)
 

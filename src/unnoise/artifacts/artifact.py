@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..data import DataSpec
+from ..data.conditions import ConditionSpec
 from ..fields import Denoiser
 from ..recipes import Recipe
 from ..sampling import TunedSolver
@@ -47,6 +48,11 @@ class Artifact:
         """Which average of the trained weights these are; None where nothing was noted."""
         noted = self.training.get("ema")
         return None if noted is None else str(noted)
+
+    @property
+    def conditions(self) -> Mapping[str, ConditionSpec]:
+        """What samples may be conditioned on, by name; nothing where it is unconditional."""
+        return self.spec.conditions if self.recipe.model.conditional else {}
 
     @property
     def classes(self) -> int:

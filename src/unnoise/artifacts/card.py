@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from ..recipes import dump, resolved
 from .artifact import Artifact
 from .formats import digest
@@ -27,8 +29,12 @@ def model_card(model: Artifact) -> str:
         "made with": str(model.origin or "not recorded"),
         **{k.replace("_", " "): str(v) for k, v in training.items() if k != "ema"},
     }
+    others = {n: str(c) for n, c in model.conditions.items() if n != "class"}
+    if others:
+        rows["conditions"] = ", ".join(f"{name}: {meaning}" for name, meaning in others.items())
     table = "\n".join(f"| {k} | {_cell(v)} |" for k, v in rows.items())
-    ask = ' condition={"class": 0},' if model.classes else ""
+    values = {n: c.example() for n, c in model.conditions.items()}
+    ask = f" condition={json.dumps(values)}," if values else ""
     return f"""# {model.recipe.name}
 
 {model.recipe.about}

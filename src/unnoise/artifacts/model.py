@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..recipes import abilities
 from ..sampling import (
@@ -49,8 +49,7 @@ class Model(Artifact):
             inference=InferenceCopy.of(self.denoiser, self.precision),
             spec=self.spec,
             sample=self.recipe.sample,
-            classes=self.classes,
-            able=replace(abilities(self.recipe), conditional=self.classes > 0),
+            able=abilities(self.recipe, self.spec),
             tuned=self.tuned,
         )
 
@@ -103,22 +102,30 @@ class Model(Artifact):
         return folder
 
     @staticmethod
-    def load(folder: str | Path, precision: str = "auto", device: str = "auto") -> Model:
-        """Read an artifact; runs no code from it. Raises ArtifactError naming what is wrong,
-        InvalidArgument for a precision or a device that cannot be."""
+    def load(
+        folder: str | Path,
+        precision: str = "auto",
+        device: str = "auto",
+        network: nn.Module | None = None,
+    ) -> Model:
+        """Read an artifact; no code from it is run. network: one of the class that was trained,
+        where that is the caller's own; it takes the weights. Raises ArtifactError naming what is
+        wrong, InvalidArgument for a precision or a device that cannot be."""
         place = find_device(device)
         chosen = resolve(precision, place).name
-        found = read_artifact(Path(folder).expanduser(), place)
+        found = read_artifact(Path(folder).expanduser(), place, network)
         kept = {each.name: getattr(found, each.name) for each in fields(found)}
         return Model(**kept, precision=chosen)
 
     def __repr__(self) -> str:
         count = self.denoiser.parameter_count
-        classes = f"{self.classes} classes" if self.classes else "no condition"
+        named = [n for n in self.conditions if n != "class"]
+        classes = [f"{self.classes} classes"] if self.classes else []
+        given = " and ".join([*classes, *named]) or "no condition"
         facts = [
             f"{self.recipe.network.kind} of {count:,} parameters",
             f"predicts {self.denoiser.predicts} on {self.denoiser.path}",
-            f"{self.spec.name}: {self.spec.modality} {self.spec.shape}, {classes}",
+            f"{self.spec.name}: {self.spec.modality} {self.spec.shape}, {given}",
             f"weights: {self.ema or 'no average'}, sha256 {self.weights_sha256[:12] or 'unsaved'}",
             f"made with {self.origin or 'this program'}",
         ]
@@ -129,9 +136,14 @@ class Model(Artifact):
         return "\n  ".join([f"Model {self.recipe.name!r}", *filter(None, facts)])
 
 
-def load(folder: str | Path, precision: str = "auto", device: str = "auto") -> Model:
+def load(
+    folder: str | Path,
+    precision: str = "auto",
+    device: str = "auto",
+    network: nn.Module | None = None,
+) -> Model:
     """Read a trained model from its folder; see `Model.load`."""
-    return Model.load(folder, precision, device)
+    return Model.load(folder, precision, device, network)
 
 
 def sample(model: Model | str | Path, n: int | None = None, **options: Any) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..data import DataSpec
 from ..data.dataset import MAX_BYTES
@@ -34,8 +35,11 @@ _BARE = 2  # the newest format whose tensors have no module's name before their 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
-def read_artifact(folder: Path, device: torch.device) -> Artifact:
-    """Read an artifact onto a device. Raises ArtifactError naming what is wrong."""
+def read_artifact(folder: Path, device: torch.device, network: nn.Module | None = None) -> Artifact:
+    """Read an artifact onto a device. Raises ArtifactError naming what is wrong.
+
+    network: takes the weights, where no recipe builds it.
+    """
     try:
         place = atomic_folder.resolve(folder, CONFIG)
         if not place.exists():
@@ -51,9 +55,9 @@ def read_artifact(folder: Path, device: torch.device) -> Artifact:
         raise ArtifactError(f"{place}: {error}") from error
     origin = Origin.from_dict(tree["provenance"], str(place))
     prefix = "" if found <= _BARE else f"{DENOISER}.network."
-    denoiser = read_denoiser(recipe, spec, weights, str(place), tree["weights_sha256"], prefix)
-    denoiser.eval().requires_grad_(False).to(device)
     sha256 = tree["weights_sha256"]
+    denoiser = read_denoiser(recipe, spec, weights, str(place), sha256, prefix, network)
+    denoiser.eval().requires_grad_(False).to(device)
     tuned = read_tuned(folder, sha256)
     return Artifact(
         {DENOISER: denoiser}, recipe, spec, dict(tree["training"]), tuned, origin, sha256
@@ -111,6 +115,7 @@ def read_denoiser(
     where: str,
     sha256: str | None = None,
     prefix: str = "",
+    own: nn.Module | None = None,
 ) -> Denoiser:
     """The denoiser of a recipe with the weights of a file, whose header must list exactly the
     network's tensors, after `prefix`, before memory is taken for any. Raises ArtifactError."""
@@ -122,15 +127,22 @@ def read_denoiser(
                 f"at least {least_tensors(recipe)}"
             )
         with torch.device("meta"):
-            plan = build_network(recipe.network, recipe.model, spec, 0)
+            plan = own
+            if plan is None:
+                plan = build_network(recipe.network, recipe.model, spec, 0)
         check_entries(plan, entries, str(weights), prefix)
 
     try:
         _check_size(spec, where)
+        if own is not None and recipe.network.kind != "own":
+            raise ArtifactError(
+                f"{where} has a {recipe.network.kind}, which is built from its recipe; leave out "
+                f"network={type(own).__name__}()"
+            )
         found = read_tensors(weights, sha256, agree)
         tensors = {name.removeprefix(prefix): value for name, value in found.items()}
         check_finite(tensors, str(weights))
-        denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec)
+        denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec, own=own)
     except ArtifactError:
         raise
     except (UnnoiseError, RuntimeError, ValueError, OverflowError) as error:

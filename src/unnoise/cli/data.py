@@ -44,14 +44,12 @@ def check(
     Exit code 0 if the printed command would train, 1 if training would be refused.
     """
     from ..data import check as check_data
-    from ..recipes.load import parse_override
+    from ..recipes.choose import data_options
     from ..recipes.outlook import Outlook, outlook
 
     overrides = list(overrides or [])
     options: dict[str, Any] = {} if size is None else {"size": size}
-    for keys, value in map(parse_override, overrides):
-        if len(keys) == 2 and keys[0] == "data" and keys[1] not in ("source", "split", "path"):
-            options[keys[1]] = value
+    options |= data_options(overrides)
     found = check_data(path, **options)
     side = found.proposed_size if size is None else size
     if found.sound:
@@ -92,6 +90,12 @@ def _data(found: Checked, limit: int) -> list[str]:
         lines.append(f"mean ± std    {means}")
     if found.labels is not None:
         lines.append(f"labels        {len(found.labels)}: {_table(found.labels, limit)}")
+    if found.columns:
+        lines.append("columns       " + ", ".join(found.columns))
+        for name, kinds in list(found.columns.items())[:limit]:
+            lines.append(f"  {name}: {' or '.join(kinds) or 'no condition: text, gaps or mixed'}")
+    for name, meaning in found.conditions.items():
+        lines.append(f"conditioned   on {name}, {meaning}")
     if found.same:
         more = sum(len(group) - 1 for group in found.same)
         lines.append(f"duplicates    {more} sample(s) are copies of others")

@@ -30,10 +30,14 @@ OPTIONS: dict[str, tuple[Any, tuple[str, ...], str]] = {
     "classes": (
         list[str], ("--class",), "Class by number or name; repeat for several. [all in turn]"
     ),
+    "condition": (
+        list[str], ("--condition",), "NAME=VALUE of a further condition, as age=41 or "
+        "place=[1.5, 2]; repeat for several.  [null, classes in turn]",
+    ),
     "seed": (int, ("--seed",), "Sample i of a seed is always the same noise.  [0]"),
     "first": (int, ("--first",), "The index of the first sample of the seed.  [0]"),
     "batch": (int, ("--batch",), "How many at once.  [250]"),
-    "precision": (str, ("--precision",), "auto, fp32 or bf16.  [auto]"),
+    "precision": (str, ("--precision",), "auto, fp32, bf16 or fp16.  [auto]"),
     "device": (str, ("--device",), "auto, cpu, cuda, …  [auto]"),
 }  # fmt: skip
 
@@ -80,15 +84,35 @@ def takes_request(
 
 def parse_request(options: dict[str, Any]) -> SampleRequest:
     """Return the request of options as the command line has them. Raises InvalidArgument."""
+    from ..errors import InvalidArgument
     from ..sampling import SampleRequest
 
     tree = {name: value for name, value in options.items() if value not in (None, [])}
     if "guidance" in tree:
-        form = "a number, or a list of sections: [{kind: classifier_free, scale: 2}]"
+        form = "a number, {class: 2, age: 1}, or a list: [{kind: classifier_free, scale: 2}]"
         tree["guidance"] = _read("guidance", tree["guidance"], form)
+    if "condition" in tree:
+        tree["condition"] = _conditions(tree["condition"])
+        if "class" in tree["condition"] and "classes" in tree:
+            raise InvalidArgument("the class is given twice, by --class and --condition; give one")
     if "interval" in tree:
         tree["interval"] = _read("interval", f"[{tree['interval']}]", "two times, as 0.2,0.8")
     return SampleRequest.of(**tree)
+
+
+def _conditions(given: list[str]) -> dict[str, Any]:
+    """Return NAME=VALUE texts by name; several values of one name are taken in turn."""
+    from ..errors import InvalidArgument
+    from ..recipes.load import parse_override
+    from ..sampling import CycleClasses
+
+    found: dict[str, list[Any]] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value:
+            raise InvalidArgument(f"--condition is {text!r}; give NAME=VALUE, such as age=41")
+        found.setdefault(name, []).append(parse_override(f"value={value}")[1])
+    return {n: CycleClasses(tuple(values)) for n, values in found.items()}
 
 
 def _read(name: str, text: str, form: str) -> Any:
@@ -97,6 +121,6 @@ def _read(name: str, text: str, form: str) -> Any:
 
     number = {"nan": float("nan"), "inf": float("inf")}.get(text)
     value = parse_override(f"{name}={text}")[1] if number is None else number
-    if not isinstance(value, int | float | list) or isinstance(value, bool):
+    if not isinstance(value, int | float | list | dict) or isinstance(value, bool):
         raise InvalidArgument(f"--{name} is {text!r}; give {form}")
     return value

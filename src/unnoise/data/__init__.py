@@ -10,6 +10,7 @@ from .grid_picture import sample_grid
 from .measure import fingerprint
 from .mnist5k import open_mnist5k
 from .order import order
+from .own import own_data
 from .parquet import open_parquet
 from .registry import BUILT_IN, SOURCES, Source, detect, load_data, open_data
 from .spec import DataSpec
@@ -37,6 +38,7 @@ __all__ = [
     "open_parquet",
     "open_webdataset",
     "order",
+    "own_data",
     "sample_grid",
     "scan_folder",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from ..errors import DataError, InvalidArgument
+from .columns import check_conditions, encode, pick
 from .dataset import MAX_BYTES, Dataset
 from .faults import STRICT, Faults
 from .found import Found, refuse_bytes
@@ -33,6 +34,7 @@ def open_arrays(
     value_range: Range | None = None,
     normalisation: str = "standardise",
     class_names: Sequence[str] | None = None,
+    conditions: Mapping[str, str] | None = None,
     channels: str | None = None,
     name: str | None = None,
     licence: str = "not stated",
@@ -40,7 +42,8 @@ def open_arrays(
 ) -> Dataset:
     """Read a .npy file, or a .npz file with `x` and optionally `y` (or `labels`), `class_names`.
 
-    path: the file. labels: a .npy file of labels for a .npy file of values. stream: leave the
+    path: the file. labels: a .npy file of labels for a .npy file of values. conditions: name →
+    "class" or "vector" of further arrays of the .npz to condition on. stream: leave the
     values of a .npy file there and read them when they are needed; by default where they take
     more than MAX_BYTES. The rest is as in `from_arrays`. Raises DataError for a file that is
     missing, damaged, holds pickled objects or keys of other names, and for everything that
@@ -52,6 +55,7 @@ def open_arrays(
         "value_range": value_range,
         "normalisation": normalisation,
         "class_names": class_names,
+        "conditions": check_conditions(conditions),
         "channels": channels,
         "name": name or path.stem,
         "licence": licence,
@@ -61,16 +65,27 @@ def open_arrays(
         return find_arrays(map_npy(path), _labels_of(labels), path, **options).dataset(stream)
     if stream:
         raise InvalidArgument(f"stream is true and {path} is no .npy file; save it as one")
-    x, y, names = read_arrays(path, labels)
-    return from_arrays(x, y, **options | {"class_names": names or class_names})
+    x, y, names, columns = read_arrays(path, labels, options["conditions"])
+    return from_arrays(x, y, **options | {"class_names": names or class_names, "columns": columns})
 
 
 def scan_arrays(path: str | Path, faults: Faults = STRICT, **options: Any) -> Found:
     """The rows of a .npy or .npz file before they are checked; options as in `open_arrays`."""
     path, labels = Path(path), options.pop("labels", None)
-    mapped = path.suffix == ".npy"
-    x, y, names = (map_npy(path), _labels_of(labels), None) if mapped else read_arrays(path, labels)
+    options["conditions"] = check_conditions(options.get("conditions"))
+    columns: dict[str, np.ndarray] = {}
+    if path.suffix == ".npy":
+        x, y, names = map_npy(path), _labels_of(labels), None
+    else:
+        x, y, names, columns = read_arrays(path, labels, None)
+        for name in columns.keys() - options["conditions"].keys():
+            faults.add(
+                "column",
+                f"{path} holds {name!r}, which is not asked for; condition on it "
+                f"(data.conditions.{name}=vector, or class), or take it out of the file",
+            )
     described: dict[str, Any] = {
+        "columns": columns,
         "layout": None,
         "channels": None,
         "name": path.stem,
@@ -81,21 +96,23 @@ def scan_arrays(path: str | Path, faults: Faults = STRICT, **options: Any) -> Fo
 
 
 def read_arrays(
-    path: Path, labels: str | Path | None = None
-) -> tuple[np.ndarray, np.ndarray | None, Sequence[str] | None]:
-    """Values, labels and class names of a .npy or .npz file, as they are there."""
+    path: Path, labels: str | Path | None = None, conditions: Collection[str] | None = ()
+) -> tuple[np.ndarray, np.ndarray | None, Sequence[str] | None, dict[str, np.ndarray]]:
+    """Return values, labels, class names and further columns of a .npy or .npz file, as they are
+    there. conditions: the names of further columns that may be there; None for any."""
     if path.suffix == ".npz":
         if labels is not None:
             raise InvalidArgument(f"labels={str(labels)!r} beside {path}; put them in it as 'y'")
-        found = read_npz(path, KEYS)
+        found = read_npz(path, None if conditions is None else (*KEYS, *conditions))
         if "x" not in found or ("y" in found and "labels" in found):
             raise DataError(
                 f"{path} holds {list(found)}; it needs 'x', and one of 'y' and 'labels'"
             )
         names = found["class_names"].tolist() if "class_names" in found else None
-        return found["x"], found.get("y", found.get("labels")), names
+        columns = {name: array for name, array in found.items() if name not in KEYS}
+        return found["x"], found.get("y", found.get("labels")), names, columns
     if path.suffix == ".npy":
-        return read_npy(path), _labels_of(labels), None
+        return read_npy(path), _labels_of(labels), None, {}
     raise DataError(f"{path} is neither .npy nor .npz; save arrays with numpy.save or savez")
 
 
@@ -144,12 +161,19 @@ def find_arrays(
     layout: str | None,
     name: str,
     channels: str | None,
+    columns: Mapping[str, np.ndarray] | None = None,
     **options: Any,
 ) -> Found:
     """Rows of an array with what describes them; refuses kinds, shapes and labels, not values."""
     layout, modality = _readable(x, name, layout)
     if y is not None:
         _one_each(x, y, name)
+    for key, column in (columns or {}).items():
+        if column.shape[:1] != x.shape[:1]:
+            raise DataError(
+                f"column {key!r} of {path} has shape {column.shape}; give a row for each of the "
+                f"{len(x)} samples"
+            )
     rows = ArrayRows(x, layout, path)
     return Found(
         rows,
@@ -159,6 +183,7 @@ def find_arrays(
         channels=channels or channel_meaning(modality, rows.shape[0]),
         label_place=lambda i: f"label {i} of {name!r}",
         stored=str(x.dtype),
+        columns=columns or {},
         **options,
     )
 
@@ -171,6 +196,8 @@ def from_arrays(
     value_range: Range | None = None,
     normalisation: str = "standardise",
     class_names: Sequence[str] | None = None,
+    conditions: Mapping[str, str] | None = None,
+    columns: Mapping[str, np.ndarray | Tensor | Sequence[Any]] | None = None,
     channels: str | None = None,
     name: str = "arrays",
     licence: str = "not stated",
@@ -182,6 +209,9 @@ def from_arrays(
     axes (`LAYOUTS`); guessed by `guess_layout` where there is one reading. value_range: lowest
     and highest raw value; images and volumes need it declared when their values are floats above
     2 and none is negative (bytes made into floats) or are whole numbers other than uint8.
+    columns: further values by name, a row a sample; conditions: name → "class" or "vector" of those
+    to condition on. For example
+    from_arrays(x, columns={"age": ages}, conditions={"age": "vector"}).
     channels: their meaning. Raises DataError for these, for NaN and infinities, values outside
     the range, fewer than two samples, and labels that do not fit.
     """
@@ -198,9 +228,29 @@ def from_arrays(
         raise InvalidArgument(
             f"class_names were given for {name!r}, which has no labels; give both"
         )
+    held = {key: _array(column) for key, column in (columns or {}).items()}
+    asked = check_conditions(conditions)
+    for key, column in held.items():
+        if column.shape[:1] != x.shape[:1]:
+            raise DataError(
+                f"column {key!r} of {name!r} has shape {column.shape}; give a row for each of the "
+                f"{len(x)} samples"
+            )
+        if key not in asked:
+            raise InvalidArgument(
+                f"column {key!r} was given, and conditions is {asked}; say what it is "
+                f'(conditions={{"{key}": "vector"}}, or "class"), or leave it out'
+            )
+    if indices is not None and "class" not in held:
+        asked.pop("class", None)
+    described = {
+        key: encode(key, asked[key], column, "sample {}".format)
+        for key, column in pick(asked, held, repr(name)).items()
+    }
     return Dataset.of(
         values,
         indices,
+        columns=described,
         name=name,
         modality=modality,
         channels=channels or channel_meaning(modality, values.shape[1]),

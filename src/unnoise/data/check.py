@@ -13,6 +13,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from ..errors import DataError, UnnoiseError
+from .columns import could_be
 from .duplicates import Duplicates
 from .faults import Fault, Faults
 from .found import Found
@@ -27,12 +28,13 @@ class Checked:
     """What a look through data found.
 
     samples: that are sound. sizes: "height × width" → pictures; modes: as stored → pictures.
-    labels: name → samples. low, high, mean, std: of the sound samples, raw. same: groups of equal
-    samples, by place; alike: pairs of pictures that look the same, None where too many to compare;
-    contradicting: groups of equal samples with different labels. left_out: files that are no
-    samples (hidden ones, as `._x.jpg`, among them). faults: everything for which training would
-    refuse the data, by file and line; counts: kind of fault → number. proposed_size: a side, where
-    pictures differ in size and none was given.
+    labels: name → samples. columns: name → what each could be as a condition ("class of 12",
+    "vector of 2"), conditions: what is asked for. low, high, mean, std: of the sound samples, raw.
+    same: groups of equal samples, by place; alike: pairs of pictures that look the same, None where
+    too many to compare; contradicting: groups of equal samples with different labels. left_out:
+    files that are no samples (hidden ones, as `._x.jpg`, among them). faults: everything for which
+    training would refuse the data, by file and line; counts: kind of fault → number. proposed_size:
+    a side, where pictures differ in size and none was given.
     """
 
     what: str
@@ -49,6 +51,8 @@ class Checked:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     labels: dict[str, int] | None = None
+    columns: dict[str, list[str]] = field(default_factory=dict)
+    conditions: dict[str, str] = field(default_factory=dict)
     same: list[list[str]] = field(default_factory=list)
     alike: list[tuple[str, str]] | None = None
     contradicting: int = 0
@@ -168,6 +172,13 @@ def _labels(report: Checked, found: Found, faults: Faults) -> None:
         counts = Counter(str(label) for label in found.labels or ())
         report.labels = dict(sorted(counts.items()))
         return
+    report.columns = {name: could_be(column) for name, column in found.columns.items()}
+    try:
+        columns = found.encoded_columns()
+    except UnnoiseError as error:
+        faults.add("column", error)
+        columns = {}
+    report.conditions = {name: str(column.meaning) for name, column in columns.items()}
     if indices is not None and names is not None:
         many = torch.bincount(indices, minlength=len(names)).tolist()
         report.labels = dict(zip(names, many, strict=True))

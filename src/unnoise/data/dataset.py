@@ -1,4 +1,4 @@
-"""A data set: raw values, in memory or in their files, labels and their description."""
+"""A data set: raw values, in memory or in their files, columns by name and their description."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from ..errors import DataError, InvalidArgument, need_count, unknown
+from ..fields import Condition
+from ..objectives import Batch
+from .columns import Column
+from .conditions import ClassCondition, Columns, ConditionSpec, VectorCondition, by_name
 from .measure import Measured, fingerprint, scale
 from .measure import measure as measure_rows
 from .order import Blocks, order, permutation
@@ -24,21 +28,22 @@ KEPT_BYTES = 2**26  # of a held-out part of data in files: smaller ones are read
 
 
 class Dataset:
-    """Raw values with their labels, and a `DataSpec` that says how to read them.
+    """Raw values with columns by name, and a `DataSpec` that describes both.
 
     values: (n, *event), uint8 or float32 as `spec.dtype` says; a Tensor in memory, or `Rows` that
-    are read when asked for. labels: (n,) int64 in 0…classes−1, or None exactly when the spec has
-    no class names. notes: what the source left out or changed, in plain words. blocks: which
-    samples lie together in shards. measured, identity: of values in files, what was found of them
-    and the fingerprint. Raises DataError where they do not fit together.
+    are read when asked for. columns: of each condition of the spec, int64 (n,) of a class, float32
+    (n, width) of a vector, raw; a tensor alone is {"class": labels}. notes: what the source left
+    out or changed, in plain words. blocks: which samples lie together in shards. measured,
+    identity: of values in files, what was found of them and the fingerprint. Raises DataError where
+    they do not fit together.
     """
 
-    __slots__ = ("_identity", "_measured", "_values", "blocks", "labels", "notes", "spec")
+    __slots__ = ("_identity", "_measured", "_values", "blocks", "columns", "notes", "spec")
 
     def __init__(
         self,
         values: Tensor | Rows,
-        labels: Tensor | None,
+        columns: Columns,
         spec: DataSpec,
         notes: Sequence[str] = (),
         blocks: Blocks | None = None,
@@ -53,22 +58,16 @@ class Dataset:
             )
         if len(values) == 0:
             raise DataError(f"{spec.name!r} has no samples; give at least one")
-        if (labels is None) != (spec.class_names is None):
-            raise DataError(f"{spec.name!r} must have labels and class names, or neither")
-        if labels is not None:
-            if labels.dtype != torch.int64 or labels.shape != (len(values),):
-                raise DataError(
-                    f"labels are {labels.dtype} of shape {tuple(labels.shape)}; give "
-                    f"{len(values)} of int64, one a sample"
-                )
-            wrong = torch.nonzero((labels < 0) | (labels >= spec.classes)).flatten()
-            if len(wrong):
-                row = int(wrong[0])
-                raise DataError(
-                    f"label {int(labels[row])} of sample {row} is out of range; "
-                    f"{spec.name!r} has classes 0 to {spec.classes - 1}"
-                )
-        self._values, self.labels, self.spec, self.notes = values, labels, spec, tuple(notes)
+        columns = by_name(columns)
+        if columns.keys() != spec.conditions.keys():
+            raise DataError(
+                f"{spec.name!r} has the columns {sorted(columns)}, and is described with the "
+                f"conditions {sorted(spec.conditions)}; give both of each (labels are 'class')"
+            )
+        for name, column in columns.items():
+            _check_column(name, column, len(values), spec)
+        self._values, self.columns, self.spec = values, columns, spec
+        self.notes = tuple(notes)
         self.blocks, self._measured, self._identity = blocks, measured, identity
 
     @classmethod
@@ -88,10 +87,12 @@ class Dataset:
         notes: Sequence[str] = (),
         blocks: Blocks | None = None,
         measured: Measured | None = None,
+        columns: Mapping[str, Column] | None = None,
     ) -> Dataset:
         """Describe values by measuring them. value_range None: 0…255 for uint8, else measured.
 
-        measured: of `Rows`, where they have been measured already.
+        labels, class_names: of the condition "class"; columns: of further conditions. measured: of
+        `Rows`, where they have been measured already.
 
         Raises DataError for fewer than two samples, values outside a declared range, or values
         that are all the same; InvalidArgument for an unknown normalisation.
@@ -103,13 +104,14 @@ class Dataset:
                 f"{name!r} has {len(values)} sample(s); a distribution cannot be learned from "
                 "fewer than 2"
             )
+        held, conditions = _conditions(labels, class_names, columns or {}, name)
         declared = value_range is not None or values.dtype == torch.uint8
         if value_range is None and values.dtype == torch.uint8:
             value_range = (0.0, 255.0)
         if value_range is not None:
             value_range = pair(value_range)
         if isinstance(values, Rows):
-            measured = measured or measure_rows(values, labels)
+            measured = measured or measure_rows(values, held)
             assert measured is not None
             low, high, identity = measured.low, measured.high, measured.fingerprint
         else:
@@ -123,7 +125,7 @@ class Dataset:
         if measured is None:
             assert isinstance(values, Tensor)
             mean, std = scale_of(values, normalisation, value_range)
-            whole = fingerprint(values, labels)
+            whole = fingerprint(values, held)
         else:
             mean, std = ends(value_range) if normalisation == "range" else measured.scale()
             whole = measured.fingerprint
@@ -138,7 +140,7 @@ class Dataset:
             mean=mean,
             std=std,
             channels=channels,
-            class_names=None if class_names is None else tuple(class_names),
+            conditions=conditions,
             licence=licence,
             source=source,
             fingerprint=whole,
@@ -147,7 +149,7 @@ class Dataset:
             blocks = values.blocks
         elif blocks is not None:
             identity = whole
-        return cls(values, labels, spec, notes, blocks, measured, identity)
+        return cls(values, held, spec, notes, blocks, measured, identity)
 
     def __len__(self) -> int:
         return len(self._values)
@@ -181,14 +183,25 @@ class Dataset:
     def __repr__(self) -> str:
         return f"Dataset({self.spec.name!r}, n={len(self)}, shape={self.spec.shape})"
 
-    def batch(
-        self, indices: Tensor | Sequence[int]
-    ) -> tuple[Float32[Tensor, batch * event], Int64[Tensor, " batch"] | None]:
-        """Normalised values and labels of some samples; raises InvalidArgument outside 0…n−1."""
+    @property
+    def labels(self) -> Int64[Tensor, " n"] | None:
+        """The column of the condition "class"; None where there is none."""
+        return self.columns.get("class") if self.spec.class_names is not None else None
+
+    def batch(self, indices: Tensor | Sequence[int]) -> Batch:
+        """Return normalised values and conditions of some samples; raise InvalidArgument for an
+        index outside 0…n−1."""
         rows = self.rows(indices)
-        return self.spec.normalise(self._read(rows)), (
-            None if self.labels is None else self.labels[rows]
-        )
+        return Batch(self.spec.normalise(self._read(rows)), self.condition(rows))
+
+    def examples(self, names: Sequence[str], n: int) -> dict[str, Tensor]:
+        """Return raw values of some columns for n samples, those of the data in turn."""
+        return {name: self.columns[name][torch.arange(n) % len(self)] for name in names}
+
+    def condition(self, indices: Tensor | Sequence[int]) -> Condition | None:
+        """Return the conditions of some samples as a network takes them; None without any."""
+        rows = self.rows(indices)
+        return self.spec.prepare({name: column[rows] for name, column in self.columns.items()})
 
     def raw(self, indices: Tensor | Sequence[int]) -> Tensor:
         """Raw values of some samples, wherever they are; raises InvalidArgument outside 0…n−1."""
@@ -217,16 +230,17 @@ class Dataset:
         rows = torch.arange(len(self))
         if n < len(self):
             rows = permutation(seed, 0, len(self), "data sample")[:n].sort().values
-        labels = None if self.labels is None else self.labels[rows]
-        return Dataset(self._read(rows), labels, self.spec, self.notes)
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return Dataset(self._read(rows), columns, self.spec, self.notes)
 
     def split(
         self, sizes: Mapping[str, int | None], seed: int, stratified: bool | None = None
     ) -> dict[str, Dataset]:
         """Disjoint named parts of the sizes asked for; the first one named is for training.
 
-        The scale of a "standardise" description is measured on the first part alone and shared by
-        all. What the sizes leave over belongs to no part; a size of None takes the rest.
+        The scale of a "standardise" description, and that of vectors to condition on, is measured
+        on the first part alone and shared by all. What the sizes leave over belongs to no part; a
+        size of None takes the rest.
 
         seed: fixes the division. stratified: keep the proportions of the classes; by default
         where there are labels. Raises InvalidArgument for impossible sizes, or for
@@ -245,7 +259,13 @@ class Dataset:
                 mean, std = self._measured.scale(rows[first])
             else:
                 mean, std = scale(self._read(rows[first]))
-        spec = replace(self.spec, mean=mean, std=std)
+        conditions = {
+            name: c.scaled_to(self.columns[name][rows[first]])
+            if isinstance(c, VectorCondition)
+            else c
+            for name, c in self.spec.conditions.items()
+        }
+        spec = replace(self.spec, mean=mean, std=std, conditions=conditions)
         parts = {part: self._subset(chosen, spec) for part, chosen in rows.items()}
         for part, data in parts.items():
             if part != first and data.nbytes <= KEPT_BYTES and isinstance(data._values, Rows):
@@ -266,13 +286,13 @@ class Dataset:
         """
         if self._identity is not None:
             return self._identity
-        return fingerprint(self.values, self.labels)
+        return fingerprint(self.values, self.columns)
 
     def _read(self, rows: Int64[Tensor, " m"]) -> Tensor:
         return self._values.read(rows) if isinstance(self._values, Rows) else self._values[rows]
 
     def _subset(self, rows: Int64[Tensor, " m"], spec: DataSpec) -> Dataset:
-        labels = None if self.labels is None else self.labels[rows]
+        columns = {name: column[rows] for name, column in self.columns.items()}
         blocks = None if self.blocks is None else self.blocks.chosen(rows)
         identity = None
         if self._identity is not None:
@@ -280,10 +300,10 @@ class Dataset:
             digest.update(rows.numpy().astype("<i8").tobytes())
             identity = digest.hexdigest()
         if not isinstance(self._values, Rows):
-            return Dataset(self._values[rows], labels, spec, self.notes, blocks, identity=identity)
+            return Dataset(self._values[rows], columns, spec, self.notes, blocks, identity=identity)
         assert self._measured is not None
         values, measured = Chosen(self._values, rows), self._measured.chosen(rows)
-        return Dataset(values, labels, spec, self.notes, blocks, measured, identity)
+        return Dataset(values, columns, spec, self.notes, blocks, measured, identity)
 
     def rows(self, indices: Tensor | Sequence[int]) -> Int64[Tensor, " m"]:
         """Indices as a tensor; raises InvalidArgument outside 0…n−1, and for none."""
@@ -299,3 +319,41 @@ class Dataset:
                 f"indices reach from {low} to {high}; {self.spec.name!r} has 0 to {len(self) - 1}"
             )
         return rows.to(torch.int64)
+
+
+def _conditions(
+    labels: Tensor | None,
+    class_names: Sequence[str] | None,
+    columns: Mapping[str, Column],
+    name: str,
+) -> tuple[dict[str, Tensor], dict[str, ConditionSpec]]:
+    """Return the columns and the conditions of labels, first, and of further columns."""
+    if (labels is None) != (class_names is None):
+        raise DataError(f"{name!r} must have labels and class names, or neither")
+    if labels is not None and class_names is not None:
+        columns = {"class": Column(labels, ClassCondition(tuple(class_names))), **columns}
+    return {n: c.values for n, c in columns.items()}, {n: c.meaning for n, c in columns.items()}
+
+
+def _check_column(name: str, column: Tensor, n: int, spec: DataSpec) -> None:
+    """Raise DataError unless a column is as the spec describes it."""
+    meaning = spec.conditions[name]
+    what = "labels" if name == "class" else f"column {name!r}"
+    kind, shape = torch.int64, (n,)
+    if not isinstance(meaning, ClassCondition):
+        kind, shape = torch.float32, (n, meaning.width)  # type: ignore[assignment]
+    if column.dtype != kind or column.shape != shape:
+        raise DataError(
+            f"{what} are {column.dtype} of shape {tuple(column.shape)}; give {kind} of shape "
+            f"{shape}, one row a sample"
+        )
+    if isinstance(meaning, ClassCondition):
+        wrong = torch.nonzero((column < 0) | (column >= len(meaning.names))).flatten()
+        if len(wrong):
+            row = int(wrong[0])
+            raise DataError(
+                f"{'label' if name == 'class' else name} {int(column[row])} of sample {row} is out "
+                f"of range; {spec.name!r} has classes 0 to {len(meaning.names) - 1}"
+            )
+    elif not bool(column.isfinite().all()):
+        raise DataError(f"{what} holds NaN or infinity; remove these samples or fill them in")

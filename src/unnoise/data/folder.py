@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from .columns import check_conditions
 from .dataset import Dataset
 from .faults import STRICT, Faults
 from .found import Found, one_mode, one_size, size_notes
@@ -25,7 +26,8 @@ class FolderScan:
     """What is in a folder of pictures, found without decoding them.
 
     files: relative to the folder, sorted (as listed where there is metadata). found: a label a
-    file, or None. places: where each label is written. headers: size and colour of each picture.
+    file, or None. places: where each label is written. columns: of metadata.jsonl, a value a file.
+    headers: size and colour of each picture.
     notes: what was left out, and left_out, file by file.
     """
 
@@ -36,6 +38,7 @@ class FolderScan:
     headers: tuple[Header, ...]
     notes: tuple[str, ...] = field(default=())
     left_out: tuple[str, ...] = field(default=())
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
     def sizes(self) -> Counter[tuple[int, int]]:
@@ -48,7 +51,13 @@ class FolderScan:
         return one_mode("auto", self.headers)
 
 
-def scan_folder(path: str | Path, *, labelled: bool = True, faults: Faults = STRICT) -> FolderScan:
+def scan_folder(
+    path: str | Path,
+    *,
+    labelled: bool = True,
+    conditions: Mapping[str, str] | None = None,
+    faults: Faults = STRICT,
+) -> FolderScan:
     """Look through a folder of pictures.
 
     With metadata.jsonl, the pictures and labels are those it lists. Without, the first level of
@@ -76,8 +85,10 @@ def scan_folder(path: str | Path, *, labelled: bool = True, faults: Faults = STR
         )
     found: list[int | str] | None = None
     places: list[str] = []
-    if labelled and (folder / FILE_NAME).exists():
-        files, found, places = _listed(folder, files, notes, faults)
+    columns: dict[str, list[Any]] = {}
+    if (labelled or conditions) and (folder / FILE_NAME).exists():
+        files, found, places, columns = _listed(folder, files, notes, faults, conditions or {})
+        found = found if labelled else None
     elif labelled and any("/" in name for name in files):
         files, found = _class_folders(folder, files, notes, faults)
         places = [f"the folder of {name}" for name in files]
@@ -85,6 +96,7 @@ def scan_folder(path: str | Path, *, labelled: bool = True, faults: Faults = STR
     files = [files[i] for i in good]
     found = None if found is None else [found[i] for i in good]
     places = [places[i] for i in good] if places else places
+    columns = {name: [column[i] for i in good] for name, column in columns.items()}
     moving = [name for name, h in zip(files, headers, strict=True) if h.frames > 1]
     if moving:
         notes.append(f"{len(moving)} moving or many-page file(s) (first: {moving[0]}): first frame")
@@ -96,6 +108,7 @@ def scan_folder(path: str | Path, *, labelled: bool = True, faults: Faults = STR
         tuple(headers),
         tuple(notes),
         tuple(left_out),
+        columns,
     )
 
 
@@ -105,6 +118,7 @@ def open_folder(
     size: int | tuple[int, int] | None = None,
     mode: str = "auto",
     labelled: bool = True,
+    conditions: Mapping[str, str] | None = None,
     normalisation: str = "standardise",
     class_names: Sequence[str] | None = None,
     name: str | None = None,
@@ -115,16 +129,18 @@ def open_folder(
 
     path: the folder, read as `scan_folder` says. size: a side or (height, width) to which every
     picture is centre-cropped and resampled; needed where sizes differ. mode: L, RGB, or auto
-    (`FolderScan.mode`). Each kind of file is treated as `read_picture` says. class_names: order
-    of the classes. stream: decode each picture when it is needed, every time; by default where
-    all take more than MAX_BYTES. Raises DataError for what `scan_folder` refuses, damaged
-    pictures, differing sizes without `size`, and labels that do not fit.
+    (`FolderScan.mode`). conditions: name → "class" or "vector" of keys of metadata.jsonl to
+    condition on, beside the label. Each kind of file is treated as `read_picture` says.
+    class_names: order of the classes. stream: decode each picture when it is needed, every time; by
+    default where all take more than MAX_BYTES. Raises DataError for what `scan_folder` refuses,
+    damaged pictures, differing sizes without `size`, and labels that do not fit.
     """
     found = find_folder(
         path,
         size=size,
         mode=mode,
         labelled=labelled,
+        conditions=conditions,
         normalisation=normalisation,
         class_names=class_names,
         name=name,
@@ -140,13 +156,15 @@ def find_folder(
     size: int | tuple[int, int] | None = None,
     mode: str = "auto",
     labelled: bool = True,
+    conditions: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Found:
     """The pictures of a folder before they are decoded; options are those of `open_folder`."""
     one_mode(mode, ())
+    asked = check_conditions(conditions)
     if size is not None:
         one_size(size, (), str(path))
-    scan = scan_folder(path, labelled=labelled, faults=faults)
+    scan = scan_folder(path, labelled=labelled, conditions=asked, faults=faults)
     if not scan.headers:
         raise DataError(f"no picture of {path} is sound")
     mode = one_mode(mode, scan.headers)
@@ -163,6 +181,9 @@ def find_folder(
         notes=[*scan.notes, *size_notes(target, scan.headers)],
         headers=list(scan.headers),
         left_out=scan.left_out,
+        conditions=asked,
+        columns=scan.columns,
+        place=lambda i: scan.places[i],
         **options,
     )
 
@@ -209,10 +230,16 @@ def _hidden(name: str) -> bool:
 
 
 def _listed(
-    folder: Path, files: list[str], notes: list[str], faults: Faults
-) -> tuple[list[str], list[int | str] | None, list[str]]:
-    entries, unused, lines = read_metadata(folder, faults)
-    if unused:
+    folder: Path,
+    files: list[str],
+    notes: list[str],
+    faults: Faults,
+    conditions: Mapping[str, str],
+) -> tuple[list[str], list[int | str] | None, list[str], dict[str, list[Any]]]:
+    entries, lines = read_metadata(folder, faults, conditions.keys() - {"class"})
+    names = dict.fromkeys(name for entry in entries for name in entry.columns)
+    columns = {name: [entry.columns.get(name) for entry in entries] for name in names}
+    if unused := [name for name in columns if name not in conditions]:
         notes.append(f"columns of {FILE_NAME} that are not used: {', '.join(unused)}")
     listed = [entry.file_name for entry in entries]
     extra = sorted(set(files) - set(lines))
@@ -226,7 +253,7 @@ def _listed(
         )
     places = [f"{folder / FILE_NAME} line {entry.line}" for entry in entries]
     found = [entry.label for entry in entries if entry.label is not None]
-    return listed, found or None, places
+    return listed, found or None, places, columns
 
 
 def _class_folders(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import DataError, InvalidArgument, unknown
+from .columns import Column, Values, encode, pick
 from .dataset import MAX_BYTES, Dataset
 from .faults import STRICT, Faults
 from .labels import encode_labels
@@ -19,11 +20,13 @@ from .spec import Range
 
 @dataclass
 class Found:
-    """Rows with labels as they were found, and what describes them.
+    """Rows with labels and columns as they were found, and what describes them.
 
-    labels: names or whole numbers, None where there are none; label_place says where label i is
-    written. headers: of pictures. stored: how numbers are stored ("float32", "int64", …), where
-    they are no pictures. left_out: files that are no samples.
+    labels: names or whole numbers, None where there are none; label_place(i): where label i is
+    written. conditions: name → kind of the columns to condition on, beside the labels; columns:
+    those, and in a check all others too; place(i): where the columns of sample i are. headers: of
+    pictures. stored: how numbers are stored ("float32", "int64", …), where they are no pictures.
+    left_out: files that are no samples.
     """
 
     rows: Rows
@@ -41,6 +44,27 @@ class Found:
     headers: list[Header] = field(default_factory=list)
     stored: str = "uint8"
     left_out: Sequence[str] = ()
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, Values] = field(default_factory=dict)
+    place: Callable[[int], str] = "sample {}".format
+
+    def __post_init__(self) -> None:
+        if "class" in self.conditions and "class" not in self.columns and self.labels is not None:
+            self.conditions = {n: k for n, k in self.conditions.items() if n != "class"}
+
+    def encoded_columns(self) -> dict[str, Column]:
+        """Return the columns to condition on, encoded; raise DataError naming the first value that
+        does not fit."""
+        if "class" in self.conditions and self.labels is not None:
+            raise InvalidArgument(
+                f"{self.name!r} has labels, and its column 'class' is asked for beside them; take "
+                "data.conditions.class out, or leave the labels out (data.labelled=false)"
+            )
+        found = pick(self.conditions, self.columns, self.name)
+        return {
+            name: encode(name, self.conditions[name], column, self.place)
+            for name, column in found.items()
+        }
 
     def encoded(self) -> tuple[Any, Sequence[str] | None]:
         """Class indices and class names; raises DataError naming the first that does not fit."""
@@ -59,6 +83,7 @@ class Found:
         it must, and for values and labels that `Dataset.of` refuses.
         """
         labels, names = self.encoded()
+        columns = self.encoded_columns()
         large = self.rows.nbytes > MAX_BYTES
         if large and stream is False:
             raise DataError(
@@ -76,9 +101,12 @@ class Found:
             "value_range": self.value_range,
             "normalisation": self.normalisation,
             "notes": self.notes,
+            "columns": columns,
         }
         if stream or large:
-            measured = measured_rows(self.rows, labels)
+            held = {} if labels is None else {"class": labels}
+            held |= {name: column.values for name, column in columns.items()}
+            measured = measured_rows(self.rows, held)
             self.known_range(measured.low, measured.high)
             return Dataset.of(self.rows, labels, measured=measured, **options)
         values = self.rows.whole()

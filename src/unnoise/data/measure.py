@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from ..errors import DataError
+from .conditions import Columns, by_name
 from .faults import STRICT, Faults
 from .rows import Rows, progress
 
@@ -117,28 +118,33 @@ class Digest:
         array = piece.detach().cpu().contiguous().numpy()
         self._sha.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
 
-    def none(self) -> None:
-        self._sha.update(b"none;")
+    def columns(self, columns: Mapping[str, Tensor]) -> None:
+        """Add the labels, or the lack of them, then the other columns in the order of names."""
+        if "class" not in columns:
+            self._sha.update(b"none;")
+        for name in sorted(columns, key=lambda name: (name != "class", name)):
+            if name != "class":
+                self._sha.update(f"column {name};".encode())
+            self.begin(columns[name].dtype, tuple(columns[name].shape))
+            self.add(columns[name])
 
     def hex(self) -> str:
         return self._sha.hexdigest()
 
 
-def fingerprint(values: Tensor, labels: Tensor | None) -> str:
-    """SHA-256 over dtype, shape and little-endian bytes of the values and the labels."""
+def fingerprint(values: Tensor, columns: Columns) -> str:
+    """Return SHA-256 over dtype, shape and little-endian bytes of the values, the labels, and of
+    further columns with their names."""
     digest = Digest()
-    for part in (values, labels):
-        if part is None:
-            digest.none()
-        else:
-            digest.begin(part.dtype, tuple(part.shape))
-            digest.add(part)
+    digest.begin(values.dtype, tuple(values.shape))
+    digest.add(values)
+    digest.columns(by_name(columns))
     return digest.hex()
 
 
 def measure(
     rows: Rows,
-    labels: Tensor | None,
+    columns: Columns,
     faults: Faults = STRICT,
     watch: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Measured | None:
@@ -178,11 +184,7 @@ def measure(
             seen += len(some)
     if not seen:
         return None
-    if labels is None:
-        digest.none()
-    else:
-        digest.begin(labels.dtype, tuple(labels.shape))
-        digest.add(labels)
+    digest.columns(by_name(columns))
     sound = [torch.from_numpy(x[:seen]) for x in (sums, squares, lows, highs)]
     return Measured(
         low=float(lows[:seen].min()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,16 +21,16 @@ FORMAT = 1  # raise it where what is kept changes its meaning
 _ARRAYS = ("sums", "squares", "lows", "highs")
 
 
-def measured_rows(rows: Rows, labels: Tensor | None) -> Measured:
-    """`measure`, or what was kept of it for these files and labels, read in this way.
+def measured_rows(rows: Rows, columns: Mapping[str, Tensor]) -> Measured:
+    """Return `measure`, or what was kept of it for these files and columns, read in this way.
 
     What is kept goes by the names, sizes and times of the files. Raises what `measure` raises.
     """
-    path = _path(rows, labels)
+    path = _path(rows, columns)
     kept = None if path is None else _load(path, len(rows))
     if kept is not None:
         return kept
-    found = measure(rows, labels)
+    found = measure(rows, columns)
     assert found is not None
     if path is not None:
         arrays = {name: getattr(found, name) for name in _ARRAYS}
@@ -43,12 +44,14 @@ def measured_rows(rows: Rows, labels: Tensor | None) -> Measured:
     return found
 
 
-def _path(rows: Rows, labels: Tensor | None) -> Path | None:
+def _path(rows: Rows, columns: Mapping[str, Tensor]) -> Path | None:
     key = rows.key()
     if key is None:
         return None
     digest = hashlib.sha256(f"{FORMAT} {key} {len(rows)} {rows.shape} {rows.dtype}".encode())
-    digest.update(b"" if labels is None else labels.numpy().tobytes())
+    for name, column in columns.items():
+        digest.update(b"" if name == "class" else f" {name} ".encode())
+        digest.update(column.numpy().tobytes())
     return cache_dir() / "measured" / f"{digest.hexdigest()}.npz"
 
 

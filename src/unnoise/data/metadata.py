@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ..errors import DataError
 from ..safe_files.strict_json import strict_json
@@ -15,21 +17,24 @@ _LABELS = ("label", "class")
 
 @dataclass(frozen=True)
 class Entry:
-    """One line: the file, relative to the folder, its label if there is one, the line's number."""
+    """One line: the file, relative to the folder, its label if there is one, the line's number,
+    and its other keys."""
 
     file_name: str
     label: int | str | None
     line: int
+    columns: dict[str, Any]
 
 
 def read_metadata(
-    folder: Path, faults: Faults = STRICT
-) -> tuple[list[Entry], list[str], dict[str, int]]:
-    """Entries in the order of the file, the columns that are not used, and file → its line.
+    folder: Path, faults: Faults = STRICT, taken: Collection[str] = ()
+) -> tuple[list[Entry], dict[str, int]]:
+    """Return entries in the order of the file, and file → its line.
 
-    Each line needs `file_name`, a path inside the folder, and may have `label` or `class`; either
-    all lines have a label or none. Raises DataError naming the file and the line when it cannot
-    be parsed, a file is absent, given twice or outside the folder, or labels are of mixed kinds.
+    taken: keys that are no labels, as columns of those names are asked for. Each line needs
+    `file_name`, a path inside the folder, and may have `label` or `class`; either all lines have a
+    label or none. Raises DataError naming the file and the line when it cannot be parsed, a file is
+    absent, given twice or outside the folder, or labels are of mixed kinds.
     """
     path = folder / FILE_NAME
     try:
@@ -37,7 +42,6 @@ def read_metadata(
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as UTF-8 text: {error}") from error
     entries: list[Entry] = []
-    unused: dict[str, None] = {}
     seen: dict[str, int] = {}
     for line, content in enumerate(text.split("\n"), start=1):
         if not content.strip():
@@ -53,12 +57,13 @@ def read_metadata(
                     f"{place} names {name!r}, as line {seen[name]} does; keep one of them"
                 )
             seen[name] = line
-            entry = Entry(name, _label(item, place), line)
+            keys = [key for key in _LABELS if key not in taken]
+            rest = {k: v for k, v in item.items() if k not in ("file_name", *keys)}
+            entry = Entry(name, _label(item, keys, place), line, rest)
         except DataError as error:
             faults.add("metadata", error)
             continue
         entries.append(entry)
-        unused |= dict.fromkeys(key for key in item if key not in ("file_name", *_LABELS))
     if not entries and not faults.found:
         raise DataError(f"{path} names no files; write one JSON object a line or remove it")
     for entry in list(entries):
@@ -70,7 +75,7 @@ def read_metadata(
                 f"{first.label!r}; give all lines a name, all a number, or none a label",
             )
             entries.remove(entry)
-    return entries, list(unused), seen
+    return entries, seen
 
 
 def _file_name(name: object, folder: Path, place: str) -> str:
@@ -88,8 +93,8 @@ def _file_name(name: object, folder: Path, place: str) -> str:
     return str(pure)
 
 
-def _label(item: dict[str, object], place: str) -> int | str | None:
-    given = [key for key in _LABELS if key in item]
+def _label(item: dict[str, object], keys: Sequence[str], place: str) -> int | str | None:
+    given = [key for key in keys if key in item]
     if len(given) > 1:
         raise DataError(f"{place} has both 'label' and 'class'; keep one")
     label = item[given[0]] if given else None

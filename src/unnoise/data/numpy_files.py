@@ -75,8 +75,9 @@ def read_npz(path: Path, keys: Collection[str] | None = None) -> dict[str, np.nd
                 if name not in (keys or ()):
                     raise DataError(
                         f"{path} holds {', '.join(map(repr, names[:9]))}; keep values as 'x', "
-                        "labels as 'y', names as 'class_names' and nothing else "
-                        f"({name!r} is not known)"
+                        "labels as 'y', names as 'class_names' and nothing else but what is "
+                        f"conditioned on (data.conditions.{name}=vector, or class; {name!r} is not "
+                        "known)"
                     )
             size = sum(member.file_size for member in members)
             _bounded(size, path)

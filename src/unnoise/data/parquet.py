@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..errors import DataError, unknown
+from .columns import check_conditions
 from .dataset import Dataset
 from .faults import STRICT, Faults
 from .found import Found, one_mode, one_size, size_notes
@@ -31,6 +32,7 @@ def open_parquet(
     size: int | tuple[int, int] | None = None,
     mode: str = "auto",
     labelled: bool = True,
+    conditions: Mapping[str, str] | None = None,
     layout: str | None = None,
     value_range: Range | None = None,
     normalisation: str = "standardise",
@@ -45,10 +47,11 @@ def open_parquet(
     `bytes`) or of numbers (lists of one shape); by default the only one of feature type Image, else
     one called image, img or x, else the only one of these kinds. label: by default the only one of
     feature type ClassLabel, whose names are the class names, else one called label, labels, class
-    or y; labelled=False: none. size, mode as for a folder, layout and value_range as for arrays.
-    stream: leave the values in the files; by default where they take more than MAX_BYTES. Needs
-    pyarrow. Raises DataError naming file and row for damaged files, files whose columns differ,
-    absent values, pictures that are only paths, differing shapes.
+    or y; labelled=False: none. conditions: name → "class" or "vector" of further columns to
+    condition on. size, mode as for a folder, layout and value_range as for arrays. stream: leave
+    the values in the files; by default where they take more than MAX_BYTES. Needs pyarrow. Raises
+    DataError naming file and row for damaged files, files whose columns differ, absent values,
+    pictures that are only paths, differing shapes.
     """
     found = find_parquet(
         path,
@@ -57,6 +60,7 @@ def open_parquet(
         size=size,
         mode=mode,
         labelled=labelled,
+        conditions=conditions,
         layout=layout,
         value_range=value_range,
         normalisation=normalisation,
@@ -76,6 +80,7 @@ def find_parquet(
     size: int | tuple[int, int] | None = None,
     mode: str = "auto",
     labelled: bool = True,
+    conditions: Mapping[str, str] | None = None,
     layout: str | None = None,
     name: str | None = None,
     class_names: Sequence[str] | None = None,
@@ -83,6 +88,7 @@ def find_parquet(
 ) -> Found:
     """The rows of parquet files before they are decoded; options are those of `open_parquet`."""
     one_mode(mode, ())
+    asked = check_conditions(conditions)
     tables = Tables(shard_files(path, ".parquet"), faults)
     if not len(tables):
         raise DataError(f"{path} holds no rows")
@@ -91,7 +97,8 @@ def find_parquet(
         raise unknown("column", column, tables.names)
     notes: list[str] = []
     labels, names = None, None
-    if labelled and (label := label or _label_column(tables, column)) is not None:
+    taken = (column, *(asked.keys() - {"class"}))
+    if labelled and (label := label or _label_column(tables, taken)) is not None:
         if label not in tables.names:
             raise unknown("label column", label, tables.names)
         labels, names = _labels(tables, label, faults)
@@ -101,8 +108,11 @@ def find_parquet(
         "class_names": class_names or names,
         "label_place": lambda i: f"{tables.place(i)}: label",
         "notes": notes,
+        "conditions": asked,
+        "place": tables.place,
         **options,
     }
+    columns = _columns(tables, (column, label), None if not faults.strict else asked)
     if is_list(tables, column):
         first = tables.numbers(0, column, slice(0, 1))
         if first.dtype.kind not in "uif" or 0 in first.shape:
@@ -113,7 +123,13 @@ def find_parquet(
         modality, channels = LAYOUTS[layout], channel_meaning(LAYOUTS[layout], lists.shape[0])
         stored = str(first.dtype)
         return Found(
-            lists, labels, modality=modality, channels=channels, stored=stored, **described
+            lists,
+            labels,
+            modality=modality,
+            channels=channels,
+            stored=stored,
+            columns=columns,
+            **described,
         )
     if not is_binary(tables, column):
         raise DataError(
@@ -128,8 +144,18 @@ def find_parquet(
     target = one_size(size, headers, str(path), faults)
     notes += size_notes(target, headers)
     kept = None if labels is None else [labels[i] for i in good]
+    described["columns"] = {n: [found[i] for i in good] for n, found in columns.items()}
     rows = Pictures(cells, mode, target, torch.tensor(good))
     return Found(rows, kept, modality="image", channels=mode, headers=headers, **described)
+
+
+def _columns(
+    tables: Tables, used: Collection[str | None], asked: Collection[str] | None
+) -> dict[str, list[Any]]:
+    """Return the columns that are asked for, by default all that are not used otherwise and hold no
+    pictures."""
+    names = [n for n in tables.names if n not in used and not is_binary(tables, n)]
+    return {n: tables.column(n) for n in names if asked is None or n in asked}
 
 
 def _value_column(tables: Tables) -> str:
@@ -149,14 +175,15 @@ def _value_column(tables: Tables) -> str:
     )
 
 
-def _label_column(tables: Tables, column: str) -> str | None:
-    typed = [n for n in tables.names if tables.features.get(n, {}).get("_type") == "ClassLabel"]
+def _label_column(tables: Tables, taken: Collection[str]) -> str | None:
+    free = [n for n in tables.names if n not in taken]
+    typed = [n for n in free if tables.features.get(n, {}).get("_type") == "ClassLabel"]
     if len(typed) > 1:
         raise DataError(
             f"{tables.files[0]} has several columns of class labels, {', '.join(typed)}; say "
             f"which, as label={typed[0]}, or labelled=false"
         )
-    named = [n for n in LABELS if n in tables.names and n != column]
+    named = [n for n in LABELS if n in free]
     return next(iter(typed + named), None)
 
 

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
+from ..fields import Condition
+from ..objectives import Batch
 from ..randomness import moved
 from .dataset import Dataset
 
@@ -16,7 +18,7 @@ SHARE = 0.25  # of a device's free memory that values may take
 
 
 class Resident:
-    """The raw values and labels of a data set in memory, put on a device once: its batches are
+    """The raw values and columns of a data set in memory, put on a device once: its batches are
     gathered and normalised there, and only the numbers of their rows travel.
 
     Has the `batch` and `order` of the data set, whose samples are the same.
@@ -25,16 +27,19 @@ class Resident:
     def __init__(self, data: Dataset, device: torch.device) -> None:
         self.data, self.device = data, device
         self.values = data.values.to(device)
-        self.labels = None if data.labels is None else data.labels.to(device)
+        self.columns = {
+            name: data.spec.conditions[name].prepare(column).to(device)
+            for name, column in data.columns.items()
+        }
         self.scale = data.spec.scale(device)
 
-    def batch(
-        self, indices: Tensor | Sequence[int]
-    ) -> tuple[Float32[Tensor, "batch *event"], Int64[Tensor, " batch"] | None]:
-        """Normalised values and labels of some samples; raises InvalidArgument outside 0…n−1."""
+    def batch(self, indices: Tensor | Sequence[int]) -> Batch:
+        """Return normalised values and conditions of some samples; raise InvalidArgument for an
+        index outside 0…n−1."""
         rows = moved(self.data.rows(indices), self.device)
         values = self.data.spec.normalise(self.values[rows], self.scale)
-        return values, None if self.labels is None else self.labels[rows]
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return Batch(values, Condition.of(columns, len(rows)))
 
     def order(self, seed: int, counter: int, size: int) -> Int64[Tensor, " size"]:
         """Which samples stand at positions counter … counter + size − 1 of the training stream."""

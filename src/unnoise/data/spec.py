@@ -11,8 +11,10 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from ..errors import DataError, InvalidArgument, NonFinite, nearest, unknown
+from ..errors import DataError, InvalidArgument, NonFinite, unknown
+from ..fields import Condition
 from ..safe_files.strict_json import strict_json
+from .conditions import ClassCondition, ConditionSpec, check_name, read_conditions
 
 MODALITIES = {"vector": 1, "signal": 2, "image": 3, "volume": 4}  # name -> axes of one event
 NORMALISATIONS = ("standardise", "range")
@@ -34,8 +36,9 @@ class DataSpec:
     whether it was declared (or follows from the dtype) or measured. normalisation: "standardise"
     (mean 0, std 1 over the training part) or "range" (value_range to [−1, 1]); both are written
     out in mean and std, one number a channel or one for all. channels: what the channels mean
-    ("L", "RGB", …). class_names: None for data without labels. fingerprint: SHA-256 of the values
-    and labels of the whole data set. Raises InvalidArgument for anything inconsistent.
+    ("L", "RGB", …). conditions: what each column means by name; "class" is that of the labels.
+    fingerprint: SHA-256 of the values and columns of the whole data set. Raises InvalidArgument for
+    anything inconsistent.
     """
 
     name: str
@@ -48,7 +51,7 @@ class DataSpec:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     channels: str
-    class_names: tuple[str, ...] | None
+    conditions: Mapping[str, ConditionSpec]
     licence: str
     source: str
     fingerprint: str
@@ -75,10 +78,14 @@ class DataSpec:
             _refuse("std", self.std, "numbers above 0")
         if _CHANNELS.get(self.channels, self.shape[0]) != self.shape[0]:
             _refuse("channels", self.channels, f"a meaning for {self.shape[0]} channels")
-        if self.class_names is not None and (
-            not self.class_names or len(set(self.class_names)) != len(self.class_names)
-        ):
-            _refuse("class_names", self.class_names, "one or more names, no two alike, or None")
+        for name in self.conditions:
+            check_name(name)
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes of the labels; None for data without labels."""
+        labels = self.conditions.get("class")
+        return labels.names if isinstance(labels, ClassCondition) else None
 
     @property
     def classes(self) -> int:
@@ -87,22 +94,48 @@ class DataSpec:
 
     def class_index(self, label: int | str) -> int:
         """The index of a class, given by its index or its name; raises where there is none."""
-        if self.class_names is None:
+        labels = self.conditions.get("class")
+        if not isinstance(labels, ClassCondition):
             raise InvalidArgument(
                 f"class {label!r} was asked for, but {self.name!r} has no classes"
             )
-        names = self.class_names
-        if isinstance(label, str) and label in names:
-            return names.index(label)
-        if isinstance(label, str) and label.isascii() and label.isdigit():
-            label = int(label)
-        if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(names):
-            return label
-        guess = nearest(str(label), names)
-        raise InvalidArgument(
-            f"class {label!r} is not one of {self.name!r}; give a number from 0 to "
-            f"{len(names) - 1} or a name" + (f", such as {guess!r}" if guess else "")
-        )
+        return labels.index(label, "class", self.name)
+
+    def condition(self, given: Mapping[str, Any], n: int) -> Condition | None:
+        """Return what a user asks for, in raw units, as the condition of n samples.
+
+        given: name → a class by index or name, a number or a vector; one for all, or one a sample.
+        A name that is not given is null. Raises InvalidArgument for other names, values that do
+        not fit, and other counts than 1 and n.
+        """
+        columns: dict[str, Tensor] = {}
+        for name, value in given.items():
+            if name not in self.conditions:
+                raise unknown("condition", name, self.conditions or ("none",))
+            column = self.conditions[name].read(value, name, self.name)
+            if len(column) not in (1, n):
+                raise InvalidArgument(
+                    f"condition {name} has {len(column)} rows for {n} samples; give one, or one "
+                    "per sample"
+                )
+            columns[name] = column.expand(n, *column.shape[1:])
+        return self.prepare(columns, n)
+
+    def prepare(self, columns: Mapping[str, Tensor], n: int | None = None) -> Condition | None:
+        """Return raw columns, a row a sample, as a network takes them: vectors standardised. A name
+        without a column is null for all n samples. None where the data have no conditions."""
+        if not self.conditions:
+            return None
+        n = max(map(len, columns.values()), default=0) if n is None else n
+        values: dict[str, Any] = {}
+        for name, meaning in self.conditions.items():
+            column = columns.get(name)
+            values[name] = meaning.nothing(n) if column is None else meaning.prepare(column)
+        condition = Condition.of(values, n)
+        absent = [name for name in self.conditions if name not in columns]
+        for name in absent:
+            condition = condition.null(name)
+        return condition
 
     def normalise(
         self, raw: Tensor, scale: tuple[Tensor, Tensor] | None = None
@@ -141,6 +174,7 @@ class DataSpec:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, read back by `from_dict`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["conditions"] = {name: item.to_dict() for name, item in self.conditions.items()}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
@@ -148,6 +182,7 @@ class DataSpec:
         """Rebuild from `to_dict`; raises DataError for missing or unknown keys and wrong types."""
         if not isinstance(values, Mapping):
             raise DataError(f"a data description is {type(values).__name__}; it must be an object")
+        values = _renewed(values)
         known = [field.name for field in fields(cls)]
         for key in values:
             if key not in known:
@@ -229,8 +264,17 @@ def _pair(key: str, value: Any) -> tuple[float, ...]:
     return pair
 
 
-def _names(key: str, value: Any) -> tuple[str, ...] | None:
-    return None if value is None else tuple(_list(key, value, (str,), "names or null"))
+def _conditions(key: str, value: Any) -> dict[str, ConditionSpec]:
+    return read_conditions(value)
+
+
+def _renewed(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a description of an earlier release, which had class_names alone, as one of today."""
+    if "class_names" not in values or "conditions" in values:
+        return values
+    names = values["class_names"]
+    labels = {} if names is None else {"class": {"kind": "class", "names": names}}
+    return {k: v for k, v in values.items() if k != "class_names"} | {"conditions": labels}
 
 
 _READ: dict[str, Callable[[str, Any], Any]] = {
@@ -244,7 +288,7 @@ _READ: dict[str, Callable[[str, Any], Any]] = {
     "mean": _numbers,
     "std": _numbers,
     "channels": _text,
-    "class_names": _names,
+    "conditions": _conditions,
     "licence": _text,
     "source": _text,
     "fingerprint": _text,

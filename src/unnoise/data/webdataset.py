@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 
 from ..errors import DataError, unknown
 from ..safe_files.strict_json import strict_json
+from .columns import check_conditions
 from .dataset import Dataset
 from .faults import STRICT, Faults
 from .found import Found, one_mode, one_size, size_notes
@@ -37,6 +38,7 @@ def open_webdataset(
     size: int | tuple[int, int] | None = None,
     mode: str = "auto",
     labelled: bool = True,
+    conditions: Mapping[str, str] | None = None,
     layout: str | None = None,
     value_range: Range | None = None,
     normalisation: str = "standardise",
@@ -50,10 +52,11 @@ def open_webdataset(
     path: shards, as `shard_files` says; nothing is unpacked to disk. column: the ending of the
     values; by default the one picture (png, jpg, webp, …) or npy of each sample. label: the ending
     of the label (cls, txt: a name or a whole number; json: its `label` or `class`); by default cls,
-    else json; labelled=False: none. size, mode as for a folder, layout and value_range as for
-    arrays. stream: leave the values in the shards; by default where they take more than MAX_BYTES.
-    Raises DataError naming shard and key for what `index_tars` refuses, samples without value or
-    label, damaged values, differing shapes.
+    else json; labelled=False: none. conditions: name → "class" or "vector" of keys of the json
+    members to condition on. size, mode as for a folder, layout and value_range as for arrays.
+    stream: leave the values in the shards; by default where they take more than MAX_BYTES. Raises
+    DataError naming shard and key for what `index_tars` refuses, samples without value or label,
+    damaged values, differing shapes.
     """
     found = find_webdataset(
         path,
@@ -62,6 +65,7 @@ def open_webdataset(
         size=size,
         mode=mode,
         labelled=labelled,
+        conditions=conditions,
         layout=layout,
         value_range=value_range,
         normalisation=normalisation,
@@ -81,12 +85,14 @@ def find_webdataset(
     size: int | tuple[int, int] | None = None,
     mode: str = "auto",
     labelled: bool = True,
+    conditions: Mapping[str, str] | None = None,
     layout: str | None = None,
     name: str | None = None,
     **options: Any,
 ) -> Found:
     """The samples of tar shards before they are decoded; options are those of `open_webdataset`."""
     one_mode(mode, ())
+    asked = check_conditions(conditions)
     files = shard_files(path, ".tar")
     index = index_tars(files, faults)
     if not len(index.keys):
@@ -94,7 +100,8 @@ def find_webdataset(
     notes: list[str] = []
     values = _values(index, files, column, faults)
     members = Members(files, index, values)
-    labels = _labels(members, label, faults, notes) if labelled else None
+    taken = asked.keys() - {"class"}
+    labels = _labels(members, label, faults, notes, taken) if labelled else None
     if labels is not None:  # with a collecting check, samples without a label are left out
         kept = [i for i, found in enumerate(labels) if found is not None]
         members, labels = Members(files, index, values[kept]), [labels[i] for i in kept]
@@ -103,8 +110,11 @@ def find_webdataset(
         "source": f"{len(files)} tar shard(s), {Path(path).name}",
         "label_place": partial(_label_place, members),
         "notes": notes,
+        "conditions": asked,
+        "place": members.place,
         **options,
     }
+    columns = _columns(members, asked if faults.strict else None)
     if str(index.ending[values[0]]).rpartition(".")[2] == "npy":
         arrays, stored = _arrays(members, layout)
         rows: Rows = arrays
@@ -122,7 +132,32 @@ def find_webdataset(
         modality, channels, stored = "image", mode, "uint8"
         described["headers"] = headers
     labels = None if labels is None else [labels[i] for i in good]
+    described["columns"] = {n: [found[i] for i in good] for n, found in columns.items()}
     return Found(rows, labels, modality=modality, channels=channels, stored=stored, **described)
+
+
+def _columns(members: Members, asked: Mapping[str, str] | None) -> dict[str, list[Any]]:
+    """Return the keys of the json members that are asked for, by default all, a value a sample; one
+    that a sample lacks is None there."""
+    index = members.index
+    rows = np.nonzero(index.ending == "json")[0]
+    if not len(rows) or (asked is not None and not asked):
+        return {}
+    at = dict(zip(index.sample[rows].tolist(), rows.tolist(), strict=True))
+    trees: list[Any] = []
+    for sample in index.sample[members.values].tolist():
+        tree = None
+        if sample in at:
+            place = members.name(at[sample])
+            try:
+                tree = strict_json(members.member(at[sample]).decode("utf-8"), place)
+            except UnicodeDecodeError as error:
+                raise DataError(f"{place} is no UTF-8 text: {error}") from error
+        trees.append(tree if isinstance(tree, dict) else {})
+    names = dict.fromkeys(name for tree in trees for name in tree)
+    return {
+        name: [tree.get(name) for tree in trees] for name in names if asked is None or name in asked
+    }
 
 
 def _values(index: Index, files: list[Path], column: str | None, faults: Faults) -> np.ndarray:
@@ -162,7 +197,11 @@ def _values(index: Index, files: list[Path], column: str | None, faults: Faults)
 
 
 def _labels(
-    members: Members, label: str | None, faults: Faults, notes: list[str]
+    members: Members,
+    label: str | None,
+    faults: Faults,
+    notes: list[str],
+    taken: Collection[str],
 ) -> list[int | str | None] | None:
     index = members.index
     endings = set(index.ending.tolist())
@@ -180,7 +219,8 @@ def _labels(
         try:
             if sample not in at:
                 raise DataError(f"{members.place(i)} has no {chosen} beside it; all need a label")
-            found.append(_label(members.member(at[sample]), chosen, members.name(at[sample])))
+            content = members.member(at[sample])
+            found.append(_label(content, chosen, members.name(at[sample]), taken))
         except DataError as error:
             faults.add("label", error)
             found.append(None)
@@ -193,7 +233,7 @@ def _labels(
     return found
 
 
-def _label(content: bytes, ending: str, name: str) -> int | str | None:
+def _label(content: bytes, ending: str, name: str, taken: Collection[str]) -> int | str | None:
     try:
         text = content.decode("utf-8").strip()
     except UnicodeDecodeError as error:
@@ -201,7 +241,8 @@ def _label(content: bytes, ending: str, name: str) -> int | str | None:
     if ending.rpartition(".")[2] == "json":
         value = strict_json(text, name)
         if isinstance(value, dict):
-            value = value.get("label", value.get("class"))
+            keys = [key for key in ("label", "class") if key in value and key not in taken]
+            value = value[keys[0]] if keys else None
         if value is None or (isinstance(value, int | str) and not isinstance(value, bool)):
             return value
         raise DataError(f"{name} has label {value!r}; give a name or a whole number")

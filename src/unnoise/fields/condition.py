@@ -73,40 +73,43 @@ class Condition:
                 out[name] = tensor
             return out
 
-        return Condition(build(given, ""), _everywhere(given, torch.ones(batch, dtype=torch.bool)))
+        values = build(given, "")
+        places = {name: next(_leaves({name: value})).device for name, value in values.items()}
+        keep = {n: torch.ones(batch, dtype=torch.bool, device=on) for n, on in places.items()}
+        return Condition(values, keep)
 
     def __len__(self) -> int:
         return len(next(iter(self.keep.values()), ()))
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Condition:
+    def map(self, change: Callable[[Tensor], Tensor]) -> Condition:
+        """Return the condition with a function applied to every tensor, the masks among them."""
         return Condition(
             _apply(self.values, change), {name: change(mask) for name, mask in self.keep.items()}
         )
 
     def __getitem__(self, rows: slice | Tensor) -> Condition:
-        return self._map(lambda value: value[rows])
+        return self.map(lambda value: value[rows])
 
     def to(self, device: torch.device | str) -> Condition:
         """Return the same condition on another device."""
         device = torch.device(device)
         if all(tensor.device == device for tensor in (*self.keep.values(), *self.leaves())):
             return self
-        return self._map(lambda value: moved(value, device))
+        return self.map(lambda value: moved(value, device))
 
     def leaves(self, *names: str) -> list[Tensor]:
         """Return every tensor of the values, or those of some names."""
         return list(_leaves({name: self.values[name] for name in names or self.values}))
 
-    def null(self, *names: str) -> Condition:
-        """Return the same values, with these names (all of them by default) dropped everywhere."""
-        gone = [self._known(name) for name in names] or list(self.keep)
+    def null(self, name: str | None = None) -> Condition:
+        """Return the same values, with one name, or by default every name, dropped everywhere."""
+        gone = list(self.keep) if name is None else [self._known(name)]
         masks = {name: torch.zeros_like(self.keep[name]) for name in gone}
         return Condition(self.values, self.keep | masks)
 
     def only(self, name: str) -> Condition:
         """Return the same values, with all other names dropped everywhere."""
-        others = [other for other in self.keep if other != self._known(name)]
-        return self.null(*others) if others else self
+        return Condition(self.values, self.null().keep | {name: self.keep[self._known(name)]})
 
     def drop(self, dropped: Tensor | Mapping[str, Tensor]) -> Condition:
         """Return the condition with the samples of a mask (batch,) set to null.

@@ -1,6 +1,6 @@
 """Objectives: what to regress, at which noise levels, with which weight."""
 
-from .denoising import Denoising, baseline_error, condition_from_labels, draw_source
+from .denoising import Denoising, baseline_error, draw_source
 from .history import LossHistory
 from .maximum_likelihood import MaximumLikelihood
 from .objective import Batch, Loss, Objective
@@ -48,7 +48,6 @@ __all__ = [
     "Variational",
     "Weight",
     "baseline_error",
-    "condition_from_labels",
     "denoising_score_matching",
     "draw_source",
     "lens_factor",

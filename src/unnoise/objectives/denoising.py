@@ -142,10 +142,3 @@ def _groups(condition: Condition | None) -> Tensor | None:
             rows = value.long().reshape(len(keep), -1)
             columns.append(torch.where(keep[:, None], rows, torch.zeros_like(rows)))
     return torch.cat(columns, 1).unique(dim=0, return_inverse=True)[1]
-
-
-def condition_from_labels(labels: Tensor | None) -> Condition | None:
-    """The condition {"class": labels} of a labelled batch, None where there are no labels."""
-    if labels is None:
-        return None
-    return Condition.of({"class": labels}, len(labels)).to(labels.device)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from ..errors import DataError
 from ..fields import Condition
-from ..randomness import Streams
+from ..randomness import Streams, moved
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Data to learn from: x0 (batch, *event), and what each sample is conditioned on.
+    """Data to learn from: x0 (batch, *event), and the conditions of each sample by name.
 
-    source: x1 (batch, *event), the other end of the path where it is not fresh noise: the partners
-    of x0, or samples of another data set for a coupling to rearrange. start, whole: where this is
-    a part of a larger batch, the position of its first sample there and that batch's size; None
-    for a batch that is whole.
+    condition: a `Condition`, or name → tensor (batch, …), from which one is made. source: x1
+    (batch, *event), the other end of the path where it is not fresh noise: the partners of x0, or
+    samples of another data set for a coupling to rearrange. start, whole: where this is a part of a
+    larger batch, the position of its first sample there and that batch's size; None for a batch
+    that is whole.
     """
 
     x0: Tensor
@@ -28,6 +30,29 @@ class Batch:
     source: Tensor | None = None
     start: int = 0
     whole: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.condition is not None:
+            condition = Condition.of(self.condition, len(self.x0)) if self.condition else None
+            object.__setattr__(self, "condition", condition)
+
+    def to(self, device: torch.device | str, conditional: bool = True) -> Batch:
+        """Return the batch on a device, without its condition unless `conditional`."""
+        condition = self.condition if conditional else None
+        return replace(
+            self,
+            x0=moved(self.x0, torch.device(device)),
+            condition=None if condition is None else condition.to(device),
+            source=None if self.source is None else moved(self.source, torch.device(device)),
+        )
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in pinned memory; a DataLoader calls this."""
+        return replace(
+            self,
+            x0=self.x0.pin_memory(),
+            condition=self.condition and self.condition.map(torch.Tensor.pin_memory),
+        )
 
     @property
     def place(self) -> tuple[int, int]:

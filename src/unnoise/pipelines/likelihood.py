@@ -14,7 +14,7 @@ from torch import Tensor
 from ..artifacts import Model
 from ..data import Dataset, DataSpec, detect, load_data
 from ..errors import DataError, InvalidArgument, need_count
-from ..fields import Condition, Field
+from ..fields import Field
 from ..likelihood import (
     Bound,
     Levels,
@@ -104,9 +104,9 @@ def measure_likelihood(
         x = model.spec.normalise(held.raw(rows)).to(place)
         field_: Field = model.denoiser
         if given:
-            assert held.labels is not None
-            labels = torch.as_tensor(held.labels)[rows]
-            field_ = field_.conditioned(Condition.of({"class": labels.to(place)}, len(rows)))
+            columns = {name: column[rows] for name, column in held.columns.items()}
+            condition = model.spec.prepare(columns)
+            field_ = field_.conditioned(None if condition is None else condition.to(place))
         with autocast(model.precision, place):
             made.append(work(field_, x, noise[at : at + len(rows)]))
         if progress is not None:
@@ -120,7 +120,7 @@ def measure_likelihood(
         found,
         model.recipe.name,
         f"{used}, {count} of {len(held)} samples",
-        "the class" if given else "nothing",
+        _named(model) if given else "nothing",
         work.computed,
         _units(levels, model),
         {k: v for k, v in requested.items() if v is not None} | work.settings | {"seed": seed},
@@ -206,16 +206,20 @@ class _Flowed:
 
 
 def _given(model: Model, conditional: bool | None) -> bool:
-    if conditional and not model.classes:
+    if conditional and not model.conditions:
         raise InvalidArgument(
             "a likelihood given the class was requested, and this model has none; leave it out"
         )
-    given = bool(model.classes) if conditional is None else conditional
-    if model.classes and not given and not abilities(model.recipe).null:
+    given = bool(model.conditions) if conditional is None else conditional
+    if model.conditions and not given and not abilities(model.recipe, model.spec).null:
         raise InvalidArgument(
             "a likelihood given nothing " + without_null("ask for that given the class")
         )
     return given
+
+
+def _named(model: Model) -> str:
+    return " and ".join(f"the {name}" for name in model.conditions)
 
 
 def _data(
@@ -231,18 +235,22 @@ def _data(
     if part is not None:
         raise InvalidArgument(f"part {part!r} is of the recipe's data, and {data} is other data")
     source, path = detect(data)
-    held = load_data(source, **({} if path is None else {"path": path}))
+    asked = {n: c.kind for n, c in model.conditions.items() if n != "class"} if labelled else {}
+    options: dict[str, Any] = {"conditions": asked} if asked else {}
+    held = load_data(source, **({} if path is None else {"path": path}), **options)
     spec = held.spec
     if (spec.shape, spec.dtype) != (model.spec.shape, model.spec.dtype):
         raise DataError(
             f"{data} holds {spec.dtype} of shape {spec.shape}, and the model is of "
             f"{model.spec.dtype} of shape {model.spec.shape}; bring them to the same"
         )
-    if labelled and spec.class_names != model.spec.class_names:
-        raise DataError(
-            f"{data} has the classes {spec.class_names}, and the model {model.spec.class_names}; "
-            "ask for the likelihood given nothing (--unconditional)"
-        )
+    for name, meaning in model.conditions.items() if labelled else ():
+        found = spec.conditions.get(name)
+        if found is None or not meaning.fits(found):
+            raise DataError(
+                f"{data} has {found or 'nothing'} as {name}, and the model {meaning}; ask for the "
+                "likelihood given nothing (--unconditional)"
+            )
     return data, held
 
 

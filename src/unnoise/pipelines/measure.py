@@ -26,6 +26,7 @@ from ..evaluation import (
     subsample,
 )
 from ..recipes import guidance_text
+from ..recipes.sample_section import ClassifierFreeSection
 from ..safe_files.files import read_json
 from ..sampling import SampleRequest, Stream, open_stream
 from .held_out import check_part, open_held_out
@@ -60,8 +61,8 @@ def measure(
     asked = (request or SampleRequest()).but(**options)
     if asked.condition is not None:
         raise InvalidArgument(
-            f"condition is {asked.condition!r}, and a model is measured over all of its classes; "
-            "leave it out"
+            f"condition is {asked.condition!r}, and a model is measured over all of its classes, "
+            "or on what held-out samples are conditioned on; leave it out"
         )
     model = Model.load(folder, asked.precision, asked.device)
     settings = model.recipe.evaluate
@@ -85,6 +86,8 @@ def measure(
 
     if isinstance(features, str) and features != "classifier":  # fail before the sampling
         features = space(features)
+    if model.conditions.keys() - {"class"}:
+        asked = asked.but(condition=held.examples(list(model.conditions), asked.n or LEAST))
     stream = open_stream(model.facts, asked)
     made = stream.whole()
     if features is None or isinstance(features, str):
@@ -122,7 +125,8 @@ def _part(data: Dataset) -> Part:
 def _drawn(stream: Stream) -> dict[str, Any]:
     """Return the options in force as a card has them: one classifier-free guidance in parts."""
     plan, sections = stream.plan, stream.plan.config.guidance
-    one = sections[0] if len(sections) == 1 else None
+    first = sections[0] if len(sections) == 1 else None
+    one = first if isinstance(first, ClassifierFreeSection) else None
     interval = None if one is None or one.interval is None else str(one.interval)
     return {
         "solver": plan.config.solver,

@@ -9,7 +9,7 @@ from ..artifacts import Model
 from ..data import Dataset
 from ..evaluation.levels import LevelLoss, NoiseLevels, noise_levels
 from ..fields import residual
-from ..objectives import baseline_error, condition_from_labels
+from ..objectives import baseline_error
 from ..randomness import Streams
 from ..sampling import autocast
 
@@ -46,11 +46,8 @@ def _losses(model: Model, data: Dataset, seed: int, batch: int) -> LevelLoss:
     pieces: list[tuple[Tensor, Tensor, Tensor]] = []
     for at in range(0, count, batch):
         index = range(at, min(at + batch, count))
-        raw, labels = data.batch(rows[at : at + batch])
-        x0 = raw.to(device)
-        condition = condition_from_labels(labels) if model.classes else None
-        if condition is not None:
-            condition = condition.to(device)
+        part = data.batch(rows[at : at + batch]).to(device, bool(model.conditions))
+        x0, condition = part.x0, part.condition
         noise = Streams(seed, index, "loss by level")
         where = noise.uniform(DRAWS).double()
         found = []

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from ..artifacts import Model
 from ..artifacts.formats import digest
+from ..data import DataSpec
 from ..errors import ArtifactError, InvalidArgument, shorten, unknown
 from ..recipes import merged_guidance, resolved
 from ..safe_files.atomic_folder import created, sync
@@ -40,14 +41,25 @@ def drawn_by(model: Model, stream: Stream) -> dict[str, Any]:
         "model": model.recipe.name,
         "weights_sha256": model.weights_sha256,
         "recipe_sha256": digest({**recipe, "path": str(model.denoiser.path)}),
-        "data_sha256": digest(model.spec.to_dict()),
+        "data_sha256": digest(_described(model.spec)),
         **{name: getattr(stream.request, name) for name in CALL_ONLY},
         "n": stream.n,
         "precision": model.precision,
         **plan,
         "solver_sha256": None if tuned is None else digest(tuned),
         "classes": None if stream.labels is None else stream.labels.to_dict(),
+        **({"conditions": others} if (others := stream.conditions.to_dict()) else {}),
     }
+
+
+def _described(spec: DataSpec) -> dict[str, Any]:
+    """Return a description in its form of before conditions had names, where labels are all there
+    is, so that outputs of earlier releases are known again."""
+    tree = spec.to_dict()
+    if not tree["conditions"].keys() - {"class"}:
+        labels = tree.pop("conditions").get("class")
+        tree["class_names"] = None if labels is None else labels["names"]
+    return tree
 
 
 def request_again(out: Path) -> SampleRequest:

@@ -54,13 +54,20 @@ def build_path(config: PathConfig) -> GaussianPath:
 def build_network(
     config: NetworkConfig, model: ModelConfig, spec: DataSpec, seed: int
 ) -> nn.Module:
-    """Return a network for this kind of data: its shape and classes come from `spec`."""
+    """Return a network for this kind of data: its shape and conditions come from `spec`."""
     from ..networks import DiT, Mlp, UNet
     from ..networks.dit import check_cells
 
+    if config.kind == "own":
+        raise Unsupported(
+            f"network.kind is 'own': the network is the class {config.name!r} of a program, whose "
+            f"code no recipe holds; give it: Training.of(recipe, network={config.name}()), or "
+            f"unnoise.load(folder, network={config.name}())"
+        )
     conditions: dict[str, dict[str, Any]] = {}
-    if spec.classes and model.conditional:
-        conditions["class"] = {"kind": "class", "count": spec.classes, "null": model.null}
+    if model.conditional:
+        for name, meaning in spec.conditions.items():
+            conditions[name] = meaning.network() | {"null": model.null}
     options = config.model_dump(exclude={"kind"}) | {"conditions": conditions, "seed": seed}
     if model.learned_variance:
         options["channels_out"] = 2 * spec.shape[0]
@@ -80,14 +87,19 @@ def build_network(
 
 
 def build_denoiser(
-    path: PathConfig, network: NetworkConfig, model: ModelConfig, spec: DataSpec, seed: int = 0
+    path: PathConfig,
+    network: NetworkConfig,
+    model: ModelConfig,
+    spec: DataSpec,
+    seed: int = 0,
+    own: nn.Module | None = None,
 ) -> Denoiser:
     """Return the denoiser of a recipe: its network with path, lens and preconditioning.
 
-    Raises Unsupported for combinations that cannot work.
+    own: the network, where its kind is "own". Raises Unsupported for combinations that cannot work.
     """
     return Denoiser(
-        build_network(network, model, spec, seed),
+        build_network(network, model, spec, seed) if own is None else own,
         build_path(path),
         predicts=model.predicts,
         preconditioned=model.preconditioned,
@@ -140,19 +152,35 @@ def check(recipe: Recipe) -> None:
         raise Unsupported(f"sample.solver {recipe.sample.solver!r} on path {path}: {reason}")
 
 
-def abilities(recipe: Recipe) -> Abilities:
-    """Return what a model of this recipe offers to its sampling, on data that have labels."""
-    model = recipe.model
+def abilities(recipe: Recipe, spec: DataSpec | None = None) -> Abilities:
+    """Return what a model of this recipe offers to its sampling, on data of this description, or on
+    some that have conditions."""
+    model, shares = recipe.model, recipe.objective.condition_dropout
+    if spec is None:
+        null = any(shares.values()) if isinstance(shares, dict) else shares > 0
+        return Abilities(model.conditional, null, model.learned_variance)
+    if not spec.conditions:
+        return Abilities(False, False, model.learned_variance)
+    never = tuple(name for name in spec.conditions if not recipe.objective.dropout(name))
     return Abilities(
-        model.conditional, recipe.objective.dropout("class") > 0, model.learned_variance
+        conditional=model.conditional,
+        null=not never,
+        learned_variance=model.learned_variance,
+        names=tuple(spec.conditions),
+        never_null=never,
     )
 
 
 def check_data(recipe: Recipe, spec: DataSpec) -> None:
     """Raise RecipeError where a recipe needs what the data do not have."""
-    if spec.classes:
-        return
-    able = replace(abilities(recipe), conditional=False, lack=f"{spec.name!r} has no labels")
+    shares = recipe.objective.condition_dropout
+    for name in shares if isinstance(shares, dict) else ():
+        if name not in spec.conditions:
+            known = spec.conditions or ("none",)
+            raise unknown("objective.condition_dropout:", name, known, RecipeError)
+    able = abilities(recipe, spec)
+    if not spec.conditions:
+        able = replace(able, lack=f"{spec.name!r} has no labels")
     if wrong := why_unsupported(recipe.sample, build_solver(recipe.sample), able):
         raise RecipeError(wrong)
 
@@ -164,6 +192,11 @@ def open_parts(recipe: Recipe) -> tuple[Dataset, dict[str, Dataset]]:
     """
     from ..data import load_data
 
+    if recipe.data.source == "own":
+        raise RecipeError(
+            "data.source is 'own': a program gave the data, and the recipe cannot open them; give "
+            "them again, by Training.of(recipe, data=…), or name data that can be opened"
+        )
     options = recipe.data.model_dump(exclude={"source", "split"}, exclude_none=True)
     data = load_data(recipe.data.source, **options)
     return data, parts_of(recipe, data)

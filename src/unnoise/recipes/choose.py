@@ -51,8 +51,7 @@ def choose_for(
             raise InvalidArgument(
                 f"{'.'.join(keys)}={value} was given beside the data {what}; give one of them"
             )
-        if len(keys) == 2 and keys[0] == "data" and keys[1] not in ("source", "split", "path"):
-            options[keys[1]] = value
+    options |= data_options(overrides)
     if size is not None:
         if source not in ("folder", *SHARDED):
             raise InvalidArgument(
@@ -70,7 +69,8 @@ def choose_for(
         network: dict[str, Any] = {"kind": "mlp", "width": 256, "depth": 4}
     else:
         network = _unet(spec.shape)
-    labelled = bool(spec.classes)
+    conditions = list(spec.conditions)
+    guided = conditions == ["class"]  # of several, the null of all at once is seldom trained
     chosen = load_recipe(
         {
             "name": source if path is None else _name(source, path, spec.name),
@@ -85,14 +85,28 @@ def choose_for(
             "model": {"predicts": "velocity"},
             "objective": {
                 "weight": "velocity",
-                "condition_dropout": 0.1 if labelled else 0.0,
+                "condition_dropout": (0.1 if guided else 0.2) if conditions else 0.0,
             },
             "train": {"budget": "5m", "batch": max(1, min(32, len(data) - held))},
-            "sample": {"steps": 10, "guidance": 1.25 if labelled else 1.0},
+            "sample": {"steps": 10, "guidance": 1.25 if guided else 1.0},
         },
         overrides,
     )
     return chosen, data
+
+
+def data_options(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the options of a data source that overrides such as data.layout=NCL and
+    data.conditions.age=vector give."""
+    options: dict[str, Any] = {}
+    for keys, value in map(parse_override, overrides):
+        if keys[0] != "data" or len(keys) < 2 or keys[1] in ("source", "split", "path"):
+            continue
+        if len(keys) == 2:
+            options[keys[1]] = value
+        elif keys[1] == "conditions" and len(keys) == 3:
+            options["conditions"] = {**(options.get("conditions") or {}), keys[2]: value}
+    return options
 
 
 def fits_time(recipe: Recipe, opened: bool, overrides: Sequence[str] = ()) -> bool:

@@ -12,14 +12,17 @@ from .sample_section import SampleConfig, guidance_text
 class Abilities:
     """What a model offers to its sampling.
 
-    conditional: whether it has a condition; null: whether the null condition was trained;
-    learned_variance: whether it predicts variances; lack: why it has no condition.
+    conditional: whether it has a condition; null: whether the null of every one was trained;
+    learned_variance: whether it predicts variances; lack: why it has no condition; names: of its
+    conditions, None where they are not known yet; never_null: those whose null was not trained.
     """
 
     conditional: bool
     null: bool
     learned_variance: bool
     lack: str = "the model has no condition to be guided by"
+    names: tuple[str, ...] | None = None
+    never_null: tuple[str, ...] = ()
 
 
 def why_unsupported(config: SampleConfig, solver: Solver, able: Abilities) -> str | None:
@@ -37,6 +40,13 @@ def why_unsupported(config: SampleConfig, solver: Solver, able: Abilities) -> st
         )
     if config.guidance and not able.null:
         return f"guidance {said} " + without_null("sample with guidance 1 (sample.guidance=1)")
+    for section in config.guidance if able.names is not None else ():
+        for name in section.names:
+            if name not in (able.names or ()):
+                return (
+                    f"guidance by {name!r} was asked for, and the model's conditions are "
+                    f"{', '.join(able.names or ())}; name one of them"
+                )
     if solver.needs_learned_variance and not able.learned_variance:
         return (
             f"solver {config.solver!r} needs the model's own variance, and this model learned no "

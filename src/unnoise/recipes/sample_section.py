@@ -66,12 +66,37 @@ class ClassifierFreeSection(Section):
         """Whether nothing is guided: scale 1 is the conditional model itself."""
         return self.scale == 1
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The conditions that it names: none, it guides by all of them."""
+        return ()
+
     def __str__(self) -> str:
         inside = "" if self.interval is None else " in [{:g}, {:g}]".format(*self.interval)
         return f"{self.scale:g}{inside}" + (f" rescaled {self.rescale:g}" if self.rescale else "")
 
 
-GuidanceSection = ClassifierFreeSection  # a union by `kind`, once there are others
+class ComposedSection(Section):
+    """uncond + Σ scale·(cond of one name alone − uncond); see `guidance.composed`."""
+
+    kind: Literal["composed"]
+    scales: dict[str, float] = Field(min_length=1)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is guided: never, as the model is given one condition at a time."""
+        return False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The conditions that it names."""
+        return tuple(self.scales)
+
+    def __str__(self) -> str:
+        return " and ".join(f"{name} {scale:g}" for name, scale in self.scales.items())
+
+
+GuidanceSection = Annotated[ClassifierFreeSection | ComposedSection, Field(discriminator="kind")]
 Guidance = tuple[GuidanceSection, ...]
 FLAT = ("guidance", "interval", "rescale")  # how one classifier-free section was spelled before
 
@@ -90,6 +115,8 @@ def merged_guidance(own: Sequence[Any], given: Mapping[str, Any]) -> list[Any]:
     sections = [*map(_tree, own)]
     flat = {key: given[key] for key in ("interval", "rescale") if given.get(key) is not None}
     asked = given.get("guidance")
+    if are_scales(asked):
+        asked = [{"kind": "composed", "scales": asked}]
     if isinstance(asked, list | tuple):
         sections = [*map(_tree, asked)]
     elif asked is not None:
@@ -120,6 +147,11 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def are_scales(value: Any) -> bool:
+    """Return whether a value is numbers by name."""
+    return isinstance(value, Mapping) and bool(value) and all(map(is_number, value.values()))
+
+
 def is_finite(value: Any) -> bool:
     """Return whether a value is a finite number."""
     return is_number(value) and math.isfinite(value)
@@ -138,7 +170,10 @@ class SampleOptions(Section):
     @classmethod
     def _acting(cls, sections: Guidance) -> Guidance:
         """Leave out the sections that change nothing, so that equal guidances are equal."""
-        plain = [s.idle and s.interval is None and not s.rescale for s in sections]
+        plain = [
+            isinstance(s, ClassifierFreeSection) and s.idle and s.interval is None and not s.rescale
+            for s in sections
+        ]
         return tuple(s for s, out in zip(sections, plain, strict=True) if not out)
 
 
@@ -168,7 +203,8 @@ class SampleConfig(SampleOptions):
         given = {key: tree[key] for key in FLAT if key in tree}
         rest = {key: value for key, value in tree.items() if key not in FLAT}
         asked = given.get("guidance")
-        if not (asked is None or isinstance(asked, list | tuple) or is_finite(asked)):
+        known = isinstance(asked, list | tuple) or are_scales(asked) or is_finite(asked)
+        if not (asked is None or known):
             return {**rest, "guidance": asked}  # to be refused as it is
         return {**rest, "guidance": merged_guidance((), given)}
 

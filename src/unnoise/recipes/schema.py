@@ -124,7 +124,16 @@ class DiTConfig(Section):
         return self
 
 
-NetworkConfig = Annotated[UNetConfig | MlpConfig | DiTConfig, Field(discriminator="kind")]
+class OwnNetwork(Section):
+    """A network that a program gave, of which the recipe holds the name of the class alone."""
+
+    kind: Literal["own"]
+    name: str
+
+
+NetworkConfig = Annotated[
+    UNetConfig | MlpConfig | DiTConfig | OwnNetwork, Field(discriminator="kind")
+]
 
 
 class ModelConfig(Section):

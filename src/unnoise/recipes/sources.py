@@ -19,6 +19,9 @@ class Split(Section):
     seed: Seed = 0
 
 
+Conditions = dict[str, Literal["class", "vector"]]  # column → what it is
+
+
 class DataBase(Section):
     normalisation: Literal["standardise", "range"] = "standardise"
     split: Split = Split()
@@ -31,6 +34,7 @@ class ArraysData(DataBase):
     layout: str | None = None
     value_range: tuple[float, float] | None = None
     class_names: list[str] | None = None
+    conditions: Conditions | None = None
     channels: str | None = None
     name: str | None = None
     licence: str = "not stated"
@@ -44,6 +48,7 @@ class FolderData(DataBase):
     mode: str = "auto"
     labelled: bool = True
     class_names: list[str] | None = None
+    conditions: Conditions | None = None
     name: str | None = None
     licence: str = "not stated"
     stream: bool | None = None
@@ -83,7 +88,20 @@ class FashionData(DataBase):
     fetch: bool = False
 
 
+class OwnData(DataBase):
+    """Data that a program gave, which the recipe cannot open again."""
+
+    source: Literal["own"]
+
+
 Data = Annotated[
-    ArraysData | FolderData | ParquetData | WebdatasetData | DigitsData | Mnist5kData | FashionData,
+    ArraysData
+    | FolderData
+    | ParquetData
+    | WebdatasetData
+    | DigitsData
+    | Mnist5kData
+    | FashionData
+    | OwnData,
     Field(discriminator="source"),
 ]

@@ -1,6 +1,6 @@
 """Drawing samples of a trained model: what a call requests, block by block."""
 
-from .classes import CycleClasses, Labels
+from .conditions import CycleClasses, Labels, SampleConditions, conditions_for
 from .facts import ModelFacts
 from .inference_copy import InferenceCopy
 from .plan import Plan, guide, make_plan
@@ -17,12 +17,14 @@ __all__ = [
     "ModelFacts",
     "Plan",
     "Precision",
+    "SampleConditions",
     "SampleReport",
     "SampleRequest",
     "Stream",
     "TunedSolver",
     "autocast",
     "calibrate",
+    "conditions_for",
     "find_device",
     "guide",
     "make_plan",

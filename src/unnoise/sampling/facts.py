@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..data import DataSpec
+from ..data.conditions import ConditionSpec
 from ..data.dataset import MAX_BYTES
 from ..errors import InvalidArgument, need_count
 from ..fields import Denoiser
@@ -20,17 +21,27 @@ class ModelFacts:
     """A trained model as plain facts, so that sampling imports nothing of artifacts.
 
     denoiser: with its float32 weights; inference: its copy, which draws samples; spec: the data;
-    sample: the recipe's section; classes: their number, 0 where the model is unconditional; able:
-    what it offers to sampling; tuned: tuned solvers by their number of steps.
+    sample: the recipe's section; able: what it offers to sampling; tuned: tuned solvers by their
+    number of steps.
     """
 
     denoiser: Denoiser
     inference: InferenceCopy
     spec: DataSpec
     sample: SampleConfig
-    classes: int
     able: Abilities
     tuned: Mapping[int, TunedSolver]
+
+    @property
+    def conditions(self) -> Mapping[str, ConditionSpec]:
+        """What samples may be conditioned on, by name."""
+        return self.spec.conditions if self.able.conditional else {}
+
+    @property
+    def needed(self) -> list[str]:
+        """The conditions that every call must give: vectors whose null was never trained."""
+        never = self.able.never_null
+        return [n for n, c in self.conditions.items() if c.kind == "vector" and n in never]
 
     def check_affordable(self, n: int) -> None:
         """Raise InvalidArgument unless n samples can be held in memory."""

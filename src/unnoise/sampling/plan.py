@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InvalidArgument
 from ..fields import Field
-from ..guidance import classifier_free
+from ..guidance import classifier_free, composed
 from ..paths import GaussianPath
 from ..recipes import (
     Guidance,
@@ -52,7 +52,10 @@ class Plan:
 def guide(field: Field, sections: Guidance) -> Field:
     """Return a field under guidances, the first of them innermost."""
     for section in sections:
-        field = classifier_free(field, section.scale, section.interval, section.rescale)
+        if section.kind == "composed":
+            field = composed(field, section.scales)
+        else:
+            field = classifier_free(field, section.scale, section.interval, section.rescale)
     return field
 
 

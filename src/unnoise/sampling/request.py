@@ -10,10 +10,10 @@ from pydantic import BeforeValidator, Field
 from ..errors import InvalidArgument, RecipeError
 from ..paths import grids
 from ..recipes import FLAT, GridConfig, SampleConfig, SampleOptions, brings_grid, validate
-from ..recipes.sample_section import is_finite, merged_guidance
+from ..recipes.sample_section import are_scales, is_finite, merged_guidance
 from ..recipes.section import Count, Section, Seed, Share
 from ..solvers import Solver
-from .classes import CycleClasses
+from .conditions import CycleClasses
 
 S = TypeVar("S", bound=Section)
 _SPELLED = {"guidance": "scale", "grid": "times"}  # fields that hold another form of an option
@@ -28,11 +28,11 @@ def _solver(value: Any) -> Any:
 class SampleRequest(SampleOptions):
     """The options of a call; one that is not given is as the model's recipe says.
 
-    n: how many samples. condition: {"class": c}, c an index, a name, one a sample, or
-    `CycleClasses`. Sample i of a seed is the same whatever `first` and `batch` are, up to the
-    rounding of the arithmetic. scale, interval, rescale: of the classifier-free section in force;
-    times: a grid listed time by time. A new option is one line here, or in `SampleOptions` where
-    recipes have it too.
+    n: how many samples. condition: {"class": c, "age": a}, by name an index or a name, a number or
+    a vector, one a sample, or `CycleClasses`. Sample i of a seed is the same whatever `first` and
+    `batch` are, up to the rounding of the arithmetic. scale, interval, rescale: of the
+    classifier-free section in force; times: a grid listed time by time. A new option is one line
+    here, or in `SampleOptions` where recipes have it too.
     """
 
     solver: Annotated[Any, BeforeValidator(_solver)] = None
@@ -45,7 +45,7 @@ class SampleRequest(SampleOptions):
     seed: Seed = 0
     first: Annotated[int, Field(ge=0, strict=True)] = 0
     batch: Count = 250
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
 
     @classmethod
@@ -57,7 +57,10 @@ class SampleRequest(SampleOptions):
         """
         tree = {name: value for name, value in given.items() if value is not None}
         if "classes" in tree:
-            tree["condition"] = {"class": CycleClasses(tuple(tree.pop("classes")))}
+            turn = {"class": CycleClasses(tuple(tree.pop("classes")))}
+            tree["condition"] = {**(tree.get("condition") or {}), **turn}
+        if are_scales(tree.get("guidance")):
+            tree["guidance"] = [{"kind": "composed", "scales": tree["guidance"]}]
         if is_finite(tree.get("guidance")):
             tree["scale"] = tree.pop("guidance")
         grid = tree.get("grid")

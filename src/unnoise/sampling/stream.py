@@ -7,17 +7,18 @@ work that is split at block borders is bitwise reproducible.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..fields import Condition, Field
+from ..errors import InvalidArgument
+from ..fields import Field
 from ..randomness import Streams
 from ..solvers import sample as draw_samples
 from ..solvers.solver import OnStep
-from .classes import Labels, labels_for
+from .conditions import Labels, SampleConditions, conditions_for
 from .facts import ModelFacts
 from .plan import Plan, make_plan
 from .request import SampleRequest
@@ -25,17 +26,23 @@ from .request import SampleRequest
 
 @dataclass(frozen=True)
 class SampleReport:
-    """Samples of a model: `values` in the data's own units, `labels` where it has classes, nfe the
+    """Samples of a model: `values` in the data's own units, `columns` by name of what they were
+    conditioned on, nfe the
     network evaluations that each sample cost, `x` as the network sees it, `first` the index of the
     first. Where on_step stopped the solver `finished` is False: the values are then the state that
     was reached, of the blocks begun."""
 
     values: Tensor
-    labels: Tensor | None
+    columns: Mapping[str, Tensor]
     nfe: int
     x: Tensor
     finished: bool = True
     first: int = 0
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The classes; None where the model has none."""
+        return self.columns.get("class")
 
 
 @dataclass(frozen=True)
@@ -46,12 +53,17 @@ class Stream:
     facts: ModelFacts
     request: SampleRequest
     plan: Plan
-    labels: Labels | None
+    conditions: SampleConditions
     n: int
 
     def __post_init__(self) -> None:
         # both ends can be drawn
         Streams(self.request.seed, (self.first, self.first + self.n - 1))
+
+    @property
+    def labels(self) -> Labels | None:
+        """The rule of the labels; None where the model has none."""
+        return self.conditions.labels
 
     @property
     def first(self) -> int:
@@ -83,10 +95,9 @@ class Stream:
         """Draw the samples of one block."""
         spec, inference, rows = self.facts.spec, self.facts.inference, self.rows(block)
         field: Field = inference.denoiser
-        labels = None if self.labels is None else self.labels.of(rows)
-        if labels is not None:
-            chosen = Condition.of({"class": labels.to(inference.device)}, len(rows))
-            field = self.plan.guide(field).conditioned(chosen)
+        condition = self.conditions.condition(rows)
+        if condition is not None:
+            field = self.plan.guide(field).conditioned(condition.to(inference.device))
         with torch.no_grad(), inference.context():
             made = draw_samples(
                 field,
@@ -99,7 +110,8 @@ class Stream:
                 on_step=on_step,
             )
         x = made.x.float().cpu()
-        return SampleReport(spec.restore(x), labels, made.nfe, x, made.finished, rows.start)
+        columns = self.conditions.columns(rows)
+        return SampleReport(spec.restore(x), columns, made.nfe, x, made.finished, rows.start)
 
     def whole(self, on_step: OnStep | None = None) -> SampleReport:
         """Draw all of them into memory; where on_step stops a block, those up to there."""
@@ -111,13 +123,20 @@ class Stream:
                 break
         x, last = torch.cat([block.x for block in made]), made[-1]
         rows = range(self.first, self.first + len(x))
-        labels = None if self.labels is None else self.labels.of(rows)
+        columns = self.conditions.columns(rows)
         values = self.facts.spec.restore(x)
-        return SampleReport(values, labels, last.nfe, x, last.finished, self.first)
+        return SampleReport(values, columns, last.nfe, x, last.finished, self.first)
 
 
 def open_stream(facts: ModelFacts, request: SampleRequest) -> Stream:
     """Return the samples of a request. Raises InvalidArgument for what cannot be drawn."""
     plan = make_plan(facts, request)
-    labels, n = labels_for(facts.spec, facts.classes, request.condition, request.n, request.first)
-    return Stream(facts, request, plan, labels, n)
+    conditions, n = conditions_for(facts, request.condition, request.n, request.first)
+    if request.given("guidance") is not None:
+        for name in (name for section in plan.config.guidance for name in section.names):
+            if name not in conditions.rules:
+                raise InvalidArgument(
+                    f"guidance by {name} was asked for, and no {name} is given; give "
+                    f'condition={{"{name}": …}} (--condition {name}=…), or take it out'
+                )
+    return Stream(facts, request, plan, conditions, n)

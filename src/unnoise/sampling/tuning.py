@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 
 from ..errors import need_count
-from ..fields import Condition, Field
+from ..fields import Field
 from ..randomness import Streams
 from ..solvers import Calibration, tune
 from ..solvers.fitted.calibration import Progress
+from .conditions import conditions_for
 from .facts import ModelFacts
 from .plan import make_plan
 from .request import SampleRequest
@@ -35,9 +36,9 @@ def calibrate(
     noise = Streams(seed, range(starts)).purpose("tune")
     device, std = facts.inference.device, facts.denoiser.data_std
     field_: Field = facts.denoiser
-    if facts.classes:
-        labels = (torch.arange(starts) % facts.classes).to(device)
-        field_ = plan.guide(field_).conditioned(Condition.of({"class": labels}, starts))
+    condition = conditions_for(facts, None)[0].condition(range(starts))
+    if condition is not None:
+        field_ = plan.guide(field_).conditioned(condition.to(device))
     x = field_.path.prior(noise, facts.spec.shape, 1.0, std).to(device)
     with torch.no_grad():
         found = tune(field_, x, plan.config.steps, std, tries=tries, progress=progress)

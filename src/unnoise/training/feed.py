@@ -12,13 +12,11 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..data import Dataset
 from ..data.resident import Resident
 from ..errors import DataError, UnnoiseError
-
-Raw = tuple[Tensor, Tensor | None]
+from ..objectives import Batch
 
 
 class Feed:
@@ -64,8 +62,8 @@ class Feed:
         # at exit multiprocessing asks workers to end by a signal, which these leave to the run
         self._end = Finalize(self, _shut, (self._ahead,), exitpriority=10)
 
-    def take(self, counter: int, size: int) -> Raw:
-        """Values and labels of the samples at counter … counter + size − 1."""
+    def take(self, counter: int, size: int) -> Batch:
+        """Return the samples at counter … counter + size − 1."""
         if self._ahead is None or (counter, size) != (self._next, self.source.size):
             return self.source.make(counter, size)
         try:
@@ -93,10 +91,10 @@ class _Source:
     def __init__(self, data: Dataset | Resident, seed: int, size: int) -> None:
         self.data, self.seed, self.size = data, seed, size
 
-    def make(self, counter: int, size: int) -> Raw:
+    def make(self, counter: int, size: int) -> Batch:
         return self.data.batch(self.data.order(self.seed, counter, size))
 
-    def __getitem__(self, counter: int) -> Raw | UnnoiseError:
+    def __getitem__(self, counter: int) -> Batch | UnnoiseError:
         try:
             return self.make(counter, self.size)
         except UnnoiseError as error:  # the DataLoader would wrap its message in a traceback

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from ..artifacts import Model
-from ..data import Dataset
+from ..data import Dataset, own_data
 from ..data.resident import Resident, resident
 from ..errors import ArtifactError, DataError, UnnoiseError, Unsupported
 from ..fields import Denoiser
-from ..objectives import Batch, Loss, Objective, condition_from_labels
-from ..randomness import Streams, moved
+from ..objectives import Batch, Loss, Objective
+from ..randomness import Streams
 from ..recipes import Recipe, check, check_data, load_recipe, open_parts, resolved
+from ..recipes.schema import OwnNetwork
+from ..recipes.sources import OwnData
 from ..recipes.train_section import TrainConfig
 from ..safe_files.files import check_tensors
 from ..sampling import Precision, autocast, resolve
@@ -30,10 +32,11 @@ from .ema import Ema
 from .feed import Feed, worker_deaths
 from .guard import Guard
 from .judge import Judge
+from .loss_scale import LossScale
 from .optimizers import rate_at
 from .outcome import Outcome
 from .player import Player, check_players, needed_by, player_of
-from .prepare import prepare
+from .prepare import check_network, prepare
 from .update import Update
 
 if TYPE_CHECKING:
@@ -93,12 +96,14 @@ class Training:
                     "process, or with other objective.times"
                 )
         self.parts = Parts(config, self.processes.count)
-        self.conditional = conditional and bool(data.spec.classes)
+        self.conditional = conditional and bool(data.spec.conditions)
         self.precision: Precision = resolve(config.precision, self.device)
         for model in self.frozen.values():
             model.to(self.device).eval().requires_grad_(False)
         for player in listed:
             player.place(self.device, config.seed)
+            if self.precision.name == "fp16":
+                player.optimizers.loss_scale = LossScale(self.device)
             users = [player, *(p for p in listed if player.name in p.objective.needs)]
             most = max(users, key=lambda user: user.objective.derivatives)
             for network in player.networks:
@@ -117,20 +122,36 @@ class Training:
         recipe: Recipe | str | Path | Mapping[str, Any],
         overrides: Sequence[str] = (),
         accelerator: Accelerator | None = None,
+        *,
+        network: nn.Module | None = None,
+        data: Any = None,
+        objective: Objective | None = None,
     ) -> Training:
         """Return the training of a recipe, or of one by its name, file or tree, with overrides.
 
-        Raises as `load_recipe` and `train` do, before any work.
+        network, data, objective: the caller's own, in place of the recipe's. A network is called
+        network(x, noise_level, condition) and returns the shape of x; data: see `own_data`, all of
+        them are trained on. Raises as `load_recipe` and `train` do, and InvalidArgument for a
+        network that does not fit the data, before any work.
         """
         if not isinstance(recipe, Recipe):
             recipe = load_recipe(recipe, overrides)
         elif overrides:
             recipe = load_recipe(resolved(recipe), overrides)
+        own: dict[str, Any] = {}
+        if network is not None:
+            own["network"] = OwnNetwork(kind="own", name=type(network).__name__)
+        if data is not None:
+            data = own_data(data, recipe.data.normalisation)
+            own["data"] = OwnData(source="own", normalisation=recipe.data.normalisation)
+        recipe = recipe.model_copy(update=own)
         check(recipe)
-        part = open_parts(recipe)[1]["train"]
+        part = open_parts(recipe)[1]["train"] if data is None else data
         check_data(recipe, part.spec)
+        if network is not None:
+            check_network(network, recipe, part)
         return cls(
-            player_of(recipe, part.spec),
+            player_of(recipe, part.spec, network, objective),
             part,
             recipe.train,
             recipe.model.conditional,
@@ -192,12 +213,8 @@ class Training:
         """Return samples counter … counter + size − 1 of the stream, and their noise."""
         seed = self.config.seed
         feed = self._feed or Feed(self.source, seed, size, 0)
-        x0, labels = feed.take(counter, size)
-        condition = condition_from_labels(labels) if self.conditional else None
-        if condition is not None:
-            condition = condition.to(self.device)
-        noise = Streams(seed, range(counter, counter + size), "training")
-        return Batch(moved(x0, self.device), condition), noise
+        batch = feed.take(counter, size).to(self.device, self.conditional)
+        return batch, Streams(seed, range(counter, counter + size), "training")
 
     def updates(self) -> Generator[Update, None, None]:
         """Yield after every round until the run's length is reached; time outside is not counted.
@@ -249,6 +266,7 @@ class Training:
         again: whether another player takes the same batch.
         """
         processes = self.processes
+        scale = player.optimizers.loss_scale
         count, size = self.parts.split(whole)
         starts = [(k * processes.count + processes.rank) * size for k in range(count)]
         if (self.seen + starts[0], size) not in self._drawn:
@@ -266,7 +284,8 @@ class Training:
                     call: Any = player.objective
                     with autocast(self.precision.name, self.device):
                         loss: Loss = call(player.model, batch, noise, **needed)
-                    self.accelerator.backward(loss.value / (count * processes.count))
+                    value = loss.value / (count * processes.count)
+                    self.accelerator.backward(value if scale is None else scale.enlarge(value))
                     losses.append(loss)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
@@ -311,9 +330,14 @@ class Training:
             ]
         )
         grads = [p.grad for p in player.parameters if p.grad is not None]
+        scale = player.optimizers.loss_scale
+        if scale is not None:
+            scale.restore(grads)
         norm = torch.nn.utils.get_total_norm(grads, foreach=True)
         step, seen = self.step + 1, self.seen
         outcome = Outcome(step, seen, per_sample, t, norm, player.named, self.deferred)
+        if scale is not None:
+            scale.update(outcome.bad)
         if self.deferred:
             self.judge_pending()  # the update before: its weights are there until the next line
             player.step(norm, self.config.clip, outcome.bad)
@@ -339,13 +363,10 @@ class Training:
         call: Any = objective
         with self.ema.applied(), autocast(self.precision.name, self.device):
             for rows in torch.arange(min(limit, len(data))).split(min(256, self.parts.most or 256)):
-                x0, labels = data.batch(rows)
-                condition = condition_from_labels(labels) if self.conditional else None
-                if condition is not None:
-                    condition = condition.to(self.device)
+                batch = data.batch(rows).to(self.device, self.conditional)
                 noise = Streams(self.config.seed, rows.tolist(), "held out")
                 with needed_by(leader, self.players, self.frozen) as needed:
-                    loss = call(leader.model, Batch(x0.to(self.device), condition), noise, **needed)
+                    loss = call(leader.model, batch, noise, **needed)
                 losses.append(loss.per_sample.cpu())
                 times.append(loss.t.cpu())
         leader.model.train()

@@ -166,10 +166,18 @@ class Player:
         self.objective.load_state(state["objective"])
 
 
-def player_of(recipe: Recipe, spec: DataSpec) -> Player:
-    """Return the player of a recipe's run on data of this description."""
-    denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec, recipe.train.seed)
-    objective = build_objective(recipe.objective, denoiser.data_std, levels_of(spec))
+def player_of(
+    recipe: Recipe,
+    spec: DataSpec,
+    network: nn.Module | None = None,
+    objective: Objective | None = None,
+) -> Player:
+    """Return the player of a recipe's run on data of this description. network, objective: the
+    caller's own, in place of the recipe's."""
+    seed = recipe.train.seed
+    denoiser = build_denoiser(recipe.path, recipe.network, recipe.model, spec, seed, network)
+    if objective is None:
+        objective = build_objective(recipe.objective, denoiser.data_std, levels_of(spec))
     return Player.of(denoiser, objective, recipe.train)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..data import Dataset
 from ..data.cache import cache_dir
-from ..errors import Unsupported
+from ..errors import InvalidArgument, Unsupported
 from ..networks import Network
 from ..networks.compiled import compile_blocks
 from ..objectives import Objective
+from ..recipes import Recipe
 from ..recipes.train_section import TrainConfig
 
 LONG = 600.0  # seconds of a run on a GPU that win the compiler's time back
@@ -42,6 +44,36 @@ def prepare(
     network.recompute, network.runner = config.recompute, None
     if blocks and not second and worth_compiling(config, device):
         compile_blocks(network, cache_dir() / "compiled")
+
+
+@torch.no_grad()
+def check_network(network: nn.Module, recipe: Recipe, data: Dataset) -> None:
+    """Raise InvalidArgument unless a network of the caller's own takes two samples and returns
+    their shape, with twice the channels where the variance is learned."""
+    batch = data.batch([0, 1])
+    x = batch.x0
+    wanted = tuple(x.shape)
+    if recipe.model.learned_variance:
+        wanted = (wanted[0], 2 * wanted[1], *wanted[2:])
+    given = f"network(x, noise_level, condition) with x of shape {tuple(x.shape)}"
+    training, name = network.training, type(network).__name__
+    device, dtype = next(((p.device, p.dtype) for p in network.parameters()), (x.device, x.dtype))
+    level = torch.full((2,), 0.5, device=device)
+    condition = batch.to(device, recipe.model.conditional).condition
+    try:
+        made = network.eval()(x.to(device, dtype), level, condition)
+    except Exception as error:
+        raise InvalidArgument(
+            f"{name} fails when called as {given}: {error!s:.300}; give a network that takes "
+            f"these three arguments and data of shape {tuple(x.shape[1:])}"
+        ) from error
+    finally:
+        network.train(training)
+    shape = tuple(made.shape) if isinstance(made, torch.Tensor) else type(made).__name__
+    if shape != wanted:
+        raise InvalidArgument(
+            f"{name}, called as {given}, returns {shape}; return a tensor of shape {wanted}"
+        )
 
 
 def worth_compiling(config: TrainConfig, device: torch.device) -> bool:

@@ -36,7 +36,9 @@ def report(
         loss_plot(t, per_sample, out / "loss_by_noise_level.png", baseline=baseline)
     model = training.model()
     try:
-        made = model.sample(max(model.classes, 10), seed=training.config.seed)
+        n = max(model.classes, 10)
+        given = training.data.examples(needed, n) if (needed := model.facts.needed) else None
+        made = model.sample(n, condition=given, seed=training.config.seed)
         _show(model, made, out / "samples", training.step, log)
     except NonFinite as error:  # a picture on the way is not worth the run
         log.say(f"note: no samples after update {training.step}: {error}")

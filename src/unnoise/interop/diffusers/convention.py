@@ -12,6 +12,8 @@ from torch import Tensor
 from ...errors import InvalidArgument, Unsupported, unknown
 from ...fields import Prediction
 from ...fields.lenses import require_lens
+from ...guidance import Clip, Threshold, X0Rule
+from ...guidance.thresholds import reshaped
 from ...paths import EDM, Chain, Flow, GaussianPath, as_time, expand
 
 LENS_OF = {"epsilon": "eps", "sample": "x0", "v_prediction": "v", "flow_prediction": "velocity"}
@@ -31,9 +33,11 @@ class Convention:
     the shift. clock: the number that it takes for t: "chain" n − 1 = t·T − 1, "flow" T·σ(t),
     "edm" ¼·log σ(t), with T = `steps`. sigma_data: if given, the network is EDM's F with
     D = c_skip·x + c_out·F and takes c_in·x (Karras et al. 2022, table 1). clip: x0 is clamped to
-    ±clip. learned_variance: the second half of the output's channels is ignored.
+    ±clip; threshold: x0 has dynamic thresholds, (quantile, largest), see `guidance.Threshold`;
+    ε follows from that x0. learned_variance: the second half of the output's channels is ignored.
 
-    Raises InvalidArgument for unknown names, Unsupported if the lens cannot be predicted.
+    Raises InvalidArgument for unknown names and for clip beside threshold, Unsupported if the lens
+    cannot be predicted.
     """
 
     path: GaussianPath
@@ -43,8 +47,14 @@ class Convention:
     sigma_data: float | None = None
     clip: float | None = None
     learned_variance: bool = False
+    threshold: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        if self.clip is not None and self.threshold is not None:
+            raise InvalidArgument(
+                f"clip is {self.clip!r} and threshold {self.threshold!r}; give one of them"
+            )
+        _ = self.rule  # raises for impossible limits
         if self.clock not in CLOCKS:
             raise unknown("clock", self.clock, CLOCKS)
         if self.sigma_data is None:
@@ -54,6 +64,13 @@ class Convention:
                 f"preconditioning with predicts={self.predicts!r} and clock={self.clock!r}; EDM's "
                 "needs 'eps' or 'v' and the clock 'edm'"
             )
+
+    @property
+    def rule(self) -> X0Rule | None:
+        """Return the function applied to x0: clipping, dynamic thresholds, or None."""
+        if self.threshold is not None:
+            return Threshold(*self.threshold)
+        return None if self.clip is None else Clip(self.clip)
 
     def timestep(self, t: Tensor | float) -> Tensor:
         """Return the network's number for times t, float64."""
@@ -95,9 +112,7 @@ class Convention:
         elif self.clock == "flow" and lens == "velocity":
             output = expand(self.path.sigma_rate(as_time(t).double()), x) * output
         prediction = Prediction.of(lens, output, x, t, self.path)
-        if self.clip is not None:
-            prediction = prediction.with_value("x0", prediction.x0.clamp(-self.clip, self.clip))
-        return prediction
+        return prediction if self.rule is None else reshaped(prediction, self.rule)
 
     def output_of(self, prediction: Prediction) -> Tensor:
         """Return the network's output for a Prediction.
@@ -130,8 +145,9 @@ class Convention:
         )
         if kind not in LENS_OF:
             raise unknown("prediction_type", kind, LENS_OF, Unsupported)
+        kept = _kept(config)
         if is_flow or kind == "flow_prediction":
-            return Convention(_flow(config, mu), "velocity", "flow", steps)
+            return Convention(_flow(config, mu), "velocity", "flow", steps, **kept)
         if mu is not None:
             raise InvalidArgument(f"mu is {mu!r}, and {name or 'this config'} is no flow; drop it")
         if "sigma_data" in config:
@@ -141,17 +157,27 @@ class Convention:
                 "edm",
                 steps,
                 float(config["sigma_data"]),
+                **kept,
             )
-        clip = float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample") else None
         learned = str(config.get("variance_type", "")).startswith("learned")
         chain = chain_of(config)
-        return Convention(chain.as_path(), LENS_OF[kind], "chain", chain.steps, None, clip, learned)
+        path = chain.as_path()
+        return Convention(
+            path, LENS_OF[kind], "chain", chain.steps, learned_variance=learned, **kept
+        )
 
 
-_REFUSED = {
-    "thresholding": "dynamic thresholding is not part of a field: set thresholding=False",
-    "invert_sigmas": "its times run the other way; set invert_sigmas=False",
-}
+_REFUSED = {"invert_sigmas": "its times run the other way; set invert_sigmas=False"}
+
+
+def _kept(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return clip or threshold of a scheduler's config, of which thresholds take precedence."""
+    if config.get("thresholding"):
+        share = float(config.get("dynamic_thresholding_ratio", 0.995))
+        return {"threshold": (share, float(config.get("sample_max_value", 1.0)))}
+    if config.get("clip_sample"):
+        return {"clip": float(config.get("clip_sample_range", 1.0))}
+    return {}
 
 
 def chain_of(config: Mapping[str, Any]) -> Chain:

@@ -1,4 +1,4 @@
-"""Any solver as a diffusers scheduler: it passes a pipeline's own loop."""
+"""Any solver as a diffusers scheduler, for a pipeline's own loop."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from ...errors import InvalidArgument, NonFinite, Unsupported, unknown
 from ...paths import Chain, GaussianPath, as_time, expand, grids
 from ...randomness import Streams
 from ...solvers import Noise, Solver, TimeGrid, get, grid_for
+from ...solvers.solver import Steps
 from ..path_tree import from_tree, to_tree
 from .convention import LENS_OF, Convention
-from .handshake import Handshake, Question
-from .visits import Answers, Draws, Visit, visits
+from .evaluations import GeneratorNoise, Visit, steps_to_data, visits
 
 
 class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
     """A solver of unnoise where diffusers expects a scheduler.
 
-    `timesteps` lists every network pass of the solve, stages included, so that a pipeline's loop
-    of one pass a timestep is the solver's own walk, step for step.
+    `timesteps` lists every network evaluation of a solve, stages included: a pipeline's loop of one
+    evaluation a timestep drives the solver's own generator, and `step` sends to it.
 
     solver: by name and options ("unipc:order=3"), or a Solver. grid: a spacing by name, or
     {"kind": …, options}. path: a GaussianPath or its tree; by default the linear chain.
-    prediction_type: epsilon, sample, v_prediction or flow_prediction. clock, sigma_data, clip: see
-    `Convention`. data_std: the data's deviation, for `init_noise_sigma`.
-    `UnnoiseScheduler.from_config(pipeline.scheduler.config, solver=…)` takes over what another
-    scheduler's config says of the model.
+    prediction_type: epsilon, sample, v_prediction or flow_prediction. clock, sigma_data, clip,
+    threshold: see `Convention`. data_std: the data's deviation, for `init_noise_sigma`.
+    `UnnoiseScheduler.from_config(pipeline.scheduler.config, solver=…)` takes the model's part of
+    another scheduler's config.
 
     Noise of stochastic solvers comes from the generator that the pipeline passes to `step`, or
     from the Streams given to `set_timesteps`; with neither they raise. Raises Unsupported for
-    solvers whose passes depend on what the network says (adaptive, parallel), and where a pipeline
-    changes the sample between steps.
+    adaptive and parallel solvers, whose times no list can hold, and where a pipeline changes the
+    sample between steps.
     """
 
     order = 1
@@ -55,6 +55,7 @@ class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         clip: float | None = None,
         learned_variance: bool = False,
         data_std: float = 1.0,
+        threshold: Sequence[float] | None = None,
     ) -> None:
         if prediction_type not in LENS_OF:
             raise unknown("prediction_type", prediction_type, LENS_OF)
@@ -70,6 +71,7 @@ class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             sigma_data,
             clip,
             learned_variance,
+            None if threshold is None else (float(threshold[0]), float(threshold[1])),
         )
         if not isinstance(grid, str):
             grid = dict(grid)
@@ -86,6 +88,7 @@ class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             clip=clip,
             learned_variance=learned_variance,
             data_std=data_std,
+            threshold=None if threshold is None else list(threshold),
         )
         self._spacing: tuple[str, dict[str, Any]] = (
             (grid, {})
@@ -104,15 +107,16 @@ class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             raise InvalidArgument("no config was given; give scheduler.config, or build one")
         if "path" in config:
             return super().from_config(config, return_unused_kwargs, **options)
-        prediction = Convention.from_config(config, options.pop("mu", None))
+        convention = Convention.from_config(config, options.pop("mu", None))
         made = cls(
-            path=prediction.path,
-            prediction_type={lens: name for name, lens in LENS_OF.items()}[prediction.predicts],
-            num_train_timesteps=prediction.steps,
-            clock=prediction.clock,
-            sigma_data=prediction.sigma_data,
-            clip=prediction.clip,
-            learned_variance=prediction.learned_variance,
+            path=convention.path,
+            prediction_type={lens: name for name, lens in LENS_OF.items()}[convention.predicts],
+            num_train_timesteps=convention.steps,
+            clock=convention.clock,
+            sigma_data=convention.sigma_data,
+            clip=convention.clip,
+            threshold=convention.threshold,
+            learned_variance=convention.learned_variance,
             **options,
         )
         return (made, {}) if return_unused_kwargs else made
@@ -126,14 +130,14 @@ class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         super().save_config(save_directory, push_to_hub, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:  # copies stand at the beginning of the loop
-        return {**self.__dict__, "_walk": None, "_handed": None, "_draws": None, "_index": 0}
+        return {**self.__dict__, "_steps": None, "_asked": None, "_draws": None, "_index": 0}
 
     def __len__(self) -> int:
         return self.convention.steps
 
     @property
     def init_noise_sigma(self) -> float:
-        """√(σ² + α²·data_std²) where the walk starts (t = 1 before set_timesteps)."""
+        """Return √(σ² + α²·data_std²) at the start (t = 1 before set_timesteps)."""
         start, path = self._times[0] if self._times else 1.0, self.convention.path
         return math.hypot(float(path.sigma(start)), float(path.alpha(start)) * self.data_std)
 
@@ -174,9 +178,9 @@ class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self, times: tuple[float, ...], device: Any = None, before: Tensor | None = None
     ) -> None:
         self._times, self._index = times, 0
-        self._walk: Handshake | None = None
-        self._handed: Tensor | None = None
-        self._draws: Draws | None = None
+        self._steps: Steps | None = None
+        self._asked: tuple[Any, ...] | None = None  # x, t of the evaluation that is due
+        self._draws: GeneratorNoise | None = None
         self._visits: tuple[Visit, ...] = ()
         self._skipped = 0 if before is None else len(before)
         if times:
@@ -216,40 +220,41 @@ class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         generator: Any = None,
         return_dict: bool = True,
     ) -> SchedulerOutput | tuple[Tensor]:
-        """Answer the solver's question at `sample`; `prev_sample` is where it asks next."""
+        """Send the evaluation at `sample` to the solver; `prev_sample` is the next one's place."""
         if eta or use_clipped_model_output:
             raise InvalidArgument(
                 f"eta={eta!r}, use_clipped_model_output={use_clipped_model_output!r}: the solver "
                 "decides; give it as solver='ddim:eta=…', and clip when building the scheduler"
             )
-        visit = self._expected(timestep)
-        if self._walk is None:
+        self._check(timestep)
+        if self._steps is None:
             self._begin(sample)
-        elif self._handed is None or not (
-            sample is self._handed or torch.equal(sample, self._handed)
-        ):
+        assert self._steps is not None
+        assert self._asked is not None
+        x, t, *_ = self._asked
+        if not (sample is x or torch.equal(sample, x)):
             raise Unsupported(
                 "the pipeline changed the sample between two steps, which a solver with a history "
                 "cannot follow; change it in a Field (guidance) instead, and sample with unnoise"
             )
-        walk, draws = self._walk, self._draws
-        assert walk is not None
-        assert draws is not None
-        draws.generator = generator
-        prediction = walk.answer(self.convention.read(model_output, sample, visit.tensor))
-        self._index += 1
-        if isinstance(prediction, Question):
-            self._handed = prediction.x
-            return SchedulerOutput(prediction.x) if return_dict else (prediction.x,)
-        self._walk, self._handed, self._index = None, None, 0
-        if not bool(torch.isfinite(prediction).all()):
-            raise NonFinite(
-                f"the state is not finite after the last of {len(self._visits)} passes; sample "
-                f"with {self.solver}.solve, which names the step, time and sample"
-            )
-        return SchedulerOutput(prediction) if return_dict else (prediction,)
+        if self._draws is not None:
+            self._draws.generator = generator
+        try:
+            self._asked = self._steps.send(self.convention.read(model_output, sample, t))
+            self._index += 1
+            made = self._asked[0]
+        except StopIteration as end:
+            self._steps, self._asked, self._index = None, None, 0
+            made = end.value
+            if not bool(torch.isfinite(made).all()):
+                raise NonFinite(
+                    f"the state is not finite after the last of {len(self._visits)} passes; sample "
+                    f"with {self.solver}.solve, which names the step, time and sample"
+                ) from None
+        return SchedulerOutput(made) if return_dict else (made,)
 
-    def _expected(self, timestep: Any) -> Visit:
+    def _check(self, timestep: Any) -> None:
+        """Raise InvalidArgument unless this is the timestep of the evaluation that is due."""
         if not self._visits:
             raise InvalidArgument("step before set_timesteps; call set_timesteps first")
         wanted = self.timesteps[self._skipped + self._index]
@@ -259,18 +264,12 @@ class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
                 f"{len(self._visits)} is at {float(wanted):g}; go through `timesteps` in order "
                 "(set_begin_index to begin later)"
             )
-        return self._visits[self._index]
 
     def _begin(self, sample: Tensor) -> None:
-        self._draws = draws = Draws(sample.shape[0], sample.dtype, sample.device)
-        solver, path, times = self.solver, self.convention.path, TimeGrid.of(self._times)
-        noise: Noise = draws if self.noise is None else self.noise
-        to_data = self._visits[-1].step == times.steps
-
-        def body(ask: Any) -> Tensor:
-            field = Answers(path, ask)
-            x = solver.drive(field, sample, times, noise, None).x
-            return field(x, times.tensors[-1]).x0 if to_data else x
-
-        self._walk = Handshake(body)
-        self._walk.answer()
+        """Start the solver at `sample`, up to its first evaluation."""
+        noise: Noise | None = self.noise
+        if noise is None:
+            noise = self._draws = GeneratorNoise(sample.shape[0], sample.dtype, sample.device)
+        grid = TimeGrid.of(self._times)
+        self._steps = steps_to_data(self.solver, self.convention, sample, grid, noise)
+        self._asked = next(self._steps)

@@ -26,7 +26,7 @@ def check_data_range(snapshot: RunSnapshot) -> Finding:
     """
     assert snapshot.parts is not None
     spec, data = snapshot.spec, snapshot.parts["train"]
-    raw = data.spec.restore(data.batch(evenly_spaced_rows(data, PART))[0], clip=False).float()
+    raw = data.spec.restore(data.batch(evenly_spaced_rows(data, PART)).x0, clip=False).float()
     low, high = float(raw.min()), float(raw.max())
     first, last = spec.value_range
     used = (high - low) / (last - first)

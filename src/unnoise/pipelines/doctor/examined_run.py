@@ -17,7 +17,6 @@ from ...artifacts.artifact import CONFIG
 from ...data import Dataset, DataSpec
 from ...errors import ArtifactError, UnnoiseError
 from ...fields import Condition, Denoiser
-from ...objectives import condition_from_labels
 from ...recipes import Recipe, build_denoiser, build_objective, load_recipe, open_parts
 from ...safe_files.files import check_tensors
 from ...sampling import SampleReport
@@ -91,7 +90,10 @@ class RunSnapshot:
     @cached_property
     def train(self) -> tuple[Tensor, Tensor | None]:
         """(x, labels) of at most `PART` evenly spaced training samples, normalised by `spec`."""
-        return self._rows("train", PART)
+        x, rows = self._rows("train", PART)
+        assert self.parts is not None
+        labels = self.parts["train"].labels
+        return x, None if labels is None else labels[rows]
 
     @cached_property
     def linear(self) -> LinearBaseline:
@@ -99,24 +101,27 @@ class RunSnapshot:
         return LinearBaseline(self.train[0])
 
     @cached_property
-    def unseen(self) -> tuple[Tensor, Tensor | None]:
-        """(x, labels) of held-out samples, or of training samples if none were held out."""
+    def unseen(self) -> tuple[Tensor, Condition | None]:
+        """(x, condition) of held-out samples, or of training samples if none were held out."""
         assert self.parts is not None
         name = next((p for p in ("validation", "test") if p in self.parts), "train")
-        return self._rows(name, ROUNDS)
+        x, rows = self._rows(name, ROUNDS)
+        columns = {key: column[rows] for key, column in self.parts[name].columns.items()}
+        return x, self.spec.prepare(columns)
 
     @property
     def has_held_out(self) -> bool:
         """Whether `unseen` is held-out data."""
         return bool({"validation", "test"} & set(self.parts or ()))
 
-    def _rows(self, part: str, count: int) -> tuple[Tensor, Tensor | None]:
+    def _rows(self, part: str, count: int) -> tuple[Tensor, Tensor]:
         assert self.parts is not None
         data = self.parts[part]
-        x, labels = data.batch(evenly_spaced_rows(data, count))
+        rows = evenly_spaced_rows(data, count)
+        x = data.batch(rows).x0
         if data.spec.to_dict() != self.spec.to_dict():
             x = self.spec.normalise(data.spec.restore(x, clip=False))
-        return x, labels
+        return x, rows
 
     @cached_property
     def average_failed(self) -> bool:
@@ -162,11 +167,10 @@ class RunSnapshot:
     @cached_property
     def samples(self) -> SampleReport:
         """n samples, drawn by the recipe's settings."""
-        return self.model.sample(self.n, seed=self.seed)
-
-    def condition(self, labels: Tensor | None) -> Condition | None:
-        """Return the model's condition for these labels; None for an unconditional model."""
-        return condition_from_labels(labels) if self.model.classes else None
+        given = None
+        if (needed := self.model.facts.needed) and self.parts is not None:
+            given = self.parts["train"].examples(needed, self.n)
+        return self.model.sample(self.n, condition=given, seed=self.seed)
 
 
 def evenly_spaced_rows(data: Dataset, count: int, numbers: int = NUMBERS) -> Tensor:

@@ -15,6 +15,7 @@ from .finding import Finding, Severity, register_check
 
 LEARNED = 0.95  # share of the trivial predictor's loss, at the best level
 KNOWN = (0.25, 0.7)  # share of a linear predictor's gain: fault, warning
+DROPPED = 0.95  # a share of dropped conditions above which a condition is not learned
 USED = (0.02, 0.05)  # distance of two conditions' outputs over the trivial error: fault, warning
 BEGUN = 0.1  # share of the initial weights in the average
 
@@ -94,10 +95,10 @@ def check_condition(snapshot: RunSnapshot) -> Finding:
     than rounding to 8 bits. The loss with the right class must be lower than with another one, and
     than with none, by three standard errors at some level: differences at random help nowhere.
     """
-    recipe, classes = snapshot.recipe, snapshot.model.classes
+    recipe, conditions = snapshot.recipe, snapshot.model.conditions
     wanted = bool(recipe.sample.guidance)
-    if classes < 2:
-        reason = "the model is unconditional" if classes == 0 else "there is one class only"
+    if not conditions or (list(conditions) == ["class"] and snapshot.model.classes < 2):
+        reason = "there is one class only" if conditions else "the model is unconditional"
         return Finding("condition", "fine", reason)
     levels = snapshot.levels
     if levels.effect is None or levels.wrong is None or levels.wrong_error is None:
@@ -107,7 +108,8 @@ def check_condition(snapshot: RunSnapshot) -> Finding:
     assert levels.null is not None
     assert levels.null_error is not None
     over = float(((levels.null - levels.loss) / levels.null_error.clamp(min=1e-12)).max())
-    drop = recipe.objective.dropout("class")
+    shares = [recipe.objective.dropout(name) for name in conditions]
+    drop = max(shares) if max(shares) >= DROPPED else min(shares)
     between = _variance_between_classes(snapshot)
     numbers = {
         "effect": levels.effect.tolist(), "loss": levels.loss.tolist(),
@@ -128,14 +130,14 @@ def check_condition(snapshot: RunSnapshot) -> Finding:
             "objective.condition_dropout above 0 where guidance is used",
             "train with objective.condition_dropout=0.1, or sample with --guidance 1", numbers,
         )  # fmt: skip
-    if drop >= 0.95:
+    if drop >= DROPPED:
         return Finding(
             "condition", "fault", f"{drop:.0%} of the conditions were dropped in training; "
             f"{measured}", threshold,
             "train with objective.condition_dropout=0.1: what is dropped cannot be learned",
             numbers,
         )  # fmt: skip
-    if between < 0.005 and gain < 3:
+    if "class" in conditions and between < 0.005 and gain < 3:
         return Finding(
             "condition", "fault", f"{measured}; the labels explain {between:.1%} of the data's "
             "variance", threshold,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...artifacts import Model
+from ...data.conditions import ClassCondition
 from ...fields import Condition, determinant, residual
-from ...objectives import Uniform, condition_from_labels
+from ...objectives import Uniform
 from ...paths import GaussianPath
 from ...randomness import Streams
 from ...recipes import build_objective
@@ -48,11 +50,11 @@ class LevelErrors:
 
 @torch.no_grad()
 def measure_levels(
-    model: Model, linear: LinearBaseline, x0: Tensor, labels: Tensor | None, seed: int
+    model: Model, linear: LinearBaseline, x0: Tensor, condition: Condition | None, seed: int
 ) -> LevelErrors:
     """Return the errors on x0 (n, *event), at `COUNT` quantiles of the recipe's training times.
 
-    linear: the predictor fitted to training data; labels: classes of x0, or None.
+    linear: the predictor fitted to training data; condition: that of x0, or None.
     """
     denoiser, path = model.denoiser, model.denoiser.path
     objective = build_objective(model.recipe.objective, denoiser.data_std)
@@ -61,12 +63,8 @@ def measure_levels(
     quantile = getattr(times, "quantile", None) or Uniform().quantile
     t = quantile(path, middle).unique()
     noise = Streams(seed, range(len(x0)), "doctor")
-    shown = condition_from_labels(labels) if model.classes else None
-    other = None
-    if labels is not None and shown is not None:
-        other = Condition(
-            {"class": (labels + 1 + labels % max(1, model.classes - 1)) % model.classes}, shown.keep
-        )
+    shown = condition if model.conditions else None
+    other = None if shown is None else _another(model, shown)
     found: dict[str, list[Tensor]] = {}
     for k, at in enumerate(t):
         eps = noise.purpose(f"level {k}").normal(*x0.shape[1:])
@@ -103,6 +101,20 @@ def measure_levels(
         for name, value in rows.items():
             found.setdefault(name, []).append(value)
     return LevelErrors(t, **{name: torch.stack(values) for name, values in found.items()})
+
+
+def _another(model: Model, condition: Condition) -> Condition:
+    """Return a condition that is wrong for every sample: other classes, other samples' vectors."""
+    values: dict[str, Any] = {}
+    for name, value in condition.values.items():
+        assert isinstance(value, Tensor)
+        meaning = model.conditions[name]
+        if isinstance(meaning, ClassCondition):
+            count = len(meaning.names)
+            values[name] = (value + 1 + value % max(1, count - 1)) % count
+        else:
+            values[name] = value.roll(max(1, len(value) // 2), 0)
+    return Condition(values, condition.keep)
 
 
 class LinearBaseline:

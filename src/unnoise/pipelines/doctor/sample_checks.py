@@ -96,7 +96,7 @@ def check_memorisation(snapshot: RunSnapshot) -> Finding:
         return Finding("memorisation", "not done", f"there are no samples: {error}")
     data = snapshot.parts["train"]
     rows = evenly_spaced_rows(data, POOL, 4 * NUMBERS)
-    pool = data.spec.restore(data.batch(rows)[0], clip=False).flatten(1).numpy()
+    pool = data.spec.restore(data.batch(rows).x0, clip=False).flatten(1).numpy()
     if len(pool) < 3:
         return Finding("memorisation", "not done", f"there are {len(pool)} training samples")
     copied = float(copies(made.values.flatten(1).numpy(), pool).mean())

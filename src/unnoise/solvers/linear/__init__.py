@@ -1,6 +1,7 @@
 """Solvers that are linear in their evaluations: coefficients, and one executor."""
 
 from .churned import Churn, Churned
+from .clipped import ClippedDDIM
 from .er_sde import ErSde
 from .executor import Combination, LinearSolver, StepCoefficients
 from .fixed import FixedMultistep, FixedWeights
@@ -15,6 +16,7 @@ __all__ = [
     "DDIM",
     "Churn",
     "Churned",
+    "ClippedDDIM",
     "Combination",
     "ConsistentAnnealing",
     "ErSde",
