@@ -157,7 +157,7 @@ def test_pictures_one_pixel_wide(run, tmp_path):
         (["--solver", "dpmp_2m"], "did you mean 'dpmpp_2m'"),
         (["--grid", "karas"], "did you mean 'karras'"),
         (["--grid", "trailing"], "chain"),
-        (["--precision", "fp16"], "fp32"),
+        (["--precision", "fp8"], "fp32"),
         (["--stepz", 3], "--steps"),
         (["--out", "x.jpg"], ".png"),
         (["--out", "x.npz"], "give a .npy"),

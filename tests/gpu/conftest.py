@@ -16,7 +16,7 @@ from tests.pretend_cuda import pretended
 
 REAL, PRETEND = torch.cuda.is_available(), os.environ.get("PRETEND_GPU") == "1"
 WHY = "no CUDA device here; `make gpu` runs these tests where there is one"
-NEEDS_KERNELS = "synchronis", "runs_ahead", "compiled", "in_bfloat16", "bfloat16_learns", "float16"
+NEEDS_KERNELS = "synchronis", "runs_ahead", "compiled", "narrow_arithmetic", "float16_learns"
 
 
 def pytest_collection_modifyitems(items):

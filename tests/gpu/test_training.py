@@ -95,9 +95,24 @@ def test_bfloat16_learns(device):
     assert training.guard.skipped == 0
 
 
+def test_float16_learns(device):
+    wide, narrow = (
+        training_on(device, "train.steps=60", f"train.precision={name}", "train.batch=64")
+        for name in ("fp32", "fp16")
+    )
+    wanted, found = losses_of(wide), losses_of(narrow)
+    assert found[0] == pytest.approx(wanted[0], rel=2e-3)
+    assert sum(found[-10:]) == pytest.approx(sum(wanted[-10:]), rel=0.1)
+    scale = narrow.leader.optimizers.loss_scale
+    assert scale.scale.device == device
+    assert narrow.guard.skipped <= 16
+    assert narrow.guard.trouble == 0
+
+
 def test_no_update_synchronises(device):
     """torch raises at every operation that makes the host wait for the device."""
-    for overrides in ([], [ADAMW, DIT, "train.precision=bf16"], ["train.averages={}"]):
+    for overrides in ([], [ADAMW, DIT, "train.precision=bf16"], ["train.precision=fp16"],
+                      ["train.averages={}"]):  # fmt: skip
         training = training_on(device, "train.steps=12", "train.clip=1", *overrides)
         with closing(training.updates()) as updates:
             for _ in range(3):
@@ -164,7 +179,10 @@ def test_a_bad_update_changes_nothing(device, what, optimizer):
     assert not all(torch.equal(a, b) for a, b in zip(seen[4][1], seen[3][1], strict=True))
 
 
-@pytest.mark.parametrize("overrides", [[], [ADAMW, DIT], [ADAMW, ATTENTION, "train.averages={}"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [[], [ADAMW, DIT], [ADAMW, ATTENTION, "train.averages={}"], [MLP, "train.precision=fp16"]],
+)
 def test_resuming_is_exact(device, tmp_path, overrides):
     check_resume(lambda: training_on(device, "train.steps=6", *overrides), tmp_path, 6, 2, 4)
 

@@ -105,7 +105,7 @@ def test_unknown_keys_at_every_depth_name_the_nearest(override, place, guess):
         ("data.source=mnist", "did you mean 'mnist5k'?"),
         ("objective.weight=minsnr", "did you mean 'min_snr'?"),
         ("model.predicts=epsilon", "did you mean 'eps'?"),
-        ("train.precision=fp16", "fp32"),
+        ("train.precision=fp8", "fp32"),
         ("network.kind=null", "known: unet, mlp"),
     ],
 )

@@ -32,9 +32,9 @@ def test_a_processor_without_bfloat16(monkeypatch, saved):
     assert Model.load(saved).precision == "fp32"
 
 
-@pytest.mark.parametrize("asked", ["fp16", "float16", "BF16", "", None])
+@pytest.mark.parametrize("asked", ["fp8", "float16", "BF16", "", None])
 def test_a_precision_that_does_not_exist(asked, saved):
-    with pytest.raises(InvalidArgument, match="known: auto, bf16, fp32"):
+    with pytest.raises(InvalidArgument, match="known: auto, bf16, fp16, fp32"):
         Model.load(saved, asked)
 
 

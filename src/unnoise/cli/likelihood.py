@@ -66,7 +66,7 @@ def likelihood(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     batch: Annotated[int, typer.Option(help="Samples per batch.")] = 100,
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, fp16 or auto.")] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:

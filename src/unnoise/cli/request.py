@@ -37,7 +37,7 @@ OPTIONS: dict[str, tuple[Any, tuple[str, ...], str]] = {
     "seed": (int, ("--seed",), "Sample i of a seed is always the same noise.  [0]"),
     "first": (int, ("--first",), "The index of the first sample of the seed.  [0]"),
     "batch": (int, ("--batch",), "How many at once.  [250]"),
-    "precision": (str, ("--precision",), "auto, fp32 or bf16.  [auto]"),
+    "precision": (str, ("--precision",), "auto, fp32, bf16 or fp16.  [auto]"),
     "device": (str, ("--device",), "auto, cpu, cuda, …  [auto]"),
 }  # fmt: skip
 

@@ -122,7 +122,7 @@ class TrainConfig(Section):
         BeforeValidator(kind_or("power")),
     ] = PowerEma()
     averages: AveragesConfig | None = None
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     recompute: bool = False
     compile: Literal["auto"] | bool = "auto"
     reports: Count = 8

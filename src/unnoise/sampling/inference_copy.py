@@ -9,17 +9,17 @@ import torch
 
 from ..fields import Denoiser
 from ..networks import Network, frozen
-from .precision import autocast
+from .precision import NARROW, autocast
 
 
 @dataclass(frozen=True)
 class InferenceCopy:
     """A denoiser to be evaluated without gradients of its weights, in one arithmetic.
 
-    denoiser: around a `frozen` copy of a Network, whose weights are bfloat16 where `precision` is
-    bf16, so that nothing is cast at each evaluation; later changes of the original's weights do
-    not reach the copy. A network of another kind, or one in bf16 that does not declare `casts`,
-    is evaluated itself, under autocast (`copied` is False).
+    denoiser: around a `frozen` copy of a Network, whose weights are bfloat16 or float16 if
+    `precision` is bf16 or fp16, so that nothing is cast at each evaluation; later changes of the
+    original's weights do not reach the copy. A network of another kind, or one in these precisions
+    that does not declare `casts`, is evaluated itself, under autocast (`copied` is False).
     """
 
     denoiser: Denoiser
@@ -31,12 +31,12 @@ class InferenceCopy:
     def of(cls, denoiser: Denoiser, precision: str) -> InferenceCopy:
         """Return the copy of a denoiser, on the device of its weights."""
         device = next(denoiser.parameters()).device
-        network, narrow = denoiser.network, precision == "bf16"
+        network, narrow = denoiser.network, NARROW.get(precision)
         if type(denoiser) is not Denoiser or not isinstance(network, Network):
             return cls(denoiser, precision, device, False)
         if narrow and not network.casts:
             return cls(denoiser, precision, device, False)
-        copy = frozen(network, torch.bfloat16 if narrow else None)
+        copy = frozen(network, narrow)
         return cls(denoiser.around(copy), precision, device, True)
 
     def context(self) -> AbstractContextManager[object]:

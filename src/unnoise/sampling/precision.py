@@ -1,4 +1,4 @@
-"""The arithmetic of a network in sampling: float32, or bfloat16 if the processor has it."""
+"""The arithmetic of a network: float32, bfloat16 if the processor has it, float16 on GPUs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 
 from ..errors import InvalidArgument, Unsupported, unknown
 
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+NARROW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,12 @@ def resolve(name: str, device: torch.device) -> Precision:
         raise Unsupported(
             f"precision bf16 on {device}, which has no bfloat16 arithmetic; use fp32 or auto"
         )
-    if name == "fp32":
-        return Precision("fp32", "asked for")
+    if name == "fp16" and device.type != "cuda":
+        raise Unsupported(
+            f"precision fp16 on {device}, and float16 is for GPUs; use bf16, fp32 or auto"
+        )
+    if name in ("fp32", "fp16"):
+        return Precision(name, "asked for")
     if able:
         return Precision("bf16", "asked for" if name == "bf16" else f"{device} has bfloat16")
     return Precision("fp32", f"{device} has no bfloat16 arithmetic")
@@ -61,6 +66,4 @@ def _has_bf16(device: torch.device) -> bool:
 def autocast(name: str, device: torch.device) -> AbstractContextManager[object]:
     """Return the context to evaluate a network in; weights, times and schedules stay in float32 or
     more."""
-    if name == "bf16":
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
+    return torch.autocast(device.type, NARROW[name]) if name in NARROW else nullcontext()

@@ -45,7 +45,7 @@ class SampleRequest(SampleOptions):
     seed: Seed = 0
     first: Annotated[int, Field(ge=0, strict=True)] = 0
     batch: Count = 250
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: str = "auto"
 
     @classmethod

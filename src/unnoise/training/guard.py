@@ -20,15 +20,16 @@ GROWN = math.log(30.0)  # of the gradient norm, over its usual size, before thin
 class Fault:
     """What was wrong with one update.
 
-    kind: "loss" (not finite), "gradient" (not finite, of a finite loss) or "explosion" (a finite
-    loss that is far too large). row: the first sample at fault, in the training data; t: its noise
-    level; every: whether all samples of the batch are, or all gradients finite and too large to be
-    added up, so that it is the weights; tensor: the first parameter whose gradient is at fault.
-    None where it says nothing.
+    kind: "loss" (not finite), "gradient" (not finite, of a finite loss), "explosion" (a finite
+    loss that is far too large) or "overflow" (a gradient too large for float16 under its loss
+    scale, which is then halved: no sign of trouble). row: the first sample at fault, in the
+    training data; t: its noise level; every: True where all samples of the batch are at fault, or
+    all gradients are finite and too large to be added up; tensor: the first parameter whose
+    gradient is at fault. None where nothing is known of it.
     """
 
     step: int
-    kind: Literal["loss", "gradient", "explosion"]
+    kind: Literal["loss", "gradient", "explosion", "overflow"]
     row: int | None = None
     t: float | None = None
     every: bool = False
@@ -40,6 +41,8 @@ class Fault:
         return self.kind != "explosion"
 
     def __str__(self) -> str:
+        if self.kind == "overflow":
+            return f"float16 overflowed at update {self.step}, and the loss scale is halved"
         if self.kind == "explosion":
             return f"the loss has exploded at update {self.step}"
         if self.kind == "gradient" and self.every:
@@ -127,6 +130,9 @@ class Guard:
         """Note how an update went."""
         if fault is None:
             self.trouble = max(0, self.trouble - 1)
+            return
+        if fault.kind == "overflow":  # mended by the loss scale
+            self.skipped += 1
             return
         self.trouble += 1
         self.skipped += fault.skipped

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..data import Dataset
 from ..recipes.train_section import GuardConfig
 from .guard import Guard
+from .loss_scale import Kind
 from .outcome import Outcome
 from .player import Player
 
@@ -23,7 +24,9 @@ class Judge:
     def judge(self, player: Player, outcome: Outcome) -> bool:
         """Return whether the update is made; its outcome then holds what was wrong with it."""
         outcome.receive()
-        kind = self.guard.judge(player.name, outcome.loss, outcome.norm, player.scale)
+        kind: Kind | None = self.guard.judge(player.name, outcome.loss, outcome.norm, player.scale)
+        if player.optimizers.loss_scale is not None:
+            kind = player.optimizers.loss_scale.judge(kind)
         fault = outcome.record(kind, self.data, self.seed)
         self.guard.take(fault)
         return fault is None or not fault.skipped

@@ -32,6 +32,7 @@ from .ema import Ema
 from .feed import Feed, worker_deaths
 from .guard import Guard
 from .judge import Judge
+from .loss_scale import LossScale
 from .optimizers import rate_at
 from .outcome import Outcome
 from .player import Player, check_players, needed_by, player_of
@@ -101,6 +102,8 @@ class Training:
             model.to(self.device).eval().requires_grad_(False)
         for player in listed:
             player.place(self.device, config.seed)
+            if self.precision.name == "fp16":
+                player.optimizers.loss_scale = LossScale(self.device)
             users = [player, *(p for p in listed if player.name in p.objective.needs)]
             most = max(users, key=lambda user: user.objective.derivatives)
             for network in player.networks:
@@ -263,6 +266,7 @@ class Training:
         again: whether another player takes the same batch.
         """
         processes = self.processes
+        scale = player.optimizers.loss_scale
         count, size = self.parts.split(whole)
         starts = [(k * processes.count + processes.rank) * size for k in range(count)]
         if (self.seen + starts[0], size) not in self._drawn:
@@ -280,7 +284,8 @@ class Training:
                     call: Any = player.objective
                     with autocast(self.precision.name, self.device):
                         loss: Loss = call(player.model, batch, noise, **needed)
-                    self.accelerator.backward(loss.value / (count * processes.count))
+                    value = loss.value / (count * processes.count)
+                    self.accelerator.backward(value if scale is None else scale.enlarge(value))
                     losses.append(loss)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
@@ -325,9 +330,14 @@ class Training:
             ]
         )
         grads = [p.grad for p in player.parameters if p.grad is not None]
+        scale = player.optimizers.loss_scale
+        if scale is not None:
+            scale.restore(grads)
         norm = torch.nn.utils.get_total_norm(grads, foreach=True)
         step, seen = self.step + 1, self.seen
         outcome = Outcome(step, seen, per_sample, t, norm, player.named, self.deferred)
+        if scale is not None:
+            scale.update(outcome.bad)
         if self.deferred:
             self.judge_pending()  # the update before: its weights are there until the next line
             player.step(norm, self.config.clip, outcome.bad)

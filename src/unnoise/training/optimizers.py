@@ -10,17 +10,20 @@ from torch import Tensor, nn
 
 from ..networks import Network
 from ..recipes.train_section import AdamWConfig, MuonConfig, TrainConfig
+from .loss_scale import LossScale
 from .muon import Muon
 
 
 class Optimizers:
     """One or two torch optimizers stepped as one, their rates scaled together.
 
-    Rates are `scale` × their configured value; the state is what each holds, in order.
+    Rates are `scale` × their configured value; the state is what each holds, in order, and last
+    that of `loss_scale`, which training in float16 has.
     """
 
     def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
         self.parts = parts
+        self.loss_scale: LossScale | None = None
         self.rates = [[group["lr"] for group in part.param_groups] for part in parts]
 
     def scale(self, factor: float) -> None:
@@ -46,12 +49,15 @@ class Optimizers:
 
     def state_dict(self) -> list[dict[str, Any]]:
         """The state of each part."""
-        return [part.state_dict() for part in self.parts]
+        return [part.state_dict() for part in self._holders()]
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
         """Restore what `state_dict` gave."""
-        for part, state in zip(self.parts, states, strict=True):
+        for part, state in zip(self._holders(), states, strict=True):
             part.load_state_dict(state)
+
+    def _holders(self) -> list[Any]:
+        return [*self.parts, *([] if self.loss_scale is None else [self.loss_scale])]
 
 
 def build_optimizers(network: nn.Module, config: AdamWConfig | MuonConfig) -> Optimizers:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..data import Dataset
 from .guard import Fault
+from .loss_scale import Kind
 
 
 class Outcome:
@@ -60,9 +60,7 @@ class Outcome:
             self.loss, self.norm, self.per_sample, self.t, self._sizes = self._sent.received()
             self._sent = None
 
-    def record(
-        self, kind: Literal["loss", "gradient", "explosion"] | None, data: Dataset, seed: int
-    ) -> Fault | None:
+    def record(self, kind: Kind | None, data: Dataset, seed: int) -> Fault | None:
         """Record the kind of fault that the guard found, and return where it is."""
         if kind == "gradient":
             tensor, every = self._bad_gradient()
@@ -106,7 +104,7 @@ class _Sent:
         self.event = None
         if flat.is_cuda:
             self.event = torch.cuda.Event()
-            self.event.record()
+            self.event.record(torch.cuda.current_stream(flat.device))
 
     def received(self) -> list[Tensor]:
         if self.event is not None:
