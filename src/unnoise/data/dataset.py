@@ -280,7 +280,7 @@ class Dataset:
         return dict(zip(self.spec.class_names, counts, strict=True))
 
     def fingerprint(self) -> str:
-        """The SHA-256 of these samples (of a part: not that of the whole data set).
+        """Return the SHA-256 of these samples (of a part: not that of the whole data set).
 
         For a part of values in files it is computed of the whole's and the indices of the part.
         """

@@ -1,7 +1,7 @@
 """The equations that a field's densities obey, as numbers that must be zero.
 
-For x_t = α·x0 + σ·ε with the SDE dx = f·x dt + g dw, everything divided by p_t, so that it can be
-asked where p_t underflows:
+For x_t = α·x0 + σ·ε with the SDE dx = f·x dt + g dw, everything divided by p_t, so that it is
+finite where p_t underflows:
 
     Fokker–Planck          ∂t log p = −f·d − f·x·∇log p + ½g²(Δlog p + ‖∇log p‖²)
     continuity             ∂t log p = −∇·u − u·∇log p                u the probability-flow velocity
