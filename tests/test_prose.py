@@ -9,8 +9,45 @@ import pytest
 
 ROOMS = Path(__file__).parents[1] / "src/unnoise"
 OPENERS = frozenset(
-    "a all an any as at by each every for from how if in it its no of on one some that the there "
-    "these this those to what when where whether which who whose why with".split()
+    [
+        "a",
+        "all",
+        "an",
+        "any",
+        "as",
+        "at",
+        "by",
+        "each",
+        "every",
+        "for",
+        "from",
+        "how",
+        "if",
+        "in",
+        "it",
+        "its",
+        "no",
+        "of",
+        "on",
+        "one",
+        "some",
+        "that",
+        "the",
+        "there",
+        "these",
+        "this",
+        "those",
+        "to",
+        "what",
+        "when",
+        "where",
+        "whether",
+        "which",
+        "who",
+        "whose",
+        "why",
+        "with",
+    ]
 )
 SPEECH = re.compile(r"\b(says?|said|tells?|told|asks|asked|asking|knows|knew|wants|looks)\b")
 # docstrings that break a rule in rooms that are being rewritten: lower a number, never raise it
