@@ -14,10 +14,6 @@ from unnoise.fields.denoiser import KEPT
 from unnoise.guidance import classifier_free
 from unnoise.paths import EDM, Chain, Cosine, Flow, VPLinear
 
-# torch's own forward derivatives are compiled by it
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
-)
 PATHS = [VPLinear(), Cosine(), Flow(), EDM(), Chain.linear().as_path()]
 
 

@@ -24,8 +24,9 @@ def test_training(device, kind):
     training.test_updates_are_those_of_the_cpu(device, kind)
 
 
-def test_bad_updates(device):
-    training.test_a_bad_update_changes_nothing(device, "gradient", "adamw")
+@pytest.mark.parametrize(("what", "optimizer"), [("gradient", "adamw"), ("loss", "muon")])
+def test_bad_updates(device, what, optimizer):
+    training.test_a_bad_update_changes_nothing(device, what, optimizer)
 
 
 def test_resuming(device, tmp_path):

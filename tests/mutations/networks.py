@@ -163,9 +163,11 @@ def _(patch):
 
 @mutation("device: the scale is put there for every batch", WAITS)
 def _(patch):
-    def wrong(self, indices):
-        rows = randomness.moved(self.data.rows(indices), self.device)
-        values = self.data.spec.normalise(self.values[rows])
-        return values, None if self.labels is None else self.labels[rows]
+    def wrap(right):
+        def wrong(self, indices):
+            self.scale = None  # the data's description makes it
+            return right(self, indices)
 
-    patch.attribute(resident.Resident, "batch", wrong)
+        return wrong
+
+    patch.around(resident.Resident, "batch", wrap)

@@ -88,8 +88,8 @@ def _(patch):
         multistep.Multistep,
         "moves",
         lambda right: (
-            lambda self, path, levels: right(
-                replace(self, points=self.points - 1) if self.points > 2 else self, path, levels
+            lambda self, *given: right(
+                replace(self, points=self.points - 1) if self.points > 2 else self, *given
             )
         ),
     )

@@ -136,7 +136,7 @@ def test_it_comes_back_from_json(options):
         ({"guidance": [3]}, "guidance"),
         ({"guidance": {"kind": "classifier_free", "scale": 2}}, "guidance is"),
         ({"n": True}, "true and false mean nothing"),
-        ({"precision": "fp16"}, "known: auto, fp32 or bf16"),
+        ({"precision": "fp8"}, "known: auto, fp32, bf16 or fp16"),
         ({"seed": 2**63}, "seed"),
         ({"grid": [1.0, 0.5, 0.0], "steps": 3}, "leave steps out"),
     ],

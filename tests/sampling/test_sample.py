@@ -227,7 +227,7 @@ def test_precision_says_what_it_chose_and_keeps_weights_in_float32(model, saved)
     assert chosen.name in ("fp32", "bf16")
     assert chosen.reason
     assert resolve("fp32", CPU) == Precision("fp32", "asked for")
-    with pytest.raises(InvalidArgument, match="known: auto, bf16, fp32"):
+    with pytest.raises(InvalidArgument, match="known: auto, bf16, fp16, fp32"):
         resolve("half", CPU)
     assert Model.load(saved).precision == chosen.name
     if chosen.name == "fp32":

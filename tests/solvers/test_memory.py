@@ -14,11 +14,6 @@ from unnoise.paths import VPLinear, grids
 from unnoise.randomness import Streams
 from unnoise.solvers import get
 
-# torch's own forward derivatives are compiled by it
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
-)
-
 GRID = grids.log_snr(VPLinear(), 6, 1.0, 0.01)
 EVENT = (4, 64, 64)
 # the most that is held beyond the state given, the network's own values among it

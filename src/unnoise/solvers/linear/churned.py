@@ -11,7 +11,7 @@ from torch import Tensor
 from ...errors import InvalidArgument
 from ...paths import GaussianPath
 from ..relay import as_stages
-from ..solver import Noise, Solver, Steps, TimeGrid, draw
+from ..solver import Noise, Outcome, Solver, Steps, TimeGrid, draw
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Churned(Solver):
 
     def steps(self, path: GaussianPath, x: Tensor, grid: TimeGrid, noise: Noise | None) -> Steps:
         for k in range(grid.steps):
-            pair = grid.part(k, k + 2)
+            pair, begin = grid.part(k, k + 2), x
             raised = self.churn.raised(path, pair.floats[0], grid.steps)
             if raised is not None:
                 high, scale, deviation = raised
@@ -83,5 +83,8 @@ class Churned(Solver):
                 moment = torch.tensor(high, dtype=torch.float64)
                 pair = TimeGrid((high, pair.floats[1]), (moment, pair.tensors[1]))
             walk = self.solver.steps(path, x, pair, None)
-            x = yield from as_stages(walk, k, states=0 if raised else 1)
+            try:
+                x = yield from as_stages(walk, k, states=0 if raised else 1)
+            except GeneratorExit:  # before any noise was added
+                return Outcome(begin, fields={"t": grid.floats[k], "steps": k})
         return x
