@@ -68,7 +68,10 @@ def test_samples_are_measured_without_a_model(run, tmp_path):
         (["model", "--samples", "x.npy", "--data", "digits"], "a model was given too"),
         (["--samples", "x.npy", "--data", "digits", "--steps", 3], "steps was given too"),
         (["--samples", "x.npy", "--data", "digits", "--device", "cpu"], "device was given too"),
-        (["--samples", "x.npy", "--data", "digits", "--precision", "x"], "precision was given too"),
+        (
+            ["--samples", "x.npy", "--data", "digits", "--precision", "bf16"],
+            "precision was given too",
+        ),
         (["model", "--data", "digits"], "--data goes with --samples"),
         (["model", "--reference", "digits"], "--reference goes with --samples"),
         (["--samples", "x.npy", "--data", "digits"], "there is no data"),

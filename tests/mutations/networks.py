@@ -33,7 +33,7 @@ def _(patch):
 
 @mutation("residual block: gain for 1 + gain", f"{BLOCKS}::test_residual_block_is_its_formula")
 def _(patch):
-    patch.result(blocks.ResidualBlock, "steering", lambda found, *_: (found[0] - 1, found[1]))
+    patch.result(blocks.ResidualBlock, "modulation", lambda found, *_: (found[0] - 1, found[1]))
 
 
 @mutation("norm: over the positions too", f"{BLOCKS}::test_channel_norm_is_per_position")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from unnoise.networks import memory
+from unnoise.networks import modulation_cache
 from unnoise.sampling import InferenceCopy, SampleRequest, Stream
 
 from .planting import module, mutation
@@ -128,7 +128,7 @@ def _(patch):
         def inference_mode(mode):
             return nullcontext()
 
-    patch.attribute(memory, "torch", Torch())
+    patch.attribute(modulation_cache, "torch", Torch())
 
 
 @mutation(

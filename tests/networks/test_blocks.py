@@ -99,26 +99,30 @@ def test_residual_block_is_its_formula(size, resample, rows):
         change(h) if resample == "down" else h, block.first.weight, block.first.bias, padding=1
     )
     h = change(h) if resample == "up" else h
-    steer = embedding @ block.steer.weight.mT + block.steer.bias
-    scale, shift = (part.view(rows, -1, *(1 for _ in size)) for part in steer.chunk(2, dim=1))
+    modulation = embedding @ block.steer.weight.mT + block.steer.bias
+    scale, shift = (part.view(rows, -1, *(1 for _ in size)) for part in modulation.chunk(2, dim=1))
     h = (1 + scale) * norm_of(h) + shift
     h = conv(h * torch.sigmoid(h), block.second.weight, block.second.bias, padding=1)
     wanted = conv(change(x) if resample else x, block.shortcut.weight) + h
-    got = block(x, *block.steering(embedding, torch.float64), target if resample == "up" else None)
+    got = block(
+        x, *block.modulation(embedding, torch.float64), target if resample == "up" else None
+    )
     torch.testing.assert_close(got, wanted, rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize("rows", [1, 2])
 @pytest.mark.parametrize("norm", [ChannelNorm, GroupNorm])
-def test_steered_norms_have_right_derivatives_twice_and_forward(norm, rows):
+def test_modulated_norms_have_right_derivatives_twice_and_forward(norm, rows):
     layer = norm(6, affine=False)
     x, gain, shift = (
         torch.randn(shape, dtype=torch.float64, requires_grad=True)
         for shape in ((2, 6, 3), (rows, 6, 1), (rows, 6, 1))
     )
-    torch.testing.assert_close(layer.steered(x, gain, shift), gain * layer(x) + shift)
-    torch.autograd.gradcheck(layer.steered, (x, gain, shift), check_forward_ad=norm is ChannelNorm)
-    torch.autograd.gradgradcheck(layer.steered, (x, gain, shift))
+    torch.testing.assert_close(layer.modulated(x, gain, shift), gain * layer(x) + shift)
+    torch.autograd.gradcheck(
+        layer.modulated, (x, gain, shift), check_forward_ad=norm is ChannelNorm
+    )
+    torch.autograd.gradgradcheck(layer.modulated, (x, gain, shift))
 
 
 def test_attention_is_its_formula():
@@ -144,6 +148,6 @@ def test_images_stay_channels_last_through_every_block(rows):
         ResidualBlock(2, 8, 12, 4, resample="down"),
         ResidualBlock(2, 8, 12, 4, resample="up"),
     ):
-        out = block(x, *block.steering(torch.randn(rows, 4), torch.float32))
+        out = block(x, *block.modulation(torch.randn(rows, 4), torch.float32))
         assert out.is_contiguous(memory_format=torch.channels_last)
     assert Attention(2, 8)(x).is_contiguous(memory_format=torch.channels_last)

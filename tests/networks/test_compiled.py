@@ -59,7 +59,7 @@ def test_compiled_blocks_give_the_numbers_of_eager_ones_and_are_really_compiled(
         warnings.simplefilter("error", RuntimeWarning)
         got = loss_and_gradients(network)
     torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-14)
-    assert not network.runner.broken
+    assert not network.compiled_call.broken
     first = len(compiled)
     assert first >= 2
     loss_and_gradients(network)
@@ -122,7 +122,7 @@ def test_a_machine_without_a_compiler(tmp_path):
             got = network(x, level)
         assert torch.equal(got, wanted)
         assert sum("runs without" in str(w.message) for w in said) == 1, said
-        assert network.runner.broken
+        assert network.compiled_call.broken
         print("eager")
     """
     environment = {**os.environ, "CXX": "/nowhere/c++", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
@@ -140,7 +140,7 @@ def test_a_mistake_of_the_caller_is_not_taken_for_one_of_the_compiler():
     block = network.blocks()[0]
     with pytest.raises(RuntimeError):
         network.through(block, torch.ones(1, 3, 5, 5).double(), *torch.ones(2, 1, 4, 1, 1).double())
-    assert not network.runner.broken
+    assert not network.compiled_call.broken
 
 
 def test_transforms_pass_through_a_compiled_network():

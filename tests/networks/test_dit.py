@@ -97,10 +97,10 @@ def test_one_level_for_all_costs_one_row_and_changes_nothing(network, monkeypatc
 
 def test_every_block_of_a_new_network_hands_on_what_it_gets():
     network, h = DiT(1, 1, **SMALL), noise(2, 5, 24)
-    for steer in network.steering(torch.rand(2), None)[:-1]:
-        assert torch.equal(network.layers[0](h, steer, None), h)
-        assert bool((steer[1] == 1).all())  # scales
-        assert bool((steer[4] == 1).all())
+    for modulation in network.modulation(torch.rand(2), None)[:-1]:
+        assert torch.equal(network.layers[0](h, modulation, None), h)
+        assert bool((modulation[1] == 1).all())  # scales
+        assert bool((modulation[4] == 1).all())
 
 
 def test_a_new_network_learns_from_its_first_updates():
@@ -200,4 +200,4 @@ def test_its_blocks_can_be_traced_whole(network):
         made.append([out.detach(), *(p.grad.clone() for p in network.parameters())])
     for a, b in zip(*made, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-    assert network.runner.compiled.keys() == {TransformerBlock}
+    assert network.compiled_call.compiled.keys() == {TransformerBlock}

@@ -44,9 +44,9 @@ def written_out(network, x, level, given):
             [network.enter.weight @ sample[(slice(None), *cell(p))].flatten() for p in places]
         )
         h = h + network.enter.bias
-        steer = iter(numbers[i])
+        modulation = iter(numbers[i])
         for block in network.layers:
-            shift, scale, gate = next(steer), next(steer), next(steer)
+            shift, scale, gate = next(modulation), next(modulation), next(modulation)
             qkv = (norm(h, 1e-6) * scale + shift) @ block.project.weight.T + block.project.bias
             heads = []
             for part in range(24 // 12):
@@ -63,11 +63,11 @@ def written_out(network, x, level, given):
                 )
                 heads.append(torch.softmax(q @ k.T / math.sqrt(12), dim=1) @ v)
             h = h + gate * (torch.cat(heads, 1) @ block.out.weight.T + block.out.bias)
-            shift, scale, gate = next(steer), next(steer), next(steer)
+            shift, scale, gate = next(modulation), next(modulation), next(modulation)
             inner = (norm(h, 1e-6) * scale + shift) @ block.widen.weight.T + block.widen.bias
             inner = inner * (1 + torch.erf(inner / math.sqrt(2))) / 2
             h = h + gate * (inner @ block.narrow.weight.T + block.narrow.bias)
-        shift, scale = next(steer), next(steer)
+        shift, scale = next(modulation), next(modulation)
         h = (norm(h, 1e-6) * scale + shift) @ network.leave.weight.T + network.leave.bias
         for token, place in zip(h, places, strict=True):
             where = (slice(None), *cell(place))
@@ -109,7 +109,7 @@ def test_diffusers_transformer_with_the_same_weights():
             return torch.nn.functional.silu(first(steps, ids, hidden_dtype=F64))
 
     network.embed = Same()
-    steers, last = [], peer.proj_out_1
+    modulations, last = [], peer.proj_out_1
     for ours, theirs in zip(network.layers, peer.transformer_blocks, strict=True):
         attention, inner, outer = theirs.attn1, theirs.ff.net[0].proj, theirs.ff.net[2]
         qkv = [attention.to_q, attention.to_k, attention.to_v]
@@ -120,11 +120,13 @@ def test_diffusers_transformer_with_the_same_weights():
             mine.load_state_dict(other.state_dict())
         ours.project.weight.data = torch.cat([layer.weight for layer in qkv])
         ours.project.bias.data = torch.cat([layer.bias for layer in qkv])
-        steers.append(theirs.norm1.linear)
+        modulations.append(theirs.norm1.linear)
     ones = torch.zeros(14, 24, dtype=F64)
     ones[[1, 4, 7, 10, 13]] = 1
-    network.steer.weight.data = torch.cat([layer.weight for layer in [*steers, last]])
-    network.steer.bias.data = torch.cat([layer.bias for layer in [*steers, last]]) + ones.flatten()
+    network.steer.weight.data = torch.cat([layer.weight for layer in [*modulations, last]])
+    network.steer.bias.data = (
+        torch.cat([layer.bias for layer in [*modulations, last]]) + ones.flatten()
+    )
     network.enter.weight.data = peer.pos_embed.proj.weight.flatten(1)
     network.enter.bias.data = peer.pos_embed.proj.bias.data
     order = torch.arange(8).reshape(2, 2, 2).permute(2, 0, 1).flatten()  # theirs: rows, columns, c

@@ -3,7 +3,7 @@ import torch
 
 from tests.networks.test_unet import noise, perturbed
 from unnoise.fields.condition import Condition
-from unnoise.networks import DiT, Mlp, Network, UNet, frozen, memory
+from unnoise.networks import DiT, Mlp, Network, UNet, frozen, modulation_cache
 from unnoise.networks.embeddings import Embedding
 
 NETWORKS = {
@@ -84,7 +84,7 @@ def test_what_is_cast_and_what_is_not(network):
         assert own.requires_grad
     assert network.training
     assert not copy.training
-    assert network.memory is None
+    assert network.modulation_cache is None
 
 
 def test_later_weights_do_not_reach_a_copy_and_do_reach_the_next(network):
@@ -122,7 +122,7 @@ def test_a_copy_whose_weights_are_changed_all_the_same_forgets(how):
 
 
 @pytest.mark.parametrize("kind", ["unet", "dit"])
-def test_steering_is_computed_once_for_a_level_and_a_condition(kind):
+def test_modulation_is_computed_once_for_a_level_and_a_condition(kind):
     copy = frozen(perturbed(NETWORKS[kind]()))
     rows = []
     inner = copy.embed.noise.forward
@@ -138,11 +138,11 @@ def test_what_is_kept_is_bounded(monkeypatch):
     copy = frozen(UNet(1, widths=(4,), blocks=1, embedding=8))
     x = noise(1, 1, 4, 4)
     one = 4 * 2 * 4  # bytes of gain and shift of 4 channels
-    monkeypatch.setattr(memory, "BYTES", 5 * one)
+    monkeypatch.setattr(modulation_cache, "BYTES", 5 * one)
     for k in range(20):
         copy(x, torch.tensor([k / 20]))
-    assert len(copy.memory.kept) == 5
-    assert copy.memory.bytes == 5 * one
+    assert len(copy.modulation_cache.kept) == 5
+    assert copy.modulation_cache.bytes == 5 * one
 
 
 def test_derivatives_pass_through_the_level_of_a_frozen_copy():
@@ -173,22 +173,22 @@ def test_volumes_in_bfloat16():
 
 
 class Steered(Network):
-    """Whose steering is no tuple of tensors."""
+    """Whose modulation is no tuple of tensors."""
 
     def __init__(self, also=None):
         super().__init__({})
         self.embed, self.also, self.made = Embedding(4, {}), also, 0
 
-    def steering(self, noise_level, condition):
+    def modulation(self, noise_level, condition):
         self.made += 1
         return {"all": self.embed(noise_level, condition), "also": [self.also]}
 
     def forward(self, x, noise_level, condition=None):
-        return x * self.steered(noise_level, condition)["all"]
+        return x * self.batch_modulation(noise_level, condition)["all"]
 
 
 @pytest.mark.parametrize(("also", "made"), [(torch.ones(1), 1), ("a word", 2), (7, 2)])
-def test_steering_of_any_kind_is_kept_where_its_size_is_known(also, made):
+def test_modulation_of_any_kind_is_kept_where_its_size_is_known(also, made):
     network = Steered(also)
     copy, x, level = frozen(network), noise(2, 4), torch.tensor(0.4).expand(2)
     with torch.no_grad():

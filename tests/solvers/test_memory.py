@@ -18,7 +18,7 @@ GRID = grids.log_snr(VPLinear(), 6, 1.0, 0.01)
 EVENT = (4, 64, 64)
 # the most that is held beyond the state given, the network's own values among it
 HELD = {
-    "ddim": 3, "euler": 3, "ddpm": 4, "euler_ancestral": 4,
+    "ddim": 3, "euler": 3, "ddpm": 4, "ddim:eta=0.5": 4,
     "dpmpp_2m": 4, "dpm_2m": 4, "dpmpp_2m_exact": 4, "adams": 4, "dpmpp_2m_sde": 4,
     "heun": 4, "midpoint": 4, "dpmpp_2s": 4, "dpm2": 4,
 }  # fmt: skip

@@ -49,7 +49,7 @@ def test_compiled_it_learns_the_same_even_where_compiling_fails(spelled, monkeyp
     plain = weights_after(training_of(tiny("train.steps=2", "train.compile=off"), double=True))
     training = training_of(tiny("train.steps=2", f"train.compile={spelled}"), double=True)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(cache / "compiled")
-    monkeypatch.setattr(training.denoiser.network.runner, "backend", raises)
+    monkeypatch.setattr(training.denoiser.network.compiled_call, "backend", raises)
     with pytest.warns(RuntimeWarning, match="train.compile=off") as said:
         got = weights_after(training)
     assert sum("train.compile" in str(w.message) for w in said) == 1
@@ -98,6 +98,6 @@ def test_second_derivatives_are_not_sent_through_compiled_blocks():
     with pytest.raises(Unsupported, match=r"MaximumLikelihood takes second derivatives"):
         prepare(network, TrainConfig(steps=1, compile=True), MaximumLikelihood(), CPU)
     prepare(network, TrainConfig(budget="2h"), SlicedScoreMatching(), GPU)
-    assert network.runner is None
+    assert network.compiled_call is None
     prepare(network, TrainConfig(steps=1, compile=True), FiniteDifferenceScoreMatching(), CPU)
-    assert network.runner is not None
+    assert network.compiled_call is not None

@@ -50,7 +50,7 @@ class ChannelNorm(nn.Module):
         bias = None if self.bias is None else self.bias.to(rows.dtype)
         return nn.functional.layer_norm(rows, (self.channels,), gain, bias)
 
-    def steered(self, x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+    def modulated(self, x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
         """Return gain·norm(x) + shift, both (rows, channels, 1, …).
 
         One pass if all share one row.
@@ -82,7 +82,7 @@ class GroupNorm(nn.Module):
         """Normalise data whose channels come last."""
         return to_rows(self(from_rows(rows)))
 
-    def steered(self, x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+    def modulated(self, x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
         """Return gain·norm(x) + shift, both (rows, channels, 1, …)."""
         return torch.addcmul(shift, self(x), gain)
 
@@ -93,7 +93,7 @@ NORMS = {"channel": ChannelNorm, "group": GroupNorm}
 class ResidualBlock(nn.Module):
     """x + conv(SiLU(gain·norm(conv(SiLU(norm(x)))) + shift)), optionally halving or doubling.
 
-    gain and shift come from the embedding through `steering` (Dhariwal & Nichol 2021, adaptive
+    gain and shift come from the embedding through `modulation` (Dhariwal & Nichol 2021, adaptive
     group norm); the second convolution starts at zero. Halving comes before the first convolution
     and doubling after it, so that both run at the smaller size; operations on single positions come
     before the doubling.
@@ -119,12 +119,12 @@ class ResidualBlock(nn.Module):
         same = channels == channels_out
         self.shortcut = nn.Identity() if same else conv(channels, channels_out, 1, bias=False)
 
-    def steering(
+    def modulation(
         self, embedding: Float[Tensor, "rows width"], dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
         """Return the embedding's (gain, shift), each (rows, channels_out, 1, …)."""
-        steer = self.steer(embedding.to(self.steer.weight.dtype)).to(dtype)
-        scale, shift = steer[(...,) + (None,) * (self.first.weight.ndim - 2)].chunk(2, dim=1)
+        modulation = self.steer(embedding.to(self.steer.weight.dtype)).to(dtype)
+        scale, shift = modulation[(...,) + (None,) * (self.first.weight.ndim - 2)].chunk(2, dim=1)
         return 1 + scale, shift
 
     def forward(
@@ -140,12 +140,12 @@ class ResidualBlock(nn.Module):
         h, x = self.first(h), self.shortcut(x)
         gain, shift = gain.to(h.dtype), shift.to(h.dtype)
         if self.resample != "up":
-            return x + self.second(nn.functional.silu(self.between.steered(h, gain, shift)))
+            return x + self.second(nn.functional.silu(self.between.modulated(h, gain, shift)))
         size = size or tuple(2 * n for n in h.shape[2:])
         if isinstance(self.between, ChannelNorm):
-            h = double(nn.functional.silu(self.between.steered(h, gain, shift)), size)
+            h = double(nn.functional.silu(self.between.modulated(h, gain, shift)), size)
         else:
-            h = nn.functional.silu(self.between.steered(double(h, size), gain, shift))
+            h = nn.functional.silu(self.between.modulated(double(h, size), gain, shift))
         return double(x, size) + self.second(h)
 
 

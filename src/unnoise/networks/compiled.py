@@ -32,10 +32,10 @@ def compile_blocks(
     """
     if cache is not None:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
-    network.runner = Runner(backend)
+    network.compiled_call = CompiledCall(backend)
 
 
-class Runner:
+class CompiledCall:
     """A caller of blocks through the compiled code of their class; see `compile_blocks`."""
 
     def __init__(self, backend: str | Callable[..., Any]) -> None:

@@ -45,10 +45,10 @@ class TransformerBlock(nn.Module):
     def forward(
         self,
         h: Float[Tensor, "batch tokens width"],
-        steer: tuple[Tensor, ...],
+        modulation: tuple[Tensor, ...],
         turn: Turn | None,
     ) -> Float[Tensor, "batch tokens width"]:
-        shift, scale, gate, shift_2, scale_2, gate_2 = steer
+        shift, scale, gate, shift_2, scale_2, gate_2 = modulation
         h = torch.addcmul(h, gate, self.attention(modulate(h, shift, scale), turn))
         inner = nn.functional.gelu(self.widen(modulate(h, shift_2, scale_2)))
         return torch.addcmul(h, gate_2, self.narrow(inner))
@@ -86,7 +86,7 @@ class DiT(Network):
     The data are cut into cells of `patch` along every axis (a size that it does not divide is
     filled up and cropped again), each a token of `width` channels; `depth` blocks of attention and
     perceptron follow, shifted, scaled and gated by the noise level and the condition: see
-    `steering`. A new network's output is exactly zero.
+    `modulation`. A new network's output is exactly zero.
 
     channels: of the data. dimensions: 1, 2 or 3. patch: side of a cell. head: channels of an
     attention head, which divide width; by default as many up to 128 as do. expand: width of the
@@ -177,7 +177,7 @@ class DiT(Network):
         """Return the transformer blocks."""
         return list(self.layers)
 
-    def steering(
+    def modulation(
         self, noise_level: Float[Tensor, " rows"], condition: Condition | None
     ) -> list[tuple[Tensor, ...]]:
         """Return shift, scale and gate of every block, twice each, and the last shift and scale.
@@ -201,12 +201,12 @@ class DiT(Network):
         size = tuple(x.shape[2:])
         check_cells(size, self.patch)
         cells = tuple(-(-n // self.patch) for n in size)
-        *steers, (shift, scale) = self.steered(noise_level, condition)
+        *modulations, (shift, scale) = self.batch_modulation(noise_level, condition)
         tokens = to_patches(x, self.patch).flatten(2).transpose(1, 2)
         h = self.enter(tokens.to(self.enter.weight.dtype))
         h, turn = self._placed(h, cells)
-        for block, steer in zip(self.layers, steers, strict=True):
-            h = self.through(block, h, steer, turn)
+        for block, modulation in zip(self.layers, modulations, strict=True):
+            h = self.through(block, h, modulation, turn)
         out = self.leave(modulate(h, shift, scale)).to(x.dtype)
         return from_patches(out.transpose(1, 2).unflatten(2, cells), self.patch, size)
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from .memory import Memory
+from .modulation_cache import ModulationCache
 from .network import Network
 from .packed import pack
 
@@ -20,14 +20,14 @@ def frozen(network: N, dtype: torch.dtype | None = None) -> N:
     """Return a copy without gradients whose weights are `dtype` and channels-last.
 
     The copy shares no weights. The embedding of noise level and condition retains its dtype, and so
-    does the modulation of the blocks in a network with `steering`, which is computed once for every
-    value. The copy's weights must not be changed: make a new copy, which costs about as much as one
-    evaluation. dtype: by default that of the weights. Buffers are shared.
+    does what computes `modulation` in a network that has it, once for every value. The copy's
+    weights must not be changed: make a new copy, which costs about as much as one evaluation.
+    dtype: by default that of the weights. Buffers are shared.
     """
-    own_steering = type(network).steering is not Network.steering
-    stays = {"embed", "steer"} if own_steering else {"embed"}
+    own_modulation = type(network).modulation is not Network.modulation
+    stays = {"embed", "steer"} if own_modulation else {"embed"}
     done: dict[int, Any] = {}
-    steering: list[nn.Parameter] = []
+    modulation: list[nn.Parameter] = []
     with torch.inference_mode(False), torch.no_grad():
         for name, p in network.named_parameters():
             apart = bool(stays & set(name.split(".")))
@@ -36,12 +36,12 @@ def frozen(network: N, dtype: torch.dtype | None = None) -> N:
             value = p.to(p.dtype if kept else dtype, memory_format=layout, copy=True)
             own = done[id(p)] = nn.Parameter(value, requires_grad=False)
             if apart:
-                steering.append(own)
+                modulation.append(own)
         copy = _copy(network, done)
     for block in copy.blocks():
         pack(block)
-    copy.recompute, copy.runner = False, None
-    copy.memory = Memory(steering)
+    copy.recompute, copy.compiled_call = False, None
+    copy.modulation_cache = ModulationCache(modulation)
     return copy.eval()
 
 

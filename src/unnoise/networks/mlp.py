@@ -29,8 +29,8 @@ class MlpBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch width"], embedding: Float[Tensor, "batch embedding"]
     ) -> Float[Tensor, "batch width"]:
-        steer = self.steer(embedding.to(self.steer.weight.dtype)).to(x.dtype)
-        scale, shift = steer.chunk(2, dim=1)
+        modulation = self.steer(embedding.to(self.steer.weight.dtype)).to(x.dtype)
+        scale, shift = modulation.chunk(2, dim=1)
         h = torch.addcmul(shift, nn.functional.layer_norm(x, (self.width,)), 1 + scale)
         return x + self.second(nn.functional.silu(self.first(h)))
 

@@ -15,8 +15,9 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import InvalidArgument
 from ..fields.condition import Condition
-from .memory import Memory
+from .modulation_cache import ModulationCache
 
+# names of layers, in saved weights too; "steer" computes the modulation
 OUTER = frozenset({"embed", "enter", "leave", "steer"})
 
 M = TypeVar("M", bound=nn.Module)
@@ -37,8 +38,8 @@ class Network(nn.Module):
 
     casts: bool = False
     recompute: bool = False
-    runner: Callable[..., Any] | None = None  # the caller of blocks: see `compiled`
-    memory: Memory | None = None  # the cache of a frozen copy: see `frozen`
+    compiled_call: Callable[..., Any] | None = None  # the caller of blocks: see `compiled`
+    modulation_cache: ModulationCache | None = None  # the cache of a frozen copy: see `frozen`
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -52,24 +53,26 @@ class Network(nn.Module):
         """Return the repeated heavy modules, which are compiled one by one or recomputed."""
         return []
 
-    def steering(self, noise_level: Float[Tensor, " rows"], condition: Condition | None) -> Any:
+    def modulation(self, noise_level: Float[Tensor, " rows"], condition: Condition | None) -> Any:
         """Return the blocks' modulation by noise level and condition, for one or more samples."""
         raise NotImplementedError
 
-    def steered(self, noise_level: Float[Tensor, " batch"], condition: Condition | None) -> Any:
-        """Return `steering` of a batch.
+    def batch_modulation(
+        self, noise_level: Float[Tensor, " batch"], condition: Condition | None
+    ) -> Any:
+        """Return `modulation` of a batch.
 
         It is of one row if all samples share a level and there is no condition.
         """
         if condition is None and noise_level.stride(0) == 0:
             noise_level = noise_level[:1]
-        if self.memory is None:
-            return self.steering(noise_level, condition)
-        return self.memory.recall(self.steering, noise_level, condition)
+        if self.modulation_cache is None:
+            return self.modulation(noise_level, condition)
+        return self.modulation_cache.recall(self.modulation, noise_level, condition)
 
     def through(self, block: nn.Module, *args: Any) -> Any:
         """Return block(*args), compiled and recomputed in the backward pass if so set."""
-        call = block if self.runner is None else partial(self.runner, block)
+        call = block if self.compiled_call is None else partial(self.compiled_call, block)
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(call, *args, use_reentrant=False, preserve_rng_state=False)
         return call(*args)

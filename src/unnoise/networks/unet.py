@@ -155,7 +155,7 @@ class UNet(Network):
             found += [grow, *parts_of(stage)]
         return found
 
-    def steering(
+    def modulation(
         self, noise_level: Float[Tensor, " rows"], condition: Condition | None
     ) -> list[tuple[Tensor, Tensor]]:
         """Return gain and shift of every residual block, in their order."""
@@ -163,7 +163,7 @@ class UNet(Network):
         if torch.is_autocast_enabled(noise_level.device.type):
             dtype = torch.get_autocast_dtype(noise_level.device.type)
         return [
-            block.steering(embedding, dtype)
+            block.modulation(embedding, dtype)
             for block in self.blocks()
             if isinstance(block, ResidualBlock)
         ]
@@ -176,7 +176,7 @@ class UNet(Network):
     ) -> Float[Tensor, "batch channels_out *size"]:
         check_input(x, noise_level, condition, (self.channels, *[None] * self.dimensions))
         dtype, size = x.dtype, tuple(x.shape[2:])
-        steers = iter(self.steered(noise_level, condition))
+        modulations = iter(self.batch_modulation(noise_level, condition))
         h = to_patches(x, self.patch).to(self.enter.weight.dtype)
         if self.dimensions in MEMORY:
             h = h.contiguous(memory_format=MEMORY[self.dimensions])
@@ -185,26 +185,28 @@ class UNet(Network):
         for stage, shrink in zip(self.down, self.shrink, strict=True):
             kept.append([])
             for parts in stage:  # type: ignore[attr-defined]
-                h = self._run(parts, h, steers)
+                h = self._run(parts, h, modulations)
                 kept[-1].append(h)
-            h = self.through(shrink, h, *next(steers))
+            h = self.through(shrink, h, *next(modulations))
         for parts in self.bottom:
-            h = self._run(parts, h, steers)
+            h = self._run(parts, h, modulations)
         for stage, grow in zip(reversed(self.up), reversed(self.grow), strict=True):
             skips = kept.pop()
-            h = self.through(grow, h, *next(steers), tuple(skips[-1].shape[2:]))
+            h = self.through(grow, h, *next(modulations), tuple(skips[-1].shape[2:]))
             for parts in stage:  # type: ignore[attr-defined]
                 skip = skips.pop()
                 h = h + skip if self.skips == "add" else torch.cat([h, skip], dim=1)
-                h = self._run(parts, h, steers)
+                h = self._run(parts, h, modulations)
         norm, last = self.leave
         h = last(nn.functional.silu(norm(h)))
         return from_patches(h.to(dtype), self.patch, size)
 
-    def _run(self, parts: nn.Module, h: Tensor, steers: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+    def _run(
+        self, parts: nn.Module, h: Tensor, modulations: Iterator[tuple[Tensor, Tensor]]
+    ) -> Tensor:
         """Evaluate a residual block and the attention that may follow it."""
         block, *attention = parts.children()
-        h = self.through(block, h, *next(steers))
+        h = self.through(block, h, *next(modulations))
         return self.through(attention[0], h) if attention else h
 
 

@@ -385,7 +385,7 @@ class Training:
                 "Denoiser, and start by Training.of(recipe) or give Training(…, recipe=recipe)"
             )
         network = self.leader.network
-        compiled = getattr(network, "runner", None)
+        compiled = getattr(network, "compiled_call", None)
         network = deepcopy(network, {id(compiled): None} if compiled else {})
         learned = dict(network.named_parameters())
         with torch.no_grad():

@@ -41,7 +41,7 @@ def prepare(
         )
     if not isinstance(network, Network):
         return
-    network.recompute, network.runner = config.recompute, None
+    network.recompute, network.compiled_call = config.recompute, None
     if blocks and not second and worth_compiling(config, device):
         compile_blocks(network, cache_dir() / "compiled")
 

@@ -42,6 +42,7 @@ class ErSde(MultistepSolver):
     points: int = 3
     scale: str = "er_sde"
     rule: str = "published"
+    corrector = True  # nothing is redone: x0 itself is stored first and then combined
 
     def __post_init__(self) -> None:
         need_count("points", self.points)

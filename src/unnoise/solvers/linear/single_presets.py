@@ -7,7 +7,6 @@ from ..registry import preset
 from ..solver import Solver
 from .churned import Churn, Churned
 from .direction import EPS, X0
-from .one_step import DDIM
 from .single_step import SingleStep, Stage
 
 KINDS = ("published", "exact")
@@ -73,8 +72,8 @@ def dpm2_ancestral(eta: float = 1.0) -> Solver:
 
 @preset
 def euler_ancestral(eta: float = 1.0) -> Solver:
-    """k-diffusion's euler_ancestral: the same as ddim(eta), step for step."""
-    return DDIM(eta)
+    """k-diffusion's euler_ancestral: ddim(eta), in k-diffusion's order of operations."""
+    return SingleStep(eta=eta)
 
 
 @preset

@@ -48,21 +48,20 @@ def stage_coefficients(
 
         spared, fresh = noise[i] if noise else (0.0, 0.0)
         onward = noise and i < last and noise[i + 1][0] != 0  # a later state has a share of it
-        plain = 0.0 if onward or (spared and "noise" in kept) else fresh
         if i < last:
             past = tuple(
                 (at[j], share(i, j) * (g.unit(j) if j else g.on_value[0]))
                 for j in range(i)
                 if share(i, j)
             )
-            at.push("x", Combination(start, base(i), past + now(i), noise=plain))
-        added = 0.0 if i < last else plain
+            at.push("x", Combination(start, base(i), past + now(i)))
         if i:
-            at.push("end", Combination(at["end"], None, now(last), True, added))
+            at.push("end", Combination(at["end"], None, now(last), reuse=True))
         else:
-            at.push("end", Combination(0, base(last), now(last), noise=added))
-        if not plain and (fresh or (spared and "noise" in kept)):
-            _share_noise(at, spared if "noise" in kept else 0.0, fresh, dtype)
+            at.push("end", Combination(0, base(last), now(last)))
+        spared = spared if "noise" in kept else 0.0
+        if fresh or spared:
+            _share_noise(at, spared, fresh, dtype)
             state = "x" if i < last else "end"
             at.push(state, Combination(at[state], None, ((at["noise"], 1.0),), reuse=True))
         needed = [j for j in range(i + 1) if any(share(s, j) for s in range(i + 1, last))]

@@ -16,7 +16,7 @@ BYTES = 2**26  # bytes of cached modulation
 KEY_BYTES = 2**20  # bytes of a level and a condition, above which the cache is not used
 
 
-class Memory:
+class ModulationCache:
     """The modulation at each (noise level, condition), by their values, computed once.
 
     weights: those of the modulation; if one of them was changed, the cache is emptied. Rows that
@@ -39,18 +39,18 @@ class Memory:
 
     def recall(
         self,
-        steering: Callable[[Tensor, Condition | None], Any],
+        modulation: Callable[[Tensor, Condition | None], Any],
         noise_level: Tensor,
         condition: Condition | None,
     ) -> Any:
-        """Return steering(noise_level, condition), of one row if all rows are alike."""
+        """Return modulation(noise_level, condition), of one row if all rows are alike."""
         given = {"": noise_level}
         if condition is not None:
             given |= _flat(condition.values) | _flat(condition.keep, "keep.")
         if not all(map(plain, given.values())):
-            return steering(noise_level, condition)
+            return modulation(noise_level, condition)
         if sum(tensor.numel() * tensor.element_size() for tensor in given.values()) > KEY_BYTES:
-            return steering(noise_level, condition)
+            return modulation(noise_level, condition)
         key = tuple((name, t.dtype, tuple(t.shape), _bytes(t)) for name, t in given.items())
         if self.stamp != self._stamp():
             self.forget()
@@ -59,7 +59,7 @@ class Memory:
         if all(bool((tensor == tensor[:1]).all()) for tensor in given.values()):
             noise_level, condition = noise_level[:1], None if condition is None else condition[:1]
         with torch.inference_mode(False), torch.no_grad():  # so that later calls can use it
-            made = steering(noise_level, condition)
+            made = modulation(noise_level, condition)
         leaves = tree_leaves(made)
         if not all(isinstance(leaf, Tensor) for leaf in leaves):
             return made  # its size is unknown
