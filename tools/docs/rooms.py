@@ -8,7 +8,8 @@ from importlib import import_module
 
 ROOMS = (
     "unnoise", "errors", "randomness", "divergences", "paths", "fields", "guidance", "solvers",
-    "solvers.names", "mcmc", "likelihood", "networks", "objectives", "transport", "support", "data",
+    "solvers.linear", "solvers.adaptive", "solvers.composite", "solvers.fitted", "solvers.names",
+    "mcmc", "likelihood", "networks", "objectives", "transport", "support", "data",
     "recipes", "sampling", "artifacts", "training", "evaluation", "pipelines", "pipelines.doctor",
     "interop.diffusers",
 )  # fmt: skip
