@@ -99,9 +99,9 @@ def test_the_loss_by_level_is_that_of_the_predictors_it_names(runs):
     mean, variance = train.mean(0), (train - train.mean(0)).square().mean()
     blind = mean + alpha * variance / (alpha**2 * variance + sigma**2) * (x_t - alpha * mean)
     trivial = (blind - x0).square().mean()
-    labels = snapshot.unseen[1]
+    condition = snapshot.unseen[1]
     with torch.no_grad():
-        said = snapshot.model.denoiser(x_t.float(), t, {"class": labels}).x0.double()
+        said = snapshot.model.denoiser(x_t.float(), t, condition).x0.double()
     assert found["loss"][k] == pytest.approx(float((said - x0).square().mean() / trivial), rel=1e-4)
     cov = torch.cov(train.T)
     gain = alpha * cov @ torch.linalg.inv(alpha**2 * cov + sigma**2 * torch.eye(8).double())

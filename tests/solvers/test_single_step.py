@@ -203,8 +203,9 @@ def test_adaptive_steps_do_not_depend_on_the_batch():
     field, x = mixture_2d(ANCHOR_PATH), Streams(0, range(6)).normal(2).double()
     solver, times = presets.get("dpm_adaptive"), [1.0, 0.3, 0.0]
     every = solver.solve(field, x, times).x
-    for i in range(6):
-        assert torch.equal(solver.solve(field, x[i : i + 1], times).x[0], every[i])
+    for i in range(6):  # matrix products in the field round by the batch
+        alone = solver.solve(field, x[i : i + 1], times).x[0]
+        torch.testing.assert_close(alone, every[i], rtol=0, atol=1e-12)
     stops = DPMAdaptive(stops=True)
     seen = []
     stops.solve(field, x, times, on_step=lambda k, said: seen.append((k, float(said.t.max()))))

@@ -80,8 +80,9 @@ def ramped(rank, folder, overrides):
 def test_two_processes_on_a_ramp_are_one(tmp_path):
     alone = ramped(0, tmp_path, [])
     for said in at_once(2, ramped, tmp_path / "two", ["train.accumulate=2"]):
-        for name, value in alone.items():
-            torch.testing.assert_close(said[name], value, rtol=1e-6, atol=1e-6, msg=name)
+        torch.testing.assert_close(said["losses"], alone["losses"], rtol=1e-9, atol=1e-9)
+        for name, value in alone.items():  # AdamW divides gradients near 0 by their own size
+            torch.testing.assert_close(said[name], value, rtol=1e-5, atol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize("first", [16, 3, 5, 32])

@@ -198,7 +198,7 @@ def read_conditions(tree: Any) -> dict[str, ConditionSpec]:
     found: dict[str, ConditionSpec] = {}
     for name, item in tree.items():
         kind = item.get("kind") if isinstance(item, Mapping) else None
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             raise unknown(f"kind of condition {name!r}:", kind, KINDS, DataError)
         make, keys = KINDS[kind]
         if item.keys() != {"kind", *keys}:
