@@ -70,7 +70,8 @@ def find(name: str, peer: str | None = None, **options: Any) -> Row:
     """
     same = _rows(name, peer)
     if not same:
-        known = {_plain(row.name): row.name for row in ROWS if peer in (None, row.peer)}
+        theirs = sorted({row.name for row in ROWS if peer in (None, row.peer)})
+        known = {_plain(way): way for way in theirs}
         close = [repr(known[c]) for c in get_close_matches(_plain(name), known, n=5, cutoff=0.4)]
         raise InvalidArgument(
             f"unknown sampler {name!r}{f' of {peer}' * (peer is not None)}; nearest: "
