@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ...errors import InvalidArgument, need_count, unknown
+from ...errors import InvalidArgument, need_count, need_known
 from ...fields.field import Prediction
 from ...fields.lenses import conversion
 from ...paths import GaussianPath
@@ -57,8 +57,7 @@ class PredictorCorrector(Solver):
     def __post_init__(self) -> None:
         need_count("corrections", self.corrections)
         check_rate(self.rate)
-        if self.norms not in NORMS:
-            raise unknown("norms", self.norms, NORMS)
+        need_known("norms", self.norms, NORMS)
 
     def why_unsupported(self, path: GaussianPath, start: float, end: float) -> str | None:
         if self.predictor is not None:

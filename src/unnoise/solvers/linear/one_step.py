@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...errors import InvalidArgument, Unsupported, unknown
+from ...errors import InvalidArgument, Unsupported, need_known
 from ...fields.field import Prediction
 from ...fields.lenses import conversion
 from ...paths import GaussianPath
@@ -141,8 +141,7 @@ class DDIM(OneStep):
 
 def check_noise(eta: float, variance: str, variances: tuple[str, ...]) -> None:
     """Raise InvalidArgument unless eta and variance go together."""
-    if variance not in variances:
-        raise unknown("variance", variance, variances)
+    need_known("variance", variance, variances)
     if not (math.isfinite(eta) and eta >= 0):
         raise InvalidArgument(f"eta is {eta!r}; give a number ≥ 0")
     if eta > 1 and variance != "sde":

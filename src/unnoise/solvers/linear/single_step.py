@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ...errors import InvalidArgument, need_count, unknown
+from ...errors import InvalidArgument, need_count, need_known
 from ...paths import GaussianPath
 from .direction import Direction, check_direction, no_start
 from .executor import LinearSolver, Plan
@@ -65,8 +65,7 @@ class SingleStep(LinearSolver):
     def __post_init__(self) -> None:
         need_count("order", self.order)
         check_direction(self.direction)
-        if self.coordinate not in COORDINATES:
-            raise unknown("coordinate", self.coordinate, COORDINATES)
+        need_known("coordinate", self.coordinate, COORDINATES)
         if not self.stages or self.stages[-1].at != 1:
             raise InvalidArgument("the last stage is the step's end; give Stage(at=1, …) last")
         for i, stage in enumerate(self.stages):
@@ -84,8 +83,7 @@ class SingleStep(LinearSolver):
     def _check_stage(self, i: int, stage: Stage) -> None:
         if not 0 < stage.at <= 1:
             raise InvalidArgument(f"stage {i} lies at {stage.at!r}; give a number in (0, 1]")
-        if stage.rule not in RULES:
-            raise unknown("weight rule", stage.rule, RULES)
+        need_known("weight rule", stage.rule, RULES)
         if stage.weights is not None:
             if len(stage.weights) != i + 1 or abs(sum(stage.weights) - 1) > 1e-12:
                 raise InvalidArgument(
