@@ -18,8 +18,6 @@ SPEECH = re.compile(r"\b(says?|said|tells?|told|asks|asked|asking|knows|knew|wan
 ALLOWED = Counter(
     {
         ("interop", "opener"): 2,
-        ("solvers", "opener"): 13,
-        ("solvers", "speech"): 10,
         ("training", "opener"): 30,
         ("training", "speech"): 16,
     }

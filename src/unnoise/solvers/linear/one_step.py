@@ -95,6 +95,12 @@ def factor(value: float, dtype: torch.dtype) -> Tensor:
         return torch.tensor(value, dtype=kind, device="cpu")
 
 
+def row(path: GaussianPath, lens: str, name: str, t: float) -> tuple[float, float]:
+    """Return `conversion` as numbers: (on_x, on_value) of `name` for a value in `lens`."""
+    on_x, on_value = conversion(path, lens, name, t)
+    return float(on_x), float(on_value)
+
+
 @dataclass(frozen=True)
 class DDIM(OneStep):
     """x₁ = (aim/σ₀)·x + (α₁ − α₀·aim/σ₀)·x0 + ς·ξ: α₁·x0 + aim·ε, and noise.
@@ -103,10 +109,9 @@ class DDIM(OneStep):
     ancestral DDPM (Ho et al. 2020); aim = √(σ₁² − ς²). variance "transition" adds DDPM's larger β
     instead, which does not keep the marginals; "sde" takes η as the share of the reverse SDE's
     noise, ς² = σ₁²·(1 − e^(−2ηh)), any η: SDE-DPM-Solver++ 1. "learned": ς² = exp(v·log β +
-    (1−v)·log β̃), v the field's own fraction (Nichol & Dhariwal 2021, sec. 4); β and β̃ are those of
-    the grid's steps, also where these skip steps of the chain that was trained: exact marginals at
-    any number of steps where v is right and the data are Gaussian; raises Unsupported where the
-    field has no fraction. The step into σ = 0 adds no noise. Weak order 1.
+    (1−v)·log β̃), v the field's own fraction (Nichol & Dhariwal 2021, sec. 4), β and β̃ those of the
+    grid's steps; raises Unsupported where the field has no fraction. The step into σ = 0 adds no
+    noise. Weak order 1.
     """
 
     eta: float = 0.0
@@ -134,7 +139,7 @@ class DDIM(OneStep):
         if self.variance in ("transition", "learned") and s1 > 0:
             largest = math.sqrt(s0**2 - (a0 / a1 * s1) ** 2)
             std, ratio = (std, math.log(largest / std)) if ratio == 0 else (largest, None)
-        x0_x, x0_value = (float(c) for c in conversion(path, lens, "x0", t))
+        x0_x, x0_value = row(path, lens, "x0", t)
         gain = (a1 * s0 - a0 * aim) / s0
         return Transition(aim / s0 + gain * x0_x, gain * x0_value, std, ratio)
 
@@ -147,7 +152,7 @@ def check_noise(eta: float, variance: str, variances: tuple[str, ...]) -> None:
     if eta > 1 and variance != "sde":
         raise InvalidArgument(f"eta is {eta!r}; give a number from 0 to 1, or variance='sde'")
     if variance == "sde" and not eta:
-        raise InvalidArgument("variance 'sde' says what noise eta means; give eta > 0")
+        raise InvalidArgument("variance 'sde' changes nothing where eta is 0; give eta > 0")
 
 
 def noise_added(eta: float, sigma: float, h: float, variance: str = "") -> tuple[float, float]:
