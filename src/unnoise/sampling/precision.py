@@ -71,7 +71,7 @@ def _has_bf16(device: torch.device) -> bool:
 
 @functools.cache
 def _bf16_pays() -> bool:
-    """Return whether a convolution in bfloat16 takes at most the time of one in float32, on the CPU.
+    """Return whether a convolution on the CPU takes no longer in bfloat16 than in float32.
 
     It takes half the time where the processor computes it, and many times as long where a virtual
     machine or a library emulates it: the least of three measured in turn tells the two apart.
