@@ -121,9 +121,9 @@ def dpm_on_grid(order: int = 2, lens: str = "x0", kind: str = "published") -> So
     first, second = Stage(0.5), Stage(1.0, (0, 1), rule)
     direction = X0 if lens == "x0" else EPS
     one = SingleStep((Stage(),), 1, direction)
-    two = SingleStep((first, second), 2, direction, on_grid=True)
+    two = SingleStep((first, second), 2, direction, on_grid=True, ending=(one,))
     if order == 2:
-        return SingleStep(two.stages, 2, direction, on_grid=True, ending=(one,))
+        return two
     end = _third(kind)[-1]
     return SingleStep((first, second, end), 2, direction, on_grid=True, ending=(two, one))
 
