@@ -95,12 +95,6 @@ def factor(value: float, dtype: torch.dtype) -> Tensor:
         return torch.tensor(value, dtype=kind, device="cpu")
 
 
-def row(path: GaussianPath, lens: str, name: str, t: float) -> tuple[float, float]:
-    """Return `conversion` as numbers: (on_x, on_value) of `name` for a value in `lens`."""
-    on_x, on_value = conversion(path, lens, name, t)
-    return float(on_x), float(on_value)
-
-
 @dataclass(frozen=True)
 class DDIM(OneStep):
     """x₁ = (aim/σ₀)·x + (α₁ − α₀·aim/σ₀)·x0 + ς·ξ: α₁·x0 + aim·ε, and noise.
@@ -139,7 +133,7 @@ class DDIM(OneStep):
         if self.variance in ("transition", "learned") and s1 > 0:
             largest = math.sqrt(s0**2 - (a0 / a1 * s1) ** 2)
             std, ratio = (std, math.log(largest / std)) if ratio == 0 else (largest, None)
-        x0_x, x0_value = row(path, lens, "x0", t)
+        x0_x, x0_value = (float(c) for c in conversion(path, lens, "x0", t))
         gain = (a1 * s0 - a0 * aim) / s0
         return Transition(aim / s0 + gain * x0_x, gain * x0_value, std, ratio)
 

@@ -6,10 +6,17 @@ import math
 from dataclasses import dataclass
 
 from ...errors import InvalidArgument
+from ...fields.lenses import conversion
 from ...paths import GaussianPath
 from ..registry import preset
 from ..solver import Solver
-from .one_step import OneStep, Transition, row
+from .one_step import OneStep, Transition
+
+
+def _row(path: GaussianPath, lens: str, name: str, t: float) -> tuple[float, float]:
+    """Return `conversion` as numbers: (on_x, on_value) of `name` for a value in `lens`."""
+    on_x, on_value = conversion(path, lens, name, t)
+    return float(on_x), float(on_value)
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class EulerMaruyama(OneStep):
 
     def transition(self, path: GaussianPath, lens: str, t: float, s: float) -> Transition:
         f, g = float(path.drift(t)), float(path.diffusion(t))
-        score_x, score_value = row(path, lens, "score", t)
+        score_x, score_value = _row(path, lens, "score", t)
         gain = 0.5 * (1 + self.eta**2) * g**2 * (t - s)
         on_x = 1 - f * (t - s) + gain * score_x
         return Transition(on_x, gain * score_value, self.eta * g * math.sqrt(t - s))
@@ -63,7 +70,7 @@ class ReverseDiffusion(OneStep):
         kept = float(path.alpha(t)) / float(path.alpha(s))
         sigma = float(path.sigma(s))
         gone = float(path.sigma(t)) ** 2 - (kept * sigma) ** 2
-        score_x, score_value = row(path, lens, "score", t)
+        score_x, score_value = _row(path, lens, "score", t)
         std = math.sqrt(gone) if sigma else 0.0
         return Transition(2 - kept + gone * score_x, gone * score_value, std)
 
@@ -92,7 +99,7 @@ class ConsistentAnnealing(OneStep):
         # what is left of ε, in units of σ₁: (1 − η)·(σ₀/α₀)/(σ₁/α₁)
         fall = math.exp(lam1 - lam0) if math.isfinite(lam1 - lam0) else math.inf
         left = min((1 - self.rate) * fall, 1.0) if fall < math.inf else 1.0
-        (x_x0, v_x0), (x_eps, v_eps) = (row(path, lens, name, t) for name in ("x0", "eps"))
+        (x_x0, v_x0), (x_eps, v_eps) = (_row(path, lens, name, t) for name in ("x0", "eps"))
         on_x = alpha * x_x0 + left * sigma * x_eps
         std = sigma * math.sqrt(1 - left**2)
         return Transition(on_x, alpha * v_x0 + left * sigma * v_eps, std)
