@@ -8,9 +8,9 @@ from functools import cache
 import torch
 
 from unnoise.evaluation.intervals import Interval
-from unnoise.paths import Chain
+from unnoise.paths import Chain, grid_for
 from unnoise.randomness import Streams
-from unnoise.solvers import get, grid_for
+from unnoise.solvers import get
 
 from .claim import FAILS, HOLDS, WHEN, Finding, Value
 from .registry import claim

@@ -22,7 +22,7 @@ def test_ours_are_listed_with_a_line_each(run):
     lines = dict(line.split(maxsplit=1) for line in said.out.splitlines()[: len(PRESETS)])
     assert lines.keys() == PRESETS.keys()
     assert all(lines.values())
-    assert lines["auto"].startswith("Chooses order")
+    assert lines["auto"].startswith("Choose order")
     for built in BUILT:  # what is built in Python is named, by a call that exists
         assert built in said.out
         name, _, options = built.removeprefix("solvers.").rstrip(")").partition("(")

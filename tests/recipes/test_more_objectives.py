@@ -17,11 +17,10 @@ from unnoise.objectives import (
     Uniform,
     weight,
 )
-from unnoise.paths import Coupled, Flow, Optimal, VPLinear
+from unnoise.paths import GRIDS, Coupled, Flow, Optimal, VPLinear
 from unnoise.recipes import build_objective, build_path, check, dump, load_recipe, shipped
 from unnoise.recipes.objectives import DenoisingObjective, MaximumLikelihoodObjective
 from unnoise.recipes.sample_section import GridConfig
-from unnoise.solvers import GRIDS
 from unnoise.solvers.tableaux import TABLEAUX
 
 SCORE = "objective.kind=score_matching"

@@ -32,6 +32,25 @@ def test_a_processor_without_bfloat16(monkeypatch, saved):
     assert Model.load(saved).precision == "fp32"
 
 
+@pytest.mark.parametrize(("pays", "name"), [(True, "bf16"), (False, "fp32")])
+def test_bfloat16_is_chosen_where_it_is_not_slower(pays, name, monkeypatch):
+    monkeypatch.setattr(precision, "_has_bf16", lambda device: True)
+    monkeypatch.setattr(precision, "_bf16_pays", lambda: pays)
+    assert resolve("auto", CPU).name == name
+    assert resolve("bf16", CPU).name == "bf16"
+
+
+@pytest.mark.parametrize(("slow", "pays"), [(torch.bfloat16, False), (torch.float32, True)])
+def test_the_slower_arithmetic_is_measured(slow, pays, monkeypatch):
+    def conv2d(x, weight, padding):
+        clock[0] += 2.0 if x.dtype == slow else 1.0
+
+    clock = [0.0]
+    monkeypatch.setattr(torch.nn.functional, "conv2d", conv2d)
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: clock[0])
+    assert precision._bf16_pays.__wrapped__() is pays
+
+
 @pytest.mark.parametrize("asked", ["fp8", "float16", "BF16", "", None])
 def test_a_precision_that_does_not_exist(asked, saved):
     with pytest.raises(InvalidArgument, match="known: auto, bf16, fp16, fp32"):

@@ -16,7 +16,7 @@ from unnoise.fields import Gaussian
 from unnoise.paths import EDM, VE, Chain, Cosine, Flow, VPLinear, grids
 from unnoise.randomness import Streams
 from unnoise.solvers import Auto, get, own_grid, sample
-from unnoise.solvers.fitted.auto import ANCHORS, anchor, deviations, places
+from unnoise.solvers.fitted.auto import anchor, anchors, deviations, places
 
 from .reference import Quick, Watched, flow_mixture, slope
 
@@ -119,19 +119,20 @@ def test_deviations_end_where_the_table_does():
 
 def test_the_table_is_read_between_its_anchors():
     """Linearly in log N between anchors of one order; otherwise as at the one below."""
-    assert anchor(5) is ANCHORS[5]
-    assert anchor(1) is ANCHORS[min(ANCHORS)]
-    assert anchor(10**6) is ANCHORS[max(ANCHORS)]
-    assert ANCHORS[15].points == ANCHORS[20].points
+    table = anchors()
+    assert anchor(5) is table[5]
+    assert anchor(1) is table[min(table)]
+    assert anchor(10**6) is table[max(table)]
+    assert table[15].points == table[20].points
     share = math.log(17 / 15) / math.log(20 / 15)
     for name in ("scales", "gaps", "predict", "correct"):
-        low, high = (np.array(getattr(ANCHORS[n], name)) for n in (15, 20))
+        low, high = (np.array(getattr(table[n], name)) for n in (15, 20))
         wanted = low + share * (high - low)
         np.testing.assert_allclose(getattr(anchor(17), name), wanted, rtol=1e-12, atol=1e-15)
     left = 1 - math.log(25 / 20) / math.log(30 / 20)  # of the deviations, none at 30
-    np.testing.assert_allclose(anchor(25).predict, left * np.array(ANCHORS[20].predict))
-    assert ANCHORS[30].points != ANCHORS[50].points
-    assert anchor(40) is ANCHORS[30]
+    np.testing.assert_allclose(anchor(25).predict, left * np.array(table[20].predict))
+    assert table[30].points != table[50].points
+    assert anchor(40) is table[30]
 
 
 def test_the_grid_falls_at_every_number_of_steps():

@@ -10,9 +10,9 @@ import torch
 
 from tests.exact import F64, mixture_2d
 from unnoise.errors import InvalidArgument, Unsupported
-from unnoise.paths import EDM, Chain, Flow, VPLinear, grids, peer_grids
+from unnoise.paths import EDM, Chain, Flow, VPLinear, grid_for, grids, peer_grids
 from unnoise.randomness import Streams
-from unnoise.solvers import PRESETS, grid_for, names, presets
+from unnoise.solvers import PRESETS, names, presets
 
 from . import k_diffusion
 from .reference import ANCHOR_PATH, ANCHOR_START, Quick, flow_mixture
@@ -121,7 +121,7 @@ def test_every_row_builds_or_says_why():
             row.build()
     for name, grid in names.GRIDS.items():
         if not isinstance(grid, str):
-            made = grid_for(Chain.linear().as_path(), grid[0], 7, **grid[1])
+            made = grid(Chain.linear().as_path(), 7)
             assert len(made) == 8, name
 
 

@@ -197,7 +197,7 @@ def grids() -> Figure:
     path, names = paths.Flow(), ("uniform", "quadratic", "log_snr", "karras")
     for row, name in enumerate(names):
         options = {"start": 0.99, "end": 0.005} if name != "karras" else {}
-        grid = solvers.grid_for(path, name, 10, **options)
+        grid = paths.grid_for(path, name, 10, **options)
         inner = grid[(path.sigma(grid) > 0) & (path.alpha(grid) > 0)]
         axes[0].plot(grid, [row] * len(grid), "o-", ms=4, lw=0.6, color=BLUE)
         axes[1].plot(path.log_snr(inner), [row] * len(inner), "o-", ms=4, lw=0.6, color=ORANGE)

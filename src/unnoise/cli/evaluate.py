@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 @takes_request(
-    without=("classes",), n="How many samples.  [as the recipe says]", seed="Seed of the samples."
+    without=("classes", "condition"),
+    n="How many samples.  [as the recipe says]",
+    seed="Seed of the samples.",
 )
 def evaluate(
     request: SampleRequest,

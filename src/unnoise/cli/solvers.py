@@ -43,8 +43,7 @@ def solvers(
             typer.echo(f"{row.peer:11}  {_called(row):60}  {_ours(row)}")
         typer.echo("\nGrids, which may follow a sampler's name:")
         for key, grid in GRIDS.items():
-            text = grid if isinstance(grid, str) else _with(grid[0], grid[1])
-            typer.echo(f"  {key:42}  {'none here: ' * isinstance(grid, str)}{text}")
+            typer.echo(f"  {key:42}  {'none here: ' * isinstance(grid, str)}{grid}")
         return
     width = max(map(len, PRESETS))
     for key, make in sorted(PRESETS.items()):
@@ -59,19 +58,15 @@ def _line(make: Any) -> str:
     return " ".join((inspect.getdoc(make) or "").split("\n\n")[0].split())
 
 
-def _with(name: str | None, options: Any) -> str:
-    settings = ",".join(f"{key}={value}" for key, value in options.items())
-    return ":".join(part for part in (name, settings) if part)
-
-
 def _called(row: Row) -> str:
-    return _with(row.name, row.options)
+    options = ",".join(f"{key}={value}" for key, value in row.options.items())
+    return f"{row.name}:{options}" if options else row.name
 
 
 def _ours(row: Row) -> str:
     if row.solver is None:
         return f"none here: {row.note}"
-    grid = f" on {_with(row.grid, row.grid_options)}" if row.grid else ""
+    grid = f" on {row.grid}" if row.grid else ""
     return f"{row.text}{grid}{f'; {row.note}' if row.note else ''}"
 
 
@@ -84,7 +79,7 @@ def _one(name: str) -> str:
     make = PRESETS[ours]
     lines = [f"{ours}{inspect.signature(make).replace(return_annotation=inspect._empty)}"]
     if meant.row is not None:
-        grid = "" if meant.grid is None else f" on {_with(meant.grid.name, meant.grid.options)}"
+        grid = "" if meant.grid is None else f" on {meant.grid}"
         lines.insert(0, f"{name} ({meant.row.peer}) is {meant.text}{grid}")
         if meant.note:
             lines.insert(1, f"note: {meant.note}")

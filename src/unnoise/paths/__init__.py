@@ -6,10 +6,12 @@ from .coupled import Coupled
 from .couplings import COUPLINGS, Coupling, Independent, Optimal, coupling
 from .path import GaussianPath, Restricted, Shifted, as_time, expand
 from .schedules import EDM, VE, Cosine, Flow, SubVP, Trigonometric, VPLinear
+from .spacings import GRIDS, grid_for
 
 __all__ = [
     "COUPLINGS",
     "EDM",
+    "GRIDS",
     "VE",
     "Chain",
     "ChainPath",
@@ -29,6 +31,7 @@ __all__ = [
     "as_time",
     "coupling",
     "expand",
+    "grid_for",
     "grids",
     "peer_grids",
 ]

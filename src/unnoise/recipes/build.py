@@ -18,8 +18,9 @@ from ..paths import (
     SubVP,
     Trigonometric,
     VPLinear,
+    grid_for,
 )
-from ..solvers import Solver, grid_for, names, own_grid
+from ..solvers import Solver, names, own_grid
 from .build_objective import check_coupling, check_objective
 from .sample_check import Abilities, why_unsupported
 from .sample_section import GridConfig, SampleConfig

@@ -22,13 +22,12 @@ from .linear import (
     StochasticMultistep,
 )
 from .registry import PRESETS, get, preset
-from .sampling import GRIDS, Samples, grid_for, own_grid, sample
+from .sampling import Samples, own_grid, sample
 from .solver import Noise, Solution, Solver, TimeGrid
 
 __all__ = [
     "DDIM",
     "EMS",
-    "GRIDS",
     "PRESETS",
     "Adaptive",
     "AdaptiveSolution",
@@ -63,7 +62,6 @@ __all__ = [
     "Tuned",
     "empirical_statistics",
     "get",
-    "grid_for",
     "integrate",
     "names",
     "own_grid",

@@ -2,63 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import InvalidArgument, need_count, unknown
+from ..errors import InvalidArgument
 from ..fields import Field
-from ..paths import ChainPath, GaussianPath, grids, peer_grids
+from ..paths import GaussianPath, grids
 from ..randomness import Streams
 from .solver import OnStep, Solver
 
-GRIDS: dict[str, Callable[..., Tensor]] = {
-    "uniform": grids.uniform,
-    "quadratic": grids.quadratic,
-    "log_snr": grids.log_snr,
-    "karras": grids.karras,
-    "polyexponential": peer_grids.polyexponential,
-    "kl_optimal": peer_grids.kl_optimal,
-    "beta": peer_grids.beta,
-    "align_your_steps": peer_grids.align_your_steps,
-    "trailing": grids.trailing,
-    "leading": grids.leading,
-    "linspace": grids.linspace,
-    "simple": peer_grids.simple,
-    "normal": peer_grids.normal,
-    "sgm_uniform": peer_grids.sgm_uniform,
-}
-ON_CHAINS = ("trailing", "leading", "linspace", "simple", "normal", "sgm_uniform")
-
-
-def grid_for(path: GaussianPath, spacing: str, steps: int, **options: Any) -> Tensor:
-    """A grid by name; options (start, end, sigma_min, sigma_max, rho) as its function takes them.
-
-    Raises InvalidArgument for unknown names and for options the spacing does not have.
-    """
-    if spacing not in GRIDS:
-        raise unknown("grid", spacing, GRIDS)
-    need_count("steps", steps)
-    if spacing in ON_CHAINS and not isinstance(path, ChainPath):
-        raise InvalidArgument(
-            f"grid {spacing!r} counts the steps of a chain, and {path} is none; use uniform, "
-            "log_snr or karras"
-        )
-    takes = inspect.signature(GRIDS[spacing]).parameters
-    for name in options:
-        if name not in takes or name in ("path", "steps"):
-            raise unknown(f"option of grid {spacing!r}", name, set(takes) - {"path", "steps"})
-    if "path" in takes:
-        return GRIDS[spacing](path, steps, **options)
-    return GRIDS[spacing](steps, **options)
-
 
 def own_grid(solver: Solver, path: GaussianPath, steps: int) -> Tensor:
-    """The solver's own grid. Raises InvalidArgument where it has none."""
+    """Return the solver's own grid; raise InvalidArgument where it has none."""
     own = solver.own_grid(path, steps)
     if own is None:
         raise InvalidArgument(
@@ -69,8 +26,10 @@ def own_grid(solver: Solver, path: GaussianPath, steps: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Samples:
-    """What `sample` made: x (n, *event), the network passes each sample cost, and whether the walk
-    was finished (False where on_step stopped it: x is then the state it had reached)."""
+    """Samples x (n, *event) and the number of network evaluations of each.
+
+    finished: False where on_step stopped the solver; x is then the state it had reached.
+    """
 
     x: Tensor
     nfe: int
@@ -88,12 +47,12 @@ def sample(
     dtype: torch.dtype = torch.float32,
     on_step: OnStep | None = None,
 ) -> Samples:
-    """Samples of a field: noise at grid[0], walked to grid[-1].
+    """Return samples of a field: noise at grid[0], taken to grid[-1] by the solver.
 
     event: the shape of one sample; grid: times, or a number of steps of the solver's own grid
-    (`auto`, `tuned`); data_std: the data's deviation, which the prior counts in where
-    the path starts with some signal left. Where the grid ends at t = 0 with noise left (σ(0) > 0,
-    as on VE) one more pass replaces the state by E[x0|x].
+    (`auto`, `tuned`); data_std: the data's deviation, for the prior of a path that starts with
+    signal. Where the grid ends at t = 0 with noise left (σ(0) > 0, as on VE) one more evaluation
+    replaces the state by E[x0|x].
     """
     solver = solver.for_data(data_std)
     if isinstance(grid, int):

@@ -12,9 +12,9 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin, SchedulerOutpu
 from torch import Tensor
 
 from ...errors import InvalidArgument, NonFinite, Unsupported, unknown
-from ...paths import Chain, GaussianPath, as_time, expand, grids
+from ...paths import Chain, GaussianPath, as_time, expand, grid_for, grids
 from ...randomness import Streams
-from ...solvers import Noise, Solver, TimeGrid, get, grid_for
+from ...solvers import Noise, Solver, TimeGrid, get
 from ...solvers.solver import Steps
 from ..path_tree import from_tree, to_tree
 from .convention import LENS_OF, Convention

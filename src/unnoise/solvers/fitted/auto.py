@@ -16,7 +16,7 @@ from ..linear import FixedMultistep, FixedWeights
 from ..linear.weights import lagrange
 from ..registry import preset
 from ..solver import Solver
-from .auto_table import ANCHORS, GRID_POWER, GRID_SCALE, Anchor, Rows
+from .auto_table import GRID_POWER, GRID_SCALE, ROWS, Anchor, anchors
 
 Array = np.ndarray
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
@@ -26,15 +26,14 @@ CLOSE = 1e-6
 
 @dataclass(frozen=True)
 class Auto(FixedMultistep):
-    """Adams–Bashforth–Moulton in u = σ/(σ + κα), its numbers chosen by steps and data's scale.
+    """Step by Adams–Bashforth–Moulton in u = σ/(σ + κα), its numbers set by N and the data's scale.
 
     Each step predicts with up to 5 past evaluations and is corrected with up to 6 when the next
-    evaluation is made, which costs nothing: N steps are N evaluations. κ, the coordinates c of
-    the two polynomials (σ/(σ + cα)), and the grid are those of `auto_table` at N, interpolated in
-    log N, in units of `data_std` (given by `solvers.sample` and models; else 1). Below 30 steps the
-    table adds small deviations to the weights' exact integrals. The deviations sum to 0, so that
-    data at one point stay exact; they hold for `own_grid` from noise to data, and on any other grid
-    the weights are the exact integrals.
+    evaluation is made: N steps are N evaluations. κ, the coordinates σ/(σ + cα) of the two
+    polynomials, and the grid are those of `auto_table` at N, interpolated in log N, in units of
+    `data_std` (given by `solvers.sample` and models; else 1). On `own_grid` from noise to data,
+    below 30 steps, the table adds deviations to the weights' exact integrals. The deviations sum
+    to 0, so that data at one point stay exact.
 
     Everything is a function of σ/α: the trajectory is the same on every Gaussian path. `order` is
     that of 50 steps and more. Raises InvalidArgument unless data_std is positive.
@@ -77,33 +76,22 @@ class Auto(FixedMultistep):
 
 @preset
 def auto(data_std: float | None = None) -> Solver:
-    """Chooses order, coordinate, grid and shares from the number of steps and the data's scale."""
+    """Choose order, coordinate, grid and shares by the number of steps and the data's scale."""
     return Auto(data_std)
 
 
 def anchor(steps: int) -> Anchor:
     """Return the table at this number of steps, interpolated in log N between anchors."""
-    known = sorted(ANCHORS)
-    if steps in ANCHORS:
-        return ANCHORS[steps]
-    below = max((n for n in known if n <= steps), default=known[0])
-    above = min((n for n in known if n >= steps), default=known[-1])
-    low, high = ANCHORS[below], ANCHORS[above]
+    table = anchors()
+    below = max((n for n in table if n <= steps), default=min(table))
+    above = min((n for n in table if n >= steps), default=max(table))
+    low, high = table[below], table[above]
     if below == above or low.points != high.points:
         return low
     share = math.log(steps / below) / math.log(above / below)
-
-    def mixed(name: str) -> tuple:
-        a, b = (np.array(getattr(each, name)) for each in (low, high))
-        a, b = (np.zeros_like(c) if e.size == 0 else e for e, c in ((a, b), (b, a)))
-        return _tuples((1 - share) * a + share * b)
-
     names = ("scales", "gaps", "predict", "correct")
-    return Anchor(low.points, low.corrector, *map(mixed, names))
-
-
-def _tuples(values: Array) -> tuple:
-    return tuple(map(_tuples, values)) if values.ndim > 1 else tuple(values.tolist())
+    mixed = {n: (1 - share) * getattr(low, n) + share * getattr(high, n) for n in names}
+    return replace(low, **mixed)
 
 
 def chebyshev(x: Array, count: int) -> Array:
@@ -114,21 +102,19 @@ def chebyshev(x: Array, count: int) -> Array:
 def places(steps: int) -> Array:
     """Return where the times of the own grid lie between its ends, from 1 to 0."""
     k = np.arange(steps)
-    gaps = np.array(anchor(steps).gaps)
+    gaps = anchor(steps).gaps
     first_last = np.stack([k == 0, k == steps - 1], 1)
     basis = np.concatenate([chebyshev(k / max(steps - 1, 1), len(gaps) - 1)[:, 1:], first_last], 1)
     size = np.exp(basis @ gaps)
     return 1 - np.concatenate([[0.0], np.cumsum(size / size.sum())])
 
 
-def deviations(steps: int, table: Rows) -> Array:
+def deviations(steps: int, table: Array) -> Array:
     """Return what the table adds to each step's weights, less its mean later: (steps, points)."""
-    k, rows = np.arange(steps), np.array(table)
-    if not table:
-        return np.zeros((steps, 1))
+    k = np.arange(steps)
     special = np.stack([k == 1, k == 2, k == steps - 1], 1)
-    basis = np.concatenate([chebyshev(k / max(steps - 1, 1), len(rows) - 3), special], 1)
-    return basis @ rows
+    basis = np.concatenate([chebyshev(k / max(steps - 1, 1), ROWS - 3), special], 1)
+    return basis @ table
 
 
 @lru_cache(maxsize=128)
@@ -140,27 +126,22 @@ def _shares(solver: Auto, path: GaussianPath, times: tuple[float, ...]) -> Fixed
     alpha, sigma = path.alpha(t).numpy(), path.sigma(t).numpy()
     u = sigma / (sigma + kappa * alpha)
 
-    def row(nodes: list[int], begin: int, scale: float, extra: Array | None) -> tuple[float, ...]:
+    def row(nodes: range, begin: int, scale: float, extra: Array) -> tuple[float, ...]:
         inside = u[begin] + (u[begin + 1] - u[begin]) * (1 + _NODES) / 2
         at = inside * kappa / (inside * kappa + scale * (1 - inside))
         own = sigma[nodes] / (sigma[nodes] + scale * alpha[nodes])
-        out = lagrange(own, at) @ (_WEIGHTS / 2)
-        if extra is not None:
-            out += extra[: len(nodes)] - extra[: len(nodes)].mean()
-        return tuple(out.tolist())
+        extra = extra[: len(nodes)]
+        return tuple((lagrange(own, at) @ (_WEIGHTS / 2) + (extra - extra.mean())).tolist())
 
-    extra = _is_own(solver, path, times, alpha, sigma)
-    predict_extra = deviations(steps, table.predict) if extra and table.predict else None
-    correct_extra = deviations(steps, table.correct) if extra and table.correct else None
-    predict, correct = [], []
+    given = _is_own(solver, path, times, alpha, sigma)
+    more = [deviations(steps, rows * given) for rows in (table.predict, table.correct)]
+    predict, correct = [], list[tuple[float, ...]]([()])
     for k in range(steps):
-        nodes = list(range(k, max(k - table.points, -1), -1))
-        predict.append(
-            row(nodes, k, predict_scale, None if predict_extra is None else predict_extra[k])
-        )
-        nodes = list(range(k, max(k - 1 - table.corrector, -1), -1))
-        again = None if correct_extra is None else correct_extra[k]
-        correct.append(row(nodes, k - 1, correct_scale, again) if k else ())
+        nodes = range(k, max(k - table.points, -1), -1)
+        predict.append(row(nodes, k, predict_scale, more[0][k]))
+        nodes = range(k, max(k - 1 - table.corrector, -1), -1)
+        if k:
+            correct.append(row(nodes, k - 1, correct_scale, more[1][k]))
     return FixedWeights(float(kappa), tuple(predict), tuple(correct))
 
 

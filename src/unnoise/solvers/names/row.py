@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..registry import get as build
+from ...errors import Unsupported
+from ..registry import get, parse
 from ..solver import Solver
 
 PEERS = ("diffusers", "k-diffusion", "ComfyUI", "A1111")
@@ -14,48 +15,42 @@ PEERS = ("diffusers", "k-diffusion", "ComfyUI", "A1111")
 
 @dataclass(frozen=True)
 class Row:
-    """`peer` calls it `name`, with `options`; ours is `solver` with `settings`, on `grid`.
+    """The sampler `name` of `peer` with `options`; `text` is ours, as `solvers.get` reads it.
 
-    solver is None where ours cannot do it, and `note` says why; where both are given, note says
-    in what the two differ. grid: our grid's name and its options, None where the peer's caller
-    chooses (k-diffusion) or names it apart. Rows without a note give the same numbers to rounding
-    on the same grid and noise.
+    text is "" where ours cannot do it, and `note` gives the reason; where both are given, note
+    is the difference of the two. grid: our grid with its options ("leading:offset=1"), "" where
+    the peer's caller chooses (k-diffusion) or names it apart. Rows without a note give the same
+    numbers to rounding on the same grid and noise.
     """
 
     peer: str
     name: str
-    solver: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    grid: str | None = None
-    grid_options: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
+    grid: str = ""
     note: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def text(self) -> str:
-        """Our solver as `solvers.get` reads it, such as "dpmpp_2m_sde:rule=exact"; "" for none."""
-        settings = ",".join(f"{name}={value}" for name, value in self.settings.items())
-        return ":".join(part for part in (self.solver, settings) if part)
+    def solver(self) -> str | None:
+        """The name of our solver, None where there is none."""
+        return parse(self.text)[0] or None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The options of our solver."""
+        return parse(self.text)[1]
 
     def build(self) -> Solver:
-        """Our solver. Raises Unsupported with the reason where there is none."""
-        if self.solver is None:
-            from ...errors import Unsupported
-
+        """Return our solver; raise Unsupported with the reason where there is none."""
+        if not self.text:
             raise Unsupported(f"{self.name!r} of {self.peer} is no solver here: {self.note}")
-        return build(self.solver, **dict(self.settings))
+        return get(self.text)
 
 
-def row(peer: str):
-    """A maker of rows of one peer: make(name, solver, settings, options, note=…)."""
+def rows_of(peer: str):
+    """Return a function that makes rows of one peer, whose options are keywords."""
 
-    def make(
-        name: str,
-        solver: str | None = None,
-        settings: Mapping[str, Any] | None = None,
-        options: Mapping[str, Any] | None = None,
-        **more: Any,
-    ) -> Row:
-        return Row(peer, name, solver, settings or {}, options or {}, **more)
+    def row(name: str, text: str = "", grid: str = "", note: str = "", **options: Any) -> Row:
+        return Row(peer, name, text, grid, note, options)
 
-    return make
+    return row
