@@ -206,8 +206,8 @@ def recipe_search(result: Tree) -> Lines:
         + ", ".join(f"{name} {seconds:g} s" for name, seconds in result["seconds"].items())
         + ". Fréchet distance over its floor, C2ST and accuracy in 50 evaluations, unguided, each "
         "the mean over three sets of samples; "
-        '"own" is the distance as the recipe samples. One seed a row: what differs by less than '
-        "the two seeds of the shipped one do is a tie.",
+        '"own" is the distance as the recipe samples. One seed a row: a difference '
+        "smaller than that between the two seeds of the shipped recipe is a tie.",
     ]
     for name, found in result["data"].items():
         lines += ["", f"**{name}**", "", *table(found["table"])]
