@@ -74,7 +74,7 @@ def _bf16_pays() -> bool:
     """Return whether a convolution on the CPU takes less than twice as long in bfloat16.
 
     It takes half the time where the processor computes it, and many times as long where a virtual
-    machine or a library emulates it: the least of four tells the two apart, whatever else runs.
+    machine or a library emulates it: the least of four separates the two, whatever else runs.
     """
     times = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
     for _ in range(4):
