@@ -12,6 +12,7 @@ from .features import FEATURES, GivenFeatures, StoredFeatures, check_features, n
 from .frechet import frechet_distance, gaussian_frechet
 from .intervals import Interval, bootstrap, bootstrap_mean
 from .kernel import kid, polynomial_mmd
+from .learned_test import Judge, LearnedTest, learned_test
 from .levels import LevelLoss, NoiseLevels, noise_levels
 from .manifold import Manifold, manifold
 from .memorisation import copies, memorisation
@@ -30,7 +31,9 @@ __all__ = [
     "FeatureNet",
     "GivenFeatures",
     "Interval",
+    "Judge",
     "Labelled",
+    "LearnedTest",
     "Level",
     "LevelLoss",
     "Manifold",
@@ -54,6 +57,7 @@ __all__ = [
     "frechet_distance",
     "gaussian_frechet",
     "kid",
+    "learned_test",
     "load_card",
     "load_classifier",
     "manifold",

@@ -28,13 +28,15 @@ def train_classifier(
     width: int = 16,
     features: int = 64,
     bfloat16: bool | None = None,
+    augment: bool = True,
     seed: int = 0,
     on_epoch: Callable[[int, int, float], None] | None = None,
 ) -> FeatureClassifier:
     """Train a FeatureClassifier on raw values and their labels.
 
     AdamW with a 5 % warm-up and a cosine to zero; images are changed by `random_affine` each time
-    that they are shown, other data are not. Weights, order and changes come from `seed` alone.
+    that they are shown (unless `augment` is False), other data are not. Weights, order and changes
+    come from `seed` alone.
     Features are always computed in float32, whatever the precision of the training.
 
     Arguments: `values` (n, *event), bytes or floats, `labels` (n,) in 0 … classes−1; `seen` number
@@ -45,6 +47,7 @@ def train_classifier(
     values, labels = torch.as_tensor(values), torch.as_tensor(labels).long()
     classes = _check(values, labels, classes)
     raw = values.float()
+    augment = augment and raw.ndim == 4
     axes = [0] if raw.ndim == 2 else [0, *range(2, raw.ndim)]
     mean, std = raw.mean(axes), raw.std(axes)
     std = torch.where(std > 1e-6 * (1 + mean.abs()), std, torch.ones_like(std))
@@ -67,7 +70,7 @@ def train_classifier(
         model.train()
         noise = Streams(seed, [epoch], "classifier order and changes")
         order = noise.uniform(len(raw))[0].argsort()
-        seen_now = random_affine(raw, noise) if raw.ndim == 4 else raw
+        seen_now = random_affine(raw, noise) if augment else raw
         losses = []
         for rows in order[: per_epoch * batch].split(batch):
             share = min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / total)))
@@ -95,7 +98,7 @@ def train_classifier(
         "lr": lr,
         "precision": "bfloat16" if bfloat16 else "float32",
         "seed": seed,
-        "augmentation": "random affine" if raw.ndim == 4 else "none",
+        "augmentation": "random affine" if augment else "none",
     }
     return model
 
