@@ -39,6 +39,7 @@ def make_card():
             "density": Metric.of(Interval(0.98765, 0.9, 1.0)),
         },
         levels=(Level(0.0, 0.5, 400, 0.25, 0.2, 0.3, 1.0, 0.24),),
+        judge=None,
         protocol="How it was measured.",
     )
 
@@ -83,7 +84,7 @@ def test_broken_cards_are_named(card, tmp_path):
             Card.from_json(json.dumps({**raw, **changes}))
 
     refused("did you mean 'samples'", sample=3)
-    refused("format 9; this release reads formats 1 to 2: upgrade unnoise", format=9)
+    refused("format 9; this release reads formats 1 to 3: upgrade unnoise", format=9)
     for wrong in (0, True, "2", None, 2.0):
         refused("evaluate again", format=wrong)
     refused("compared of a metric card is '500'", compared="500")
@@ -116,8 +117,8 @@ def test_a_card_of_format_1_is_migrated():
     raw = json.loads(path.read_text())
     assert raw["format"] == 1
     card = load_card(path)
-    assert card.format == 2
-    for key in ("directions", "searched", "train_values", "levels"):
+    assert card.format == 3
+    for key in ("directions", "searched", "train_values", "levels", "judge"):
         assert getattr(card, key) is None
     assert card.provenance.path is None
     assert card.metrics["recall"].error is None

@@ -24,7 +24,7 @@ TREE = {
     "objective": {"drop": 0.1},
     "train": {"steps": 4, "batch": 16, "reports": 1, "precision": "fp32"},
     "sample": {"steps": 3, "guidance": 1.5},
-    "evaluate": {"samples": 40},
+    "evaluate": {"samples": 40, "judge": False},
 }
 
 

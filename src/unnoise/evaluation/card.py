@@ -17,7 +17,7 @@ from ..safe_files.strict_json import strict_json
 from .metric import GOALS, TITLES, Level, Metric, number
 from .migration import migrated
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,10 @@ class Card:
     comparisons averaged; per_class: points of each class a side, None unless classes were matched
     in equal numbers. directions: number of directions of the sliced distance. searched: number of
     training values that were searched for copies, out of `train_values`. levels: the loss by noise
-    level, None if no model was given. Hashes are sha256 of arrays (reference: of the points
-    compared with; train: of the values searched) or of weights. Fields that format 1 lacks are
-    None.
+    level, None if no model was given. judge: the settings of the learned two-sample test, None if
+    it was not made. flawed: the PNG of the worst and the best samples, which the JSON leaves out.
+    Hashes are sha256 of arrays (reference: of the points compared with; train: of the values
+    searched) or of weights. Fields that an older format lacks are None.
     """
 
     data: str
@@ -79,12 +80,15 @@ class Card:
     versions: Mapping[str, str]
     metrics: Mapping[str, Metric]
     levels: tuple[Level, ...] | None
+    judge: Mapping[str, Any] | None
     protocol: str
     format: int = field(default=FORMAT)
+    flawed: bytes | None = field(default=None, compare=False, repr=False)
 
     def to_json(self) -> str:
         """Return strict JSON (no NaN), keys in the order of the fields."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        raw = {key: value for key, value in asdict(self).items() if key != "flawed"}
+        return json.dumps(raw, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Card:
@@ -93,7 +97,7 @@ class Card:
         Raises DataError for broken JSON, unknown or missing keys, wrong types, a newer format.
         """
         raw = migrated(strict_json(text, "a metric card"), FORMAT)
-        _keys(cls, raw, "a metric card")
+        _keys(cls, raw, "a metric card", without="flawed")
         for key, value in raw.items():
             if key in _KINDS and not _is(value, _KINDS[key]):
                 raise DataError(f"{key} of a metric card is {value!r}; it must be {_KINDS[key]}")
@@ -147,7 +151,10 @@ class Card:
         return "\n".join([*lines, "", "## Protocol", "", self.protocol, ""])
 
     def save(self, folder: str | Path) -> tuple[Path, Path]:
-        """Write card.json and card.md, each whole or not at all, and return their paths."""
+        """Write card.json, card.md and, if there is one, flawed.png, each whole or not at all.
+
+        Returns the paths of card.json and card.md.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         out = []
@@ -156,6 +163,10 @@ class Card:
             part.write_text(text, encoding="utf-8")
             os.replace(part, folder / name)
             out.append(folder / name)
+        if self.flawed is not None:
+            part = folder / f".flawed.png.{os.getpid()}"
+            part.write_bytes(self.flawed)
+            os.replace(part, folder / "flawed.png")
         return out[0], out[1]
 
 
@@ -223,6 +234,7 @@ _KINDS = {
     ),
     **dict.fromkeys(("features_record", "versions", "metrics", "provenance"), "an object"),
     "levels": "a list" + _OPTIONAL,
+    "judge": "an object" + _OPTIONAL,
 }
 _TYPES: dict[str, type] = {"text": str, "a whole number": int, "an object": dict, "a list": list}
 
@@ -243,10 +255,10 @@ def _numbers(kind: type, raw: Any, what: str) -> None:
             raise DataError(f"{key} of {what} is {value!r}; it must be a number")
 
 
-def _keys(kind: type, raw: Any, what: str) -> None:
+def _keys(kind: type, raw: Any, what: str, without: str = "") -> None:
     if not isinstance(raw, dict):
         raise DataError(f"{what} is {type(raw).__name__}; it must be an object")
-    known = [f.name for f in fields(kind)]
+    known = [f.name for f in fields(kind) if f.name != without]
     for key in raw:
         if key not in known:
             raise unknown(f"key of {what}", key, known, DataError)

@@ -153,6 +153,8 @@ def _distance(value: float, goal: str) -> float:
 def _incomparable(name: str, a: Card, b: Card) -> str | None:
     if name == "sliced" and a.directions != b.directions:
         return f"with {a.directions} and {b.directions} directions"
+    if name in ("learned", "learned_shape", "flawed", "missed") and a.judge != b.judge:
+        return "by learned tests of different settings"
     if name == "copies" and a.searched != b.searched and None not in (a.searched, b.searched):
         return f"looked for among {a.searched} and {b.searched} training values"
     if name == "denoising" and a.provenance.path != b.provenance.path:

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Int
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
 from ..data.dataset import fingerprint
+from ..data.grid_picture import sample_grid
 from ..errors import InvalidArgument, need_count
 from .card import Card, Provenance, versions
 from .distribution import FOLDS, Compared, Features, K, distribution
 from .intervals import Resampler, bootstrap_mean
 from .kernel import Scale
+from .learned_test import LEAST_HALF, Judge, learned_test, quotas
 from .levels import NoiseLevels
 from .matching import LEAST, matched_counts, subsets
 from .memorisation import copies, memorisation
 from .metric import TITLES, Metric
 from .pixels import flatten
 from .protocol import protocol_text
-from .sides import FeatureNet, Labelled, as_side, check_sides, classes_of, count_of, subsample
+from .sides import (
+    FeatureNet,
+    Labelled,
+    Part,
+    Side,
+    as_side,
+    check_sides,
+    classes_of,
+    count_of,
+    subsample,
+)
 from .slices import DIRECTIONS, Slices, sliced_distance, sliced_wasserstein
 
 SUBSETS = 8
+SHOWN = 12  # samples in each row of flawed.png
 
 
 def evaluate(
@@ -37,6 +54,7 @@ def evaluate(
     data: str = "",
     provenance: Provenance | None = None,
     levels: NoiseLevels | None = None,
+    judge: Judge | None = None,
     train_values: int | None = None,
     about_reference: str = "The model was not trained on the reference.",
     size: int = 500,
@@ -54,7 +72,9 @@ def evaluate(
     values, and at most 2 GiB, are used, taken at random; `train_values` number of training values
     if `train` is already a subset; `reference` values on which the model was not trained;
     `features` from `named_features`, or any `FeatureNet`; `data` the data's name; `provenance`
-    origin of the samples; `levels` the model's loss by noise level; `about_reference` a sentence
+    origin of the samples; `levels` the model's loss by noise level; `judge`
+    settings of the learned two-sample test, which is left out for None or fewer than 20 samples, 30
+    training values or 10 reference values; `about_reference` a sentence
     for the card; `size` points a side in one comparison; `replicates` of the bootstrap; `seed` of
     every random choice. Raises DataError for sides that do not fit together or are below 20 values.
     """
@@ -112,6 +132,10 @@ def evaluate(
         right = predict(given.values) == requested
         right_held = float((predict(held_values) == held.strata).mean())
         metrics["accuracy"] = Metric.of(mean(right), [right_held])
+    learned, shown = None, None
+    if judge is not None:
+        added, learned, shown = _judged(judge, (known, given, real), matched, replicates, seed)
+        metrics |= added
     if levels is not None:
         metrics["denoising"] = levels.share
 
@@ -141,10 +165,12 @@ def evaluate(
         versions=versions(),
         metrics={name: metrics[name] for name in TITLES if name in metrics},
         levels=None if levels is None else levels.levels,
+        judge=learned,
+        flawed=shown,
         protocol=protocol_text(
             total, parts, matched, SUBSETS, K, FOLDS, features.name, DIRECTIONS,
             (searched, max(train_values or 0, count_of(train))), "accuracy" in metrics,
-            about_reference, levels,
+            about_reference, levels, learned,
         ),
     )  # fmt: skip
 
@@ -159,6 +185,46 @@ def _computed(features: FeatureNet, values: Tensor, what: str) -> np.ndarray:
             "of shape (n, d)"
         )
     return found
+
+
+def _judged(
+    judge: Judge, sides: tuple[Side, Side, Side], matched: bool, replicates: int, seed: int
+) -> tuple[dict[str, Metric], dict[str, Any] | None, bytes | None]:
+    """Return the metrics of the learned test, its settings, and a PNG of the worst and the best.
+
+    Nothing for too few values. sides: training values, samples, reference.
+    """
+    known, given, real = sides
+    known = as_side(subsample(Part(known.values, known.labels), 8 * judge.most))
+    strata = (classes_of(known, matched), classes_of(given, matched), classes_of(real, matched))
+    if sum(quotas(strata, judge.most).values()) < LEAST_HALF or len(real.values) < LEAST_HALF:
+        return {}, None, None
+    test = partial(
+        learned_test, known.values, given.values, real.values,
+        strata=strata, judge=judge, replicates=replicates, seed=seed,
+    )  # fmt: skip
+    found = test()
+    metrics = {"learned": found.accuracy, "flawed": found.flawed, "missed": found.missed}
+    by_shape = judge.shape and given.values.ndim == 4
+    if by_shape:
+        metrics["learned_shape"] = test(shape=True).accuracy
+    settings = asdict(judge) | {
+        "shape": by_shape, "values": found.values, "lattice": found.lattice
+    }  # fmt: skip
+    return metrics, settings, _worst_and_best(given.values, found.scores)
+
+
+def _worst_and_best(values: Tensor, scores: np.ndarray) -> bytes | None:
+    """Return the PNG of the dozen samples of lowest and of highest score; None unless pictures."""
+    if values.dtype != torch.uint8 or values.ndim != 4 or values.shape[1] not in (1, 3, 4):
+        return None
+    order = scores.argsort(kind="stable")
+    count = min(SHOWN, len(order) // 2)
+    rows = torch.from_numpy(np.concatenate([order[:count], order[::-1][:count]]))
+    labels = torch.arange(2).repeat_interleave(count)
+    buffer = io.BytesIO()
+    sample_grid(values[rows], labels, ("worst", "best")).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _sliced(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import DataError, InvalidArgument, need_count
@@ -35,7 +35,7 @@ class Judge:
     """
 
     networks: int = 4
-    seen: int = 16_000
+    seen: int = 8_000
     width: int = 8
     most: int = 2000
     shape: bool = False
@@ -112,19 +112,25 @@ def learned_test(
     Source: Lopez-Paz and Oquab 2017; training and tested halves exchanged.
     """
     judge = judge or Judge()
-    sides = [_in_order(v, None if strata is None else strata[i]) for i, v in
-             enumerate((train, samples, reference))]  # fmt: skip
+    arrays = [_array(values) for values in (train, samples, reference)]
+    for array, name in zip(arrays, ("training values", "samples", "reference"), strict=True):
+        if not np.isfinite(array).all():
+            raise DataError(f"the {name} hold NaN or infinity; nothing can be measured on them")
+    lattice = coarser_lattice(arrays)
+    if lattice is not None:
+        arrays = [rounded(array, *lattice) for array in arrays]
+    sides = [
+        _in_order(array, None if strata is None else strata[i]) for i, array in enumerate(arrays)
+    ]
     known, given, held = sides
     quota = quotas([side.strata for side in sides], judge.most)
     count = sum(quota.values())
-    for side, name in zip(sides, ("training values", "samples", "reference"), strict=True):
-        if not np.isfinite(side.values).all():
-            raise DataError(f"the {name} hold NaN or infinity; nothing can be measured on them")
-    lattice = coarser_lattice([side.values for side in sides])
-    if lattice is not None:
-        sides = [side._replace(values=rounded(side.values, *lattice)) for side in sides]
-        known, given, held = sides
-
+    if count < LEAST_HALF or len(held.values) < LEAST_HALF:
+        raise DataError(
+            f"{len(given.values)} samples, {len(known.values)} training values and "
+            f"{len(held.values)} reference values leave {count} for one half of the learned test; "
+            f"give at least {2 * LEAST_HALF}, {3 * LEAST_HALF} and {LEAST_HALF}"
+        )
     generator = np.random.default_rng([seed, 13])
     halves = _pick(given.strata, quota, 2, generator)
     floors = _pick(known.strata, quota, 2, generator)
@@ -179,11 +185,10 @@ def learned_test(
     )
 
 
-def quotas(strata: list[Int[np.ndarray, " n"]], most: int) -> dict[int, int]:
+def quotas(strata: Sequence[np.ndarray], most: int) -> dict[int, int]:
     """Return how many values of each class one half has, for the strata of train, samples, rest.
 
-    A half has the class shares of the samples. Raises DataError if a half would have fewer than 10
-    values.
+    A half has the class shares of the samples.
     """
     known, given, held = strata
     names, tally = np.unique(given, return_counts=True)
@@ -194,13 +199,6 @@ def quotas(strata: list[Int[np.ndarray, " n"]], most: int) -> dict[int, int]:
         most_here = min(share, n // 2, int((known == c).sum()) // 3)
         if most_here and (held == c).any():
             out[c] = most_here
-    total = sum(out.values())
-    if total < LEAST_HALF or len(held) < LEAST_HALF:
-        raise DataError(
-            f"{len(given)} samples, {len(known)} training values and {len(held)} reference values "
-            f"leave {total} for one half of the learned test; give at least {2 * LEAST_HALF}, "
-            f"{3 * LEAST_HALF} and {LEAST_HALF}"
-        )
     return out
 
 
@@ -210,9 +208,12 @@ class _Side(NamedTuple):
     rows: np.ndarray
 
 
-def _in_order(values: Tensor | np.ndarray, strata: np.ndarray | None) -> _Side:
+def _array(values: Tensor | np.ndarray) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def _in_order(array: np.ndarray, strata: np.ndarray | None) -> _Side:
     """Return values and strata in an order that depends on the values alone."""
-    array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     strata = np.zeros(len(array), np.int64) if strata is None else np.asarray(strata, np.int64)
     rows = canonical_order(array, strata)
     return _Side(array[rows], strata[rows], rows)
@@ -282,8 +283,10 @@ def _estimates(found: _Halves, replicates: int, seed: int) -> tuple[Interval, In
     accuracy = _joined(drawn[0], float(each.mean()), each, number)
     flawed, missed = _outside(score_real, score_other)
     empty = np.empty(0)
-    return accuracy, _joined(drawn[1], flawed, empty, number), _joined(
-        drawn[2], missed, empty, number
+    return (
+        accuracy,
+        _joined(drawn[1], flawed, empty, number),
+        _joined(drawn[2], missed, empty, number),
     )
 
 

@@ -9,11 +9,15 @@ from dataclasses import dataclass, replace
 from .intervals import Interval
 
 TITLES = {
+    "learned": "learned two-sample test accuracy",
+    "learned_shape": "learned test accuracy by shape",
+    "flawed": "flawed samples",
+    "missed": "data that the samples miss",
     "frechet": "Fréchet distance",
     "frechet_ratio": "Fréchet distance ÷ floor",
     "kid": "kernel distance (KID)",
     "sliced": "sliced Wasserstein distance",
-    "c2st": "two-sample test accuracy (C2ST)",
+    "c2st": "linear two-sample test accuracy (C2ST)",
     "precision": "precision",
     "recall": "recall",
     "density": "density",
@@ -24,6 +28,10 @@ TITLES = {
     "denoising": "held-out loss ÷ trivial",
 }
 GOALS = {
+    "learned": "0.5",
+    "learned_shape": "0.5",
+    "flawed": "0.01",
+    "missed": "0.01",
     "frechet": "low",
     "frechet_ratio": "1",
     "kid": "0",
@@ -44,8 +52,9 @@ GOALS = {
 class Metric:
     """A value with its 95 % interval and standard error, and the values that real data reach.
 
-    floor, floor_low, floor_high: mean, least and most of real data in the place of samples. error:
-    the standard error; None on cards of format 1, which did not store it.
+    floor, floor_low, floor_high: mean, least and most of real data in the place of samples; of the
+    learned test, value and 95 % interval. error: the standard error; None on cards of format 1,
+    which did not store it.
     """
 
     value: float

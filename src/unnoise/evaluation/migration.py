@@ -40,4 +40,9 @@ def _from_1(raw: dict[str, Any]) -> dict[str, Any]:
     return raw | {"format": 2}
 
 
-_STEPS = {1: _from_1}
+def _from_2(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return format 3: with the settings of the learned two-sample test."""
+    return {"judge": None, **raw, "format": 3}
+
+
+_STEPS = {1: _from_1, 2: _from_2}

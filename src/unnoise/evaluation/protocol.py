@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from .levels import NoiseLevels
 
 
@@ -18,12 +21,13 @@ def protocol_text(
     judged: bool,
     about_reference: str,
     levels: NoiseLevels | None,
+    judge: Mapping[str, Any] | None,
 ) -> str:
     """Return the protocol, one paragraph a metric, with the numbers that were used.
 
     compared: points a side; parts: comparisons averaged; matched: whether classes were matched;
     search: (training values searched for copies, training values in all); judged: whether the card
-    has the accuracy of requested classes.
+    has the accuracy of requested classes; judge: the settings of the learned test, or None.
     """
     searched, trained_on = search
     among = "all of them"
@@ -39,6 +43,7 @@ def protocol_text(
     paragraphs = [
         f"{several} {about_reference} Features: {features}; values are "
         "read in raw units, as a user receives them.",
+        *(() if judge is None else _learned(judge)),
         f"Floor: {subsets} random subsets of {compared} real training values, {how}, in the place "
         "of the samples; mean, least and most.",
         "Fréchet distance: squared 2-Wasserstein distance of the Gaussians fitted to the features. "
@@ -78,3 +83,33 @@ def protocol_text(
         "given."
     )
     return "\n\n".join(paragraphs)
+
+
+def _learned(judge: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the paragraphs of the learned two-sample test."""
+    half, step = judge["networks"] // 2, judge["lattice"]
+    lattice = "" if step is None else (
+        f" One side lies on steps of {step:.4g}, as stored bytes do, and another does not: all "
+        "sides were rounded to these steps."
+    )  # fmt: skip
+    first = (
+        f"Learned two-sample test: {judge['networks']} small networks, {half} on each half of the "
+        f"samples, each trained with {judge['seen']} examples to tell {judge['values']} training "
+        f"values from {judge['values']} samples, without augmentation, and tested on the reference "
+        "and the other half of the samples. The accuracy is the mean over both sides, the networks "
+        "and the halves. 0.5 is indistinguishable; samples that are copies of training values lie "
+        "at or below it. Its floor and the floor's interval: training values, on which no network "
+        "is trained as real ones, in the place of the samples. Intervals join the bootstrap over "
+        f"the tested values and the scatter between networks.{lattice}"
+    )
+    shape = (
+        "By shape: the same test of pictures that are binarised at the middle between the least "
+        "and the greatest training value.",
+    ) * bool(judge["shape"])
+    last = (
+        "Flawed samples: the share of samples whose score (the mean logit of the networks that "
+        "were not trained on the sample) lies below the score of 99 % of the reference. Data that "
+        "the samples miss: the share of the reference whose score lies above that of 99 % of the "
+        "samples. Both are about 1 % for samples of the data's distribution."
+    )
+    return (first, *shape, last)

@@ -18,6 +18,7 @@ from ..evaluation import (
     Card,
     FeatureNet,
     GivenFeatures,
+    Judge,
     Part,
     Provenance,
     check_features,
@@ -52,9 +53,10 @@ def measure(
     reference, test or (while still choosing a model) validation; by default test if the recipe
     holds one out, else validation. `features`: a name or path for `named_features`, a `FeatureNet`,
     or a function from raw values to (n, d); by default a classifier if the data have labels, else
-    principal components. `fetch`: EfficientNet's weights may be fetched. request, options: those
-    of `Model.sample`, precision and device, but no condition. Raises DataError if the data
-    changed or no such part was held out, and the errors of loading, sampling and features.
+    principal components. `fetch`: EfficientNet's weights may be fetched. Whether the learned two-
+    sample test is made is a setting of the recipe (evaluate.judge, evaluate.judge_shape). request,
+    options: those of `Model.sample`, precision and device, but no condition. Raises DataError if
+    the data changed or no such part was held out, and the errors of loading, sampling and features.
     """
     check_part(part)
     folder = Path(folder).expanduser()
@@ -102,6 +104,7 @@ def measure(
         features,
         data=f"{model.spec.name} ({used} part)",
         train_values=len(train),
+        judge=Judge(shape=settings.judge_shape) if settings.judge else None,
         levels=loss_by_level(model, held, train, seed=0),
         provenance=Provenance(
             model=model.recipe.name,

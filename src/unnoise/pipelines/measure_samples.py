@@ -17,6 +17,7 @@ from ..evaluation import (
     Card,
     FeatureNet,
     GivenFeatures,
+    Judge,
     Part,
     Provenance,
     StoredFeatures,
@@ -37,6 +38,7 @@ def measure_samples(
     features: FeatureNet | Callable[[Tensor], Tensor | np.ndarray] | str | None = None,
     fetch: bool = False,
     cache: str | Path | None = None,
+    judge: bool = True,
     seed: int = 0,
 ) -> Card:
     """Return the metric card of pictures in a folder or of an array, whatever made them.
@@ -48,7 +50,8 @@ def measure_samples(
     model was trained on all of the data, copying then goes unnoticed. Classes are matched if all
     sides have them. features: a FeatureNet, a function, a name or path for `named_features`, or two
     or three .npy files with commas between: features of the samples, of the data (and of the
-    reference), in the order of the values. cache: folder of a classifier trained now. Raises
+    reference), in the order of the values. cache: folder of a classifier trained now. judge:
+    whether the learned two-sample test is made. Raises
     DataError if the sides do not fit together, and the errors of reading and evaluating.
     """
     given, known = _open(samples), _open(data)
@@ -95,6 +98,7 @@ def measure_samples(
         if reference is not None
         else "The reference is a random part of the data; whether the maker of the samples saw it "
         "is not known.",
+        judge=Judge() if judge else None,
         seed=seed,
     )
 

@@ -147,10 +147,15 @@ class ModelConfig(Section):
 
 # ── evaluation ───────────────────────────────────────────────────────────────────────────────
 class EvaluateConfig(Section):
-    """samples: number to draw, spread evenly over the classes."""
+    """samples: number to draw, spread evenly over the classes.
+
+    judge: whether the learned two-sample test is made; judge_shape: also by shape, for pictures.
+    """
 
     samples: Annotated[int, Field(ge=20, strict=True)] = 1000
     seed: Seed = 0
+    judge: bool = True
+    judge_shape: bool = False
 
 
 class Recipe(Section):
