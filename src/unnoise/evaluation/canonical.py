@@ -60,13 +60,18 @@ def _lies_on(values: np.ndarray, step: float, offset: float) -> bool:
 
 @dataclass(frozen=True)
 class Standard:
-    """The map of raw values to float32 of mean 0 and deviation 1, or to ±1 by shape.
+    """The map of raw values to the float32 inputs of a network.
 
-    mean, deviation: per channel, per number of a vector. middle: the threshold of shape, or None.
+    The inputs are the standardised values and, as further channels (numbers of a vector), whether
+    a value is at or beyond the least and the greatest value of the data, without which a network
+    overlooks clamped ends. By shape they are ±1 only. mean, deviation, least, most: per channel,
+    per number of a vector. middle: the threshold of shape, or None.
     """
 
     mean: np.ndarray
     deviation: np.ndarray
+    least: np.ndarray
+    most: np.ndarray
     middle: float | None
 
     @classmethod
@@ -78,12 +83,14 @@ class Standard:
         deviation = np.sqrt(np.square(wide - mean).mean(axes, keepdims=True))
         deviation = np.where(deviation > 1e-12 * (1e-300 + np.abs(mean)), deviation, 1.0)
         middle = (float(wide.min()) + float(wide.max())) / 2 if shape else None
-        return cls(mean, deviation, middle)
+        least, most = wide.min(axes, keepdims=True), wide.max(axes, keepdims=True)
+        return cls(mean, deviation, least, most, middle)
 
     def __call__(self, values: np.ndarray) -> Tensor:
-        """Return standardised values, cut at 10,000 deviations, or ±1 by shape."""
+        """Return the inputs (n, 3·channels, …), cut at 10,000 deviations, or ±1 by shape."""
         wide = np.asarray(values, np.float64)
         if self.middle is not None:
             return torch.from_numpy(np.where(wide > self.middle, 1.0, -1.0).astype(np.float32))
         found = ((wide - self.mean) / self.deviation).clip(-_FAR, _FAR)
-        return torch.from_numpy(found.astype(np.float32))
+        inputs = np.concatenate([found, wide <= self.least, wide >= self.most], 1)
+        return torch.from_numpy(inputs.astype(np.float32))

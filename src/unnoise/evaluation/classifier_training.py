@@ -29,6 +29,7 @@ def train_classifier(
     features: int = 64,
     bfloat16: bool | None = None,
     augment: bool = True,
+    standardise: bool = True,
     seed: int = 0,
     on_epoch: Callable[[int, int, float], None] | None = None,
 ) -> FeatureClassifier:
@@ -36,7 +37,8 @@ def train_classifier(
 
     AdamW with a 5 % warm-up and a cosine to zero; images are changed by `random_affine` each time
     that they are shown (unless `augment` is False), other data are not. Weights, order and changes
-    come from `seed` alone.
+    come from `seed` alone. The network standardises values by their own moments unless
+    `standardise` is False.
     Features are always computed in float32, whatever the precision of the training.
 
     Arguments: `values` (n, *event), bytes or floats, `labels` (n,) in 0 … classes−1; `seen` number
@@ -50,6 +52,8 @@ def train_classifier(
     augment = augment and raw.ndim == 4
     axes = [0] if raw.ndim == 2 else [0, *range(2, raw.ndim)]
     mean, std = raw.mean(axes), raw.std(axes)
+    if not standardise:
+        mean, std = torch.zeros_like(mean), torch.ones_like(std)
     std = torch.where(std > 1e-6 * (1 + mean.abs()), std, torch.ones_like(std))
     model = FeatureClassifier(
         values.shape[1:], classes, width, features, mean.tolist(), std.tolist()

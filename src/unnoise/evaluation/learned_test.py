@@ -242,7 +242,14 @@ def _network(real: Tensor, made: Tensor, judge: Judge, seed: int) -> FeatureClas
     side = torch.arange(len(values)) < len(real)
     seen = min(judge.seen, EPOCHS * len(values))
     return train_classifier(
-        values, side.long(), classes=2, seen=seen, width=judge.width, augment=False, seed=seed
+        values,
+        side.long(),
+        classes=2,
+        seen=seen,
+        width=judge.width,
+        augment=False,
+        standardise=False,
+        seed=seed,
     )
 
 
