@@ -58,7 +58,9 @@ def evaluate(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for card.json and card.md.  [the model's; with --samples .]"),
+        typer.Option(
+            help="Folder for card.json, card.md and flawed.png.  [the model's; with --samples .]"
+        ),
     ] = None,
 ) -> None:
     """Measure a model's samples against held-out data: card.json and card.md."""
