@@ -56,11 +56,11 @@ class LearnedTest(NamedTuple):
     """The result of `learned_test`.
 
     accuracy: balanced accuracy, 0.5 for samples of the data's distribution, near 1 for samples that
-    every network separates from data. flawed: share of samples outside the region of 99 % of held-out
-    values. missed: share of held-out values outside the region of 99 % of samples. scores: the mean
-    logit of "real" for each sample, over the networks that were not trained on the sample. values:
-    number of values a side that one network was trained on. lattice: the step to which all sides
-    were rounded, None if they were compared as they are.
+    every network separates from data. flawed: share of samples outside the region of 99 % of held-
+    out values. missed: share of held-out values outside the region of 99 % of samples. scores: the
+    mean logit of "real" for each sample, over the networks that were not trained on the sample.
+    values: number of values a side that one network was trained on. lattice: the step to which all
+    sides were rounded, None if they were compared as they are.
     """
 
     accuracy: Metric
