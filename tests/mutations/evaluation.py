@@ -220,3 +220,19 @@ def _(patch):
         return wrong
 
     patch.around(selection.StratifiedKFold, "split", wrap)
+
+
+@mutation(
+    "learned test: both halves of the samples are one", "tests/evaluation/test_learned_test.py"
+)
+def _(patch):
+    import sys
+
+    def wrap(right):
+        def wrong(strata, counts, how_many, *args, **options):
+            found = right(strata, counts, how_many, *args, **options)
+            return [found[0]] * how_many
+
+        return wrong
+
+    patch.around(sys.modules["unnoise.evaluation.learned_test"], "_pick", wrap)

@@ -293,6 +293,22 @@ def gpu_quality(result: Tree) -> Lines:
     return [*lines, about, "", *table(result["rows"])]
 
 
+def judge_power(result: Tree) -> Lines:
+    """Return the part on the power of the learned two-sample test."""
+    made = result["judge"]
+    return [
+        "## The learned two-sample test: power",
+        "",
+        "Real values with one planted fault in the place of samples, by "
+        "`python benchmarks/judge_power.py`: "
+        f"{made['networks']} networks of width {made['width']}, {made['seen']} examples each, and as many for the floor; torch {result['torch']}, "
+        f"{result['threads']} thread(s). Accuracies with their 95 % interval; the bound is the "
+        "accuracy of the best possible test.",
+        "",
+        *table(result["rows"]),
+    ]
+
+
 SECTIONS: dict[str, Callable[[Tree], Lines]] = {
     "throughput": throughput,
     "throughput_compiled": compiled,
@@ -301,6 +317,7 @@ SECTIONS: dict[str, Callable[[Tree], Lines]] = {
     "sampler_overhead": sampler_overhead,
     "scaling": scaling,
     "import_time": import_time,
+    "judge_power": judge_power,
     "gpu/throughput": gpu_throughput,
     "gpu/compiled": gpu_compiled,
     "gpu/quality": gpu_quality,
