@@ -301,7 +301,8 @@ def judge_power(result: Tree) -> Lines:
         "",
         "Real values with one planted fault in the place of samples, by "
         "`python benchmarks/judge_power.py`: "
-        f"{made['networks']} networks of width {made['width']}, {made['seen']} examples each, and as many for the floor; torch {result['torch']}, "
+        f"{made['networks']} networks of width {made['width']}, "
+        f"{made['seen']} examples each, and as many for the floor; torch {result['torch']}, "
         f"{result['threads']} thread(s). Accuracies with their 95 % interval; the bound is the "
         "accuracy of the best possible test.",
         "",
