@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
+from ..safe_files.files import written
 from .measure import fingerprint
 from .numpy_files import read_npz
 
@@ -44,23 +44,14 @@ def keep(name: str, values: Tensor, labels: Tensor) -> Path:
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> Path:
     """Write arrays to a .npz in the cache, whole or not at all; raises DataError if it cannot."""
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as stream:
-            temporary = stream.name
-            np.savez(stream, **arrays)  # type: ignore[arg-type]
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        temporary = None
+        with written(path) as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
     except OSError as error:
         raise DataError(
             f"{path} cannot be written: {error}; set UNNOISE_CACHE to a folder that can"
         ) from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
     return path
 
 

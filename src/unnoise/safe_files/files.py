@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -19,29 +20,38 @@ from .safe_read import MOST_TEXT, opened, read_bytes
 from .strict_json import strict_json
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole: beside, synced, renamed; a reader finds the old or the new one."""
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+@contextmanager
+def written(path: Path, scratch: Path | None = None) -> Iterator[BinaryIO]:
+    """Yield a file that takes its place at the end: written beside, or in the folder `scratch`,
+    synced and renamed; a reader finds the old or the new one."""
+    name = f".{path.name}.{uuid.uuid4().hex[:8]}.part"
+    beside = path.with_name(name) if scratch is None else scratch / name
     try:
         with beside.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise ArtifactError(
-            f"{path} cannot be written: {error.strerror or error}; what was there is untouched"
-        ) from error
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
 
 
-def write_json(path: Path, tree: Any) -> None:
+def write_bytes(path: Path, content: bytes, scratch: Path | None = None) -> None:
+    """Write a file whole, as `written` does. Raises ArtifactError."""
+    try:
+        with written(path, scratch) as file:
+            file.write(content)
+    except OSError as error:
+        raise ArtifactError(
+            f"{path} cannot be written: {error.strerror or error}; what was there is untouched"
+        ) from error
+
+
+def write_json(path: Path, tree: Any, scratch: Path | None = None) -> None:
     """Write strict JSON (no NaN), whole."""
     text = json.dumps(tree, indent=2, allow_nan=False, ensure_ascii=False)
-    write_bytes(path, (text + "\n").encode())
+    write_bytes(path, (text + "\n").encode(), scratch)
 
 
 def read_json(path: Path, most: int = MOST_TEXT, sha256: str | None = None) -> Any:
