@@ -48,7 +48,7 @@ def train(
     from ..recipes import choose_for, dump, load_recipe, read_tree
     from ..training.run import RECIPE
     from ..training.run import train as run
-    from .output import is_picture, program
+    from .output import program
 
     first = os.environ.get("RANK", "0") == "0"  # among a launcher's processes
     overrides = list(overrides or [])
@@ -80,7 +80,7 @@ def train(
     model = run(resolved, out, resume, quiet)
     if first:
         typer.echo(f"model: {out}")
-        place = "samples.png" if is_picture(model) else "samples.npy"
+        place = "samples.png" if model.spec.is_picture else "samples.npy"
         typer.echo(f"next: {program()} sample {out} --n 40 --out {place}")
 
 

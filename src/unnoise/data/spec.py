@@ -92,6 +92,11 @@ class DataSpec:
         """The number of classes of the labels; 0 for data without labels."""
         return len(self.class_names or ())
 
+    @property
+    def is_picture(self) -> bool:
+        """Whether a sample can be shown as a PNG."""
+        return self.modality == "image" and self.shape[0] in (1, 3)
+
     def class_index(self, label: int | str) -> int:
         """Return the index of a class given by index or name; raises InvalidArgument for others."""
         labels = self.conditions.get("class")

@@ -47,7 +47,7 @@ def report(
 
 def _show(model: Model, made: SampleReport, folder: Path, step: int, log: Log) -> None:
     folder.mkdir(exist_ok=True)
-    if model.spec.modality == "image" and model.spec.shape[0] in (1, 3):
+    if model.spec.is_picture:
         pixels = model.spec.pixels(made.x)
         image = sample_grid(pixels, path=folder / f"step-{step:08d}.png")
         array = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
