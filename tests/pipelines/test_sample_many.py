@@ -220,7 +220,7 @@ def test_the_block_of_a_process_that_is_killed_is_taken_over(model, whole, tmp_p
 def begun(model, out, blocks):
     """A job of so many blocks that was begun, and a function that marks one as done."""
     job = job_for(model, out, SampleRequest.of(**{**OPTIONS, "n": blocks, "batch": 1}))
-    job.begin(SampleRequest(), 1)
+    job.begin(1)
     return job, lambda k, nfe=1: (job.blocks / f"{k:08d}-{nfe}").touch()
 
 
@@ -241,6 +241,18 @@ def test_a_block_that_another_process_holds_is_left_to_it(model, tmp_path):
     mark(0, 7)
     assert list(claims) == []
     assert job.done() == {0: 7, 1: 1, 2: 1, 3: 1, 4: 1}
+
+
+def test_the_samples_on_the_disk_are_counted_block_by_block(model, tmp_path):
+    """The first block of samples 4 … 10 in blocks of 5 has one sample, and the last one too."""
+    request = SampleRequest.of(**{**OPTIONS, "n": 7, "first": 4, "batch": 5})
+    job = job_for(model, tmp_path / "x.npy", request)
+    job.begin(1)
+    counts = []
+    for k in (0, 1, 2):
+        (job.blocks / f"{k:08d}-1").touch()
+        counts.append(job.samples())
+    assert counts == [1, 6, 7]
 
 
 def test_a_block_whose_holder_dies_meanwhile_is_had_in_the_end(model, tmp_path):
@@ -276,14 +288,11 @@ def test_a_helper_that_fails_is_said():
     class Gone:
         exitcode = -9
 
-        def join(self, seconds):
-            pass
-
     helpers = Helpers()
-    helpers.running = [Gone()]
-    helpers.join()
-    assert not helpers.running
-    assert "ended with -9" in helpers.notes[0]
+    helpers.processes = [Gone()]
+    helpers.stop()
+    assert not helpers.running()
+    assert "ended with -9" in helpers.notes()[0]
 
 
 def test_torchrun_for_real(model, whole, tmp_path):
@@ -370,7 +379,7 @@ def test_who_comes_to_finish_after_another_finished_it(model, whole, tmp_path):
     assert not job.work.exists()
     tree = job.finish()  # its work folder is gone, and with it what there was to lock
     assert tree["finished"]
-    assert tree == job.begin(SampleRequest(), 1)
+    assert tree == job.begin(1)
     assert not job.work.exists()
 
 

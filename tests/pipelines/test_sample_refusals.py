@@ -257,7 +257,7 @@ def test_a_disk_that_fills_up_loses_nothing(model, whole, tmp_path, monkeypatch)
         sync(file)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ArtifactError, match=r"No space left on device; .* what is done stays"):
+    with pytest.raises(ArtifactError, match=r"No space left on device; what is done stays"):
         sample_many(model, tmp_path / "x.npy", **OPTIONS)
     monkeypatch.undo()
     assert sample_many(model, tmp_path / "x.npy", **OPTIONS).blocks == 2
@@ -285,7 +285,7 @@ def test_a_start_that_fails_at_any_operation_leaves_no_folder_behind(
         with pytest.MonkeyPatch.context() as patch:
             watch = Watch(patch, fail_at, full, False)
             try:
-                job.begin(SampleRequest.of(**OPTIONS), 1)
+                job.begin(1)
             except ArtifactError as error:
                 said = str(error)
             else:

@@ -31,21 +31,6 @@ def program() -> str:
     return str(started)
 
 
-def is_picture(model: Model) -> bool:
-    """Return whether a sample can be shown as a PNG."""
-    return model.spec.modality == "image" and model.spec.shape[0] in (1, 3)
-
-
-def check_output(model: Model, out: Path) -> None:
-    """Raise InvalidArgument, before any work, if samples cannot be written to `out`."""
-    check_place(out)
-    if out.suffix != ".npy" and not is_picture(model):
-        raise InvalidArgument(
-            f"samples of {model.spec.modality} data of shape {model.spec.shape} are no pictures; "
-            "give --out samples.npy"
-        )
-
-
 def check_place(out: Path) -> None:
     """Raise InvalidArgument unless `out` is a .png, a .npy or a folder that can be written."""
     if out.suffix == ".npz":

@@ -78,16 +78,12 @@ def sample(
 
 def _grid(folder: Path, request: SampleRequest, out: Path) -> str:
     """Draw samples at once into one picture, and return a line about them."""
-    from ..artifacts import load
-    from ..pipelines.sample_many import DEFAULT, check_classes
-    from ..sampling import open_stream
-    from .output import check_output, write_grid
+    from ..pipelines.sample_files import check_pictures
+    from ..pipelines.sample_many import open_samples
+    from .output import write_grid
 
-    request = request if request.n is not None else request.but(n=DEFAULT)
-    model = load(folder, request.precision, request.device)
-    check_output(model, out)
-    model.facts.check_affordable(request.n or DEFAULT)
-    check_classes(request)
-    made = open_stream(model.facts, request).whole()
+    model, stream = open_samples(folder, request)
+    check_pictures(model.spec)
+    made = stream.whole()
     there = write_grid(model, made, out)
-    return f"{request.n} samples, {made.nfe} network passes each: {there}"
+    return f"{stream.n} samples, {made.nfe} network passes each: {there}"

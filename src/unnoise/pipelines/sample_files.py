@@ -13,46 +13,53 @@ import math
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
+from ..data import DataSpec
 from ..errors import ArtifactError, InvalidArgument
 from ..safe_files.atomic_folder import sync
-from ..safe_files.files import write_bytes
+from ..safe_files.files import written
 from ..sampling import SampleReport, Stream
 
-CHUNK = 1 << 16  # labels at once
 SYNCS = 16  # pictures whose sync is awaited at once
-PARTIAL = ".partial"
+PARTIAL, CARD = ".partial", "samples.json"
+
+Labelled = Iterable[tuple[range, np.ndarray]]  # indices and labels, block by block
 
 
 def places(out: Path) -> tuple[Path, Path]:
     """Return (the folder of unfinished work, the samples.json of a finished output)."""
     if out.suffix == ".npy":
-        return out.with_name(out.name + PARTIAL), out.with_name(out.stem + ".samples.json")
-    return out / PARTIAL, out / "samples.json"
+        return out.with_name(out.name + PARTIAL), out.with_name(out.stem + f".{CARD}")
+    return out / PARTIAL, out / CARD
 
 
 def open_output(out: Path, stream: Stream) -> Output:
     """Return the output for a path, by its ending. Raises InvalidArgument if such samples cannot be
     written to it."""
-    spec = stream.facts.spec
     if out.suffix == ".npy":
         if not out.parent.is_dir():
             raise InvalidArgument(f"there is no folder {out.parent}; make it first")
         return ArrayOutput(out, stream)
     if out.suffix:
         raise InvalidArgument(f"samples are streamed to a .npy or a folder, and not to {out}")
-    if spec.modality != "image" or spec.shape[0] not in (1, 3):
+    check_pictures(stream.facts.spec)
+    return FolderOutput(out, stream)
+
+
+def check_pictures(spec: DataSpec) -> None:
+    """Raise InvalidArgument unless samples of such data can be written as pictures."""
+    if not spec.is_picture:
         raise InvalidArgument(
             f"samples of {spec.modality} data of shape {spec.shape} are no pictures; "
             "give --out samples.npy"
         )
-    return FolderOutput(out, stream)
 
 
 @contextmanager
@@ -67,16 +74,6 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_block(path: Path, content: bytes) -> None:
-    """Write the file of a block that is done, whole or not at all."""
-    try:
-        write_bytes(path, content)
-    except ArtifactError as error:
-        raise ArtifactError(
-            f"{error}; what is done stays: make room, and go on with the same command"
-        ) from error
-
-
 class Output(ABC):
     """Files that samples are streamed to; work and card as `places` returns them.
 
@@ -85,6 +82,8 @@ class Output(ABC):
     write: write a block's samples, or return the content of its file. finish: move everything but
     the card to its place, also after a kill; done: the blocks, with their network evaluations.
     """
+
+    labels: Path
 
     def __init__(self, out: Path, stream: Stream) -> None:
         self.out, self.stream, self.spec = out, stream, stream.facts.spec
@@ -103,24 +102,19 @@ class Output(ABC):
     @abstractmethod
     def write(self, block: SampleReport) -> bytes: ...
 
-    @abstractmethod
-    def finish(self, done: Mapping[int, int]) -> None: ...
+    def finish(self, done: Mapping[int, int]) -> None:
+        if (labels := self.stream.labels) is not None:
+            rows = map(self.stream.rows, self.stream.blocks)
+            with written(self.labels, self.work) as file:
+                self.write_labels(file, ((each, labels.of(each).numpy()) for each in rows))
+        sync(self.labels.parent)
 
-    def labels_by_rows(self) -> Iterator[tuple[range, np.ndarray]]:
-        """Yield the indices and the labels of all samples, in parts."""
-        every = range(self.stream.first, self.stream.first + self.stream.n)
-        for at in range(0, self.stream.n, CHUNK):
-            rows = every[at : at + CHUNK]
-            if self.stream.labels is not None:
-                yield rows, self.stream.labels.of(rows).numpy()
+    @abstractmethod
+    def write_labels(self, file: BinaryIO, labels: Labelled) -> None: ...
 
 
 class ArrayOutput(Output):
-    """NAME.npy, with NAME.labels.npy beside it for a model with classes.
-
-    At the end the blocks are appended to the array in their order, each emptied once its samples
-    are on the disk, so that the job never takes more than one block's room beyond the array's.
-    """
+    """NAME.npy, with NAME.labels.npy beside it for a model with classes."""
 
     def __init__(self, out: Path, stream: Stream) -> None:
         super().__init__(out, stream)
@@ -165,19 +159,12 @@ class ArrayOutput(Output):
                     "the same command again"
                 )
             self.values.replace(self.out)
-        if self.stream.labels is not None and not self.labels.exists():
-            beside = self.work / self.labels.name
-            with beside.open("wb") as file:
-                file.write(_header((self.stream.n,), "int64"))
-                for _, labels in self.labels_by_rows():
-                    file.write(labels.tobytes())
-                _on_disk(file)
-            beside.replace(self.labels)
-        sync(self.out.parent)
+        super().finish(done)
 
     def _join(self, done: Mapping[int, int]) -> None:
-        """Append the blocks that are not in the array yet; first remove a block's part left by a
-        kill."""
+        """Append the blocks that are not in the array yet, in their order; a block that a kill left
+        in part is written anew. Each file is emptied once its samples are on the disk, so that the
+        job never takes more than one block's room beyond the array's."""
         with self.values.open("r+b") as file:
             at, size = len(self.header), file.seek(0, os.SEEK_END)
             for index, block in enumerate(self.stream.blocks):
@@ -193,8 +180,13 @@ class ArrayOutput(Output):
                     )
                 file.seek(start)
                 file.write(content)
-                _on_disk(file)
+                file.flush()
+                os.fsync(file.fileno())
                 os.truncate(path, 0)
+
+    def write_labels(self, file: BinaryIO, labels: Labelled) -> None:
+        file.write(_header((self.stream.n,), "int64"))
+        file.writelines(column.tobytes() for _, column in labels)
 
 
 class FolderOutput(Output):
@@ -218,7 +210,7 @@ class FolderOutput(Output):
         return f"{self.out} holds {count} other file(s)" if count else None
 
     def damage(self) -> str | None:
-        count = sum(p.suffix == ".png" for p in self.out.iterdir()) if self.out.is_dir() else 0
+        count = sum(1 for _ in self.out.glob("*.png"))
         if not count:
             return ""
         return None if count == self.stream.n else f"{self.out} holds {count} pictures"
@@ -226,43 +218,28 @@ class FolderOutput(Output):
     def write(self, block: SampleReport) -> bytes:
         from PIL import Image
 
-        pixels = self.spec.pixels(block.x).permute(0, 2, 3, 1).numpy()
+        pixels = self.spec.pixels(block.x)
+        pixels = pixels[:, 0] if pixels.shape[1] == 1 else pixels.permute(0, 2, 3, 1)
         labels = [None] * len(pixels) if block.labels is None else block.labels.tolist()
-        written = []
-        for i, (picture, label) in enumerate(zip(pixels, labels, strict=True)):
-            picture = picture[..., 0] if picture.shape[-1] == 1 else picture
-            buffer = io.BytesIO()
-            Image.fromarray(picture).save(buffer, "PNG")
-            written.append(self.out / self.name(block.first + i, label))
-            with writing(written[-1]):
-                written[-1].write_bytes(buffer.getvalue())
+        paths = [self.out / self.name(block.first + i, label) for i, label in enumerate(labels)]
         with writing(self.out), ThreadPoolExecutor(SYNCS) as waiting:
-            list(waiting.map(sync, written))  # at the same time: the disk does them together
+            for path, picture in zip(paths, pixels.numpy(), strict=True):
+                Image.fromarray(picture).save(path)
+            list(waiting.map(sync, paths))  # at the same time: the disk does them together
         return b""
 
-    def finish(self, done: Mapping[int, int]) -> None:
-        if self.stream.labels is not None:
-            names, beside = self.spec.class_names or (), self.work / self.labels.name
-            with beside.open("w", encoding="utf-8", newline="") as file:
-                lines = csv.writer(file)
-                lines.writerow(["file_name", "label", "class"])
-                for rows, labels in self.labels_by_rows():
-                    for index, label in zip(rows, labels.tolist(), strict=True):
-                        lines.writerow([self.name(index, label), label, names[label]])
-                _on_disk(file)
-            beside.replace(self.labels)
-        sync(self.out)
+    def write_labels(self, file: BinaryIO, labels: Labelled) -> None:
+        names, text = self.spec.class_names or (), io.TextIOWrapper(file, "utf-8", newline="")
+        lines = csv.writer(text)
+        lines.writerow(["file_name", "label", "class"])
+        for rows, column in labels:
+            for index, label in zip(rows, column.tolist(), strict=True):
+                lines.writerow([self.name(index, label), label, names[label]])
+        text.detach()
 
 
 def _header(shape: tuple[int, ...], dtype: str) -> bytes:
     buffer = io.BytesIO()
-    described = np.lib.format.dtype_to_descr(np.dtype(dtype))
-    np.lib.format.write_array_header_1_0(
-        buffer, {"descr": described, "fortran_order": False, "shape": shape}
-    )
+    described = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, described)
     return buffer.getvalue()
-
-
-def _on_disk(file: io.IOBase) -> None:
-    file.flush()
-    os.fsync(file.fileno())

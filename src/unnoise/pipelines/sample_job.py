@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,12 @@ from ..data import DataSpec
 from ..errors import ArtifactError, InvalidArgument, shorten, unknown
 from ..recipes import merged_guidance, resolved
 from ..safe_files.atomic_folder import created, sync
-from ..safe_files.files import read_json, write_json
-from ..sampling import SampleRequest, Stream
+from ..safe_files.files import read_json, write_json, written
+from ..sampling import SampleReport, SampleRequest, Stream
 from ..sampling.request import CALL_ONLY
-from .sample_files import Output, places, writing
+from .sample_files import CARD, Output, places, writing
 
-FORMAT, CARD = 2, "samples.json"
+FORMAT = 2
 _KEYS = ("format", "unnoise", "torch", "finished", "drawn", "asked", "threads", "passes")
 
 
@@ -99,31 +99,23 @@ class Job:
         self.output, self.stream, self.drawn = output, output.stream, dict(drawn)
         self.work, self.blocks = output.work, output.blocks
 
-    def finished(self) -> dict[str, Any] | None:
-        """Return the samples.json of a finished output, else None. Raises ArtifactError if the
-        output is damaged or holds other samples than these."""
-        output = self.output
-        if not output.card.is_file():
-            return None
-        damage = output.damage()
-        if damage == "":  # it was removed, and only its description left
-            return None
-        tree = self._same(output.card, "holds samples", "remove it")
-        if damage:
-            raise ArtifactError(
-                f"{damage}, though {output.card} has it as finished; remove both to draw again"
-            )
-        shutil.rmtree(self.work, ignore_errors=True)  # of one that was killed at its very end
-        return tree
-
-    def begun(self) -> dict[str, Any] | None:
-        """Return the samples.json of unfinished work, None without any. Raises ArtifactError if the
-        work is of another request or of an older release."""
+    def found(self) -> dict[str, Any] | None:
+        """Return the samples.json of the output, finished or begun; None where there is none.
+        Raises ArtifactError if the output is damaged, of another request or of an older release."""
+        out, card = self.output.out, self.output.card
+        damage = self.output.damage() if card.is_file() else ""
+        if damage != "":  # else nothing is there, or it was removed and the description left
+            tree = self._same(card, "holds samples", "remove it")
+            if damage:
+                raise ArtifactError(
+                    f"{damage}, though {card} has it as finished; remove both to draw again"
+                )
+            shutil.rmtree(self.work, ignore_errors=True)  # of one that was killed at its very end
+            return tree
         if not (self.work / CARD).is_file():
             return None
         tree = self._same(self.work / CARD, "was begun", f"remove {self.work} to start anew")
         if tree["format"] < FORMAT:
-            out = self.output.out
             raise ArtifactError(
                 f"{out} was begun by an older release of unnoise, whose unfinished work this one "
                 "cannot go on with; finish it with that release, or remove "
@@ -131,61 +123,51 @@ class Job:
             )
         return tree
 
-    def begin(self, request: SampleRequest, threads: int) -> dict[str, Any]:
+    def begin(self, threads: int) -> dict[str, Any]:
         """Return the samples.json of the output, finished or unfinished, of the same request; begin
         the work if there is none. Raises ArtifactError, with nothing changed."""
-        if tree := self.finished() or self.begun():
-            return tree
-        self._need_free()
-        with created(self.work):
-            return self._alone(lambda: self._begin(request, threads)) or {}
-
-    def _begin(self, request: SampleRequest, threads: int) -> dict[str, Any]:
         from .. import __version__
 
-        if tree := self.finished() or self.begun():  # by another process meanwhile
+        if tree := self.found():
             return tree
-        tree = {
-            "format": FORMAT, "unnoise": __version__, "torch": str(torch.__version__),
-            "finished": False, "drawn": self.drawn, "asked": request.to_dict(), "threads": threads,
-        }  # fmt: skip
-        try:
-            self._need_free()
-            self.output.begin()
-            write_json(self.work / CARD, tree)
-        except BaseException:
-            shutil.rmtree(self.work, ignore_errors=True)
-            raise
-        return tree
+        self._need_free()
+        with created(self.work), self._alone():
+            if tree := self.found():  # by another process meanwhile
+                return tree
+            asked = self.stream.request.to_dict()
+            tree = {
+                "format": FORMAT, "unnoise": __version__, "torch": str(torch.__version__),
+                "finished": False, "drawn": self.drawn, "asked": asked, "threads": threads,
+            }  # fmt: skip
+            try:
+                self._need_free()
+                self.output.begin()
+                write_json(self.work / CARD, tree)
+            except BaseException:
+                shutil.rmtree(self.work, ignore_errors=True)
+                raise
+            return tree
 
     def finish(self) -> dict[str, Any] | None:
         """Move a complete output to its place and return its samples.json; None while blocks are
         missing."""
-        return self._alone(self._finish)
-
-    def _finish(self) -> dict[str, Any] | None:
-        if tree := self.finished():
+        with self._alone():
+            if (tree := self.found()) is None or tree["finished"]:
+                return tree
+            if len(done := self.done()) < len(self.stream):
+                return None
+            self.output.finish(done)
+            tree |= {"finished": True, "passes": max(done.values())}
+            write_json(self.output.card, tree, self.work)
+            sync(self.output.card.parent)
+            shutil.rmtree(self.work, ignore_errors=True)
             return tree
-        if len(done := self.done()) < len(self.stream):
-            return None
-        self.output.finish(done)
-        tree = read(self.work / CARD) | {"finished": True, "passes": max(done.values())}
-        write_json(self.work / "finished.json", tree)
-        (self.work / "finished.json").replace(self.output.card)
-        sync(self.output.card.parent)
-        shutil.rmtree(self.work, ignore_errors=True)
-        return tree
 
-    def _alone(self, act: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
-        """Return act(), while no other process begins or finishes this output."""
-        with writing(self.output.out):
-            try:
-                with FileLock(self.work / "lock"):
-                    return act()
-            except FileNotFoundError:  # another process has just finished it: the folder is gone
-                if tree := self.finished():
-                    return tree
-                raise
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let no other process begin or finish this output meanwhile."""
+        with writing(self.output.out), FileLock(self.work / "lock"):
+            yield
 
     def done(self) -> dict[int, int]:
         """Return the network evaluations a sample of each block that is done. Raises
@@ -202,16 +184,20 @@ class Job:
     def samples(self) -> int:
         """Return how many samples are on the disk."""
         with suppress(FileNotFoundError):
-            if left := len(self.stream) - len(self.done()):
-                return min(self.stream.n, (len(self.stream) - left) * self.stream.batch)
+            return sum(len(self.stream.rows(self.stream.blocks[index])) for index in self.done())
         return self.stream.n
 
-    def claims(self, start: int = 0) -> Iterator[int]:
-        """Yield each block that is neither done nor another process's, locked while it is drawn.
+    def keep(self, index: int, made: SampleReport) -> None:
+        """Write a block; its file is written last, whole or not at all."""
+        content, path = self.output.write(made), self.blocks / f"{index:08d}-{made.nfe}"
+        with writing(path), written(path) as file:
+            file.write(content)
 
-        start: the first to try, so that processes that start together take different ones. The
-        iteration ends when no block is free; blocks of a process that dies become free. On a file
-        system without locks a block may be drawn twice, with the same bytes.
+    def claims(self, start: int = 0) -> Iterator[int]:
+        """Yield the blocks that are free, from `start` on, each locked while it is drawn.
+
+        Blocks of a process that dies become free. On a file system without locks a block may be
+        drawn twice, with the same bytes.
         """
         claimed = True
         while claimed:
@@ -227,7 +213,7 @@ class Job:
                         claimed = True
                         yield index
 
-    def _locked(self, index: int) -> Any:
+    def _locked(self, index: int) -> AbstractContextManager[Any]:
         lock = FileLock(self.blocks / f"{index:08d}.lock", blocking=False)
         with suppress(NotImplementedError):
             return lock.acquire()

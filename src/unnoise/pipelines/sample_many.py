@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -22,8 +22,8 @@ import torch
 
 from ..artifacts import Model
 from ..errors import InvalidArgument, UnnoiseError, need_count
-from ..sampling import CycleClasses, SampleRequest, open_stream
-from .sample_files import open_output, write_block
+from ..sampling import CycleClasses, SampleRequest, Stream, open_stream
+from .sample_files import open_output
 from .sample_job import Job, drawn_by, request_again
 
 DEFAULT = 40  # samples
@@ -78,97 +78,85 @@ def sample_many(
         int(os.environ.get(name, default))
         for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
     )
-    if processes != "auto":
-        need_count("processes", processes)
-    if launched > 1 and processes not in (1, "auto"):
+    most = 1 if processes == "auto" else need_count("processes", processes)
+    if launched > 1 and most > 1:
         raise InvalidArgument(
             f"processes is {processes}, and a launcher has started {launched} already; leave one "
             "out"
         )
     request = (request or SampleRequest()).but(n=n, **options)
     request = request_again(out).but(**request.options()) if resume else request
-    request = request.but(n=request.n or DEFAULT)
-    if launched > 1:
-        request = _on_gpu(request, local)
-    job = job_for(folder, out, request)
-    threads, count = torch.get_num_threads(), len(job.stream)
-    tree = job.begin(request, max(1, threads // min(threads, count)))
+    job = job_for(folder, out, _on_gpu(request, local) if launched > 1 else request)
+    stream, threads = job.stream, torch.get_num_threads()
+    tree = job.begin(max(1, threads // min(threads, len(stream))))
     if tree["finished"]:
-        return JobReport(out, job.stream.n, tree["passes"], 0, True, True)
-    cuda = job.stream.facts.inference.device.type == "cuda"
-    most = torch.cuda.device_count() if cuda else threads
-    most = 1 if launched > 1 else most if isinstance(processes, str) else processes
-    helpers, drawn, began = Helpers(folder, out, request, tree["threads"]), 0, time.monotonic()
-    if processes != "auto":
+        return JobReport(out, stream.n, tree["passes"], 0, True, True)
+    helpers = Helpers(folder, out, stream.request, tree["threads"])
+    auto = processes == "auto" and launched == 1
+    if auto:
+        cuda = stream.facts.inference.device.type == "cuda"
+        most = torch.cuda.device_count() if cuda else threads
+    else:
         helpers.start(most - 1)
 
-    def tell() -> int:
+    def left() -> int:
+        """Report the progress, and return the number of samples that are missing."""
         done = job.samples()
         if progress is not None:
-            progress(done, job.stream.n)
-        return job.stream.n - done
+            progress(done, stream.n)
+        return stream.n - done
 
-    def after() -> None:
-        nonlocal drawn
-        drawn += 1
-        helpers.collect()
-        left = -(-tell() // job.stream.batch)
-        ahead = left * (time.monotonic() - began) / drawn
-        if processes == "auto" and not helpers.count and left > 1 and ahead > WORTH:
-            helpers.start(min(most, left) - 1)
-
+    drawn, began = 0, time.monotonic()
     torch.set_num_threads(tree["threads"])
     try:
-        work(job, *((rank, launched) if launched > 1 else (0, most)), after=after)
-        while helpers.running and tell():
-            helpers.join()
-        work(job, 0, 1, after=after)  # blocks of a process that has died
+        for share in ((rank, max(launched, most)), (0, 1)):  # then blocks of those that have died
+            for _ in work(job, *share):
+                drawn += 1
+                blocks = -(-left() // stream.batch)
+                ahead = blocks * (time.monotonic() - began) / drawn
+                if auto and not helpers.processes and blocks > 1 and ahead > WORTH:
+                    helpers.start(min(most, blocks) - 1)
+            while (running := helpers.running()) and left():
+                running[0].join(0.2)
         done = job.finish()
     except KeyboardInterrupt as stop:
         raise Interrupted(
-            f"interrupted: {job.samples()} of {job.stream.n} samples are on the disk; go on with "
+            f"interrupted: {job.samples()} of {stream.n} samples are on the disk; go on with "
             f"the same command, or with `unnoise sample {folder} --resume --out {out}`"
         ) from stop
     finally:
         helpers.stop()
         torch.set_num_threads(threads)
-    nfe, notes = 0 if done is None else done["passes"], tuple(helpers.notes)
-    return JobReport(out, job.stream.n, nfe, drawn, False, done is not None, notes)
+    nfe = 0 if done is None else done["passes"]
+    return JobReport(out, stream.n, nfe, drawn, False, done is not None, helpers.notes())
 
 
-def job_for(folder: Path, out: Path, request: SampleRequest) -> Job:
-    """Return the job of a request; nothing is written yet."""
+def open_samples(folder: Path, request: SampleRequest) -> tuple[Model, Stream]:
+    """Return a model and the samples of a request, 40 by default. Raises InvalidArgument for an
+    impossible request, and for more classes than samples."""
+    request = request.but(n=request.n or DEFAULT)
     model = Model.load(folder, request.precision, request.device)
-    check_classes(request)
-    stream = open_stream(model.facts, request)
-    return Job(open_output(out, stream), drawn_by(model, stream))
-
-
-def check_classes(request: SampleRequest) -> None:
-    """Raise InvalidArgument if more classes are given than samples are drawn."""
     condition = request.condition if isinstance(request.condition, dict) else {}
     turn = condition.get("class")
     if isinstance(turn, CycleClasses) and request.n and len(turn.classes) > request.n:
         raise InvalidArgument(
             f"{len(turn.classes)} classes for {request.n} samples; give --n {len(turn.classes)}"
         )
+    return model, open_stream(model.facts, request)
 
 
-def work(
-    job: Job,
-    rank: int,
-    count: int,
-    after: Callable[[], None] = lambda: None,
-    alive: Callable[[], bool] = lambda: True,
-) -> None:
-    """Draw and write the blocks that no other process claims; after() is called for each."""
+def job_for(folder: Path, out: Path, request: SampleRequest) -> Job:
+    """Return the job of a request; nothing is written yet."""
+    model, stream = open_samples(folder, request)
+    return Job(open_output(out, stream), drawn_by(model, stream))
+
+
+def work(job: Job, rank: int, count: int) -> Iterator[None]:
+    """Draw and write the blocks that no other process claims; yield after each."""
     try:
         for index in job.claims(rank * len(job.stream) // count):
-            if not alive():
-                return
-            made = job.stream.draw(job.stream.blocks[index])
-            write_block(job.blocks / f"{index:08d}-{made.nfe}", job.output.write(made))
-            after()
+            job.keep(index, job.stream.draw(job.stream.blocks[index]))
+            yield
     except FileNotFoundError:
         if job.work.is_dir():
             raise
@@ -176,39 +164,37 @@ def work(
 
 
 class Helpers:
-    """Further processes that draw blocks of the same job. notes: a sentence on each that failed."""
+    """Further processes that draw blocks of the same job."""
 
     def __init__(self, *job: Any) -> None:
-        self.job, self.count = job, 0
-        self.notes: list[str] = []
-        self.running: list[BaseProcess] = []
+        self.job = job
+        self.processes: list[BaseProcess] = []
 
     def start(self, count: int) -> None:
         """Start `count` processes."""
-        context, self.count = multiprocessing.get_context("spawn"), count
+        context = multiprocessing.get_context("spawn")
         for rank in range(1, count + 1):
             arguments = (rank, count + 1, os.getpid(), *self.job)
-            self.running.append(context.Process(target=_help, args=arguments, daemon=True))
-            self.running[-1].start()
+            self.processes.append(context.Process(target=_help, args=arguments, daemon=True))
+            self.processes[-1].start()
 
-    def collect(self) -> None:
-        """Note the processes that have ended, and how."""
-        for process in [p for p in self.running if p.exitcode is not None]:
-            self.running.remove(process)
-            if process.exitcode:
-                self.notes.append(
-                    "a helping process failed, and the others did its share: it ended with "
-                    f"{process.exitcode}"
-                )
+    def running(self) -> list[BaseProcess]:
+        """Return the processes that have not ended."""
+        return [process for process in self.processes if process.exitcode is None]
 
-    def join(self) -> None:
-        """Wait up to a moment for each process to end."""
-        self.running[0].join(0.2)
-        self.collect()
+    def notes(self) -> tuple[str, ...]:
+        """Return a sentence on each process that failed."""
+        return tuple(
+            "a helping process failed, and the others did its share: it ended with "
+            f"{process.exitcode}"
+            for process in self.processes
+            if process.exitcode
+        )
 
     def stop(self) -> None:
-        """Terminate the processes that still run."""
-        for process in self.running:
+        """Terminate the processes that still run, and forget them."""
+        for process in self.running():
+            self.processes.remove(process)
             process.terminate()
             process.join()
 
@@ -226,8 +212,9 @@ def _help(
     torch.set_num_threads(threads)
     try:
         job = job_for(folder, out, _on_gpu(request, rank))
-        if job.begun():
-            work(job, rank, count, alive=lambda: os.getppid() == parent)
+        for _ in work(job, rank, count) if job.found() else ():
+            if os.getppid() != parent:
+                return
     except (UnnoiseError, OSError) as error:
         sys.exit(str(error))
 
