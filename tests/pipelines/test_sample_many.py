@@ -360,6 +360,29 @@ def test_classes_in_turn_and_no_classes(model, tmp_path):
     assert "labels.csv" not in files(tmp_path / "u")
 
 
+@pytest.mark.parametrize("faster", [True, False])
+def test_a_precision_chosen_by_measurement_is_that_of_the_beginning(
+    faster, model, tmp_path, monkeypatch
+):
+    """A process that measures otherwise goes on in the precision of the first; same bytes."""
+    from unnoise.sampling import precision
+
+    monkeypatch.setattr(precision, "_has_bf16", lambda device: True)
+    options = {**OPTIONS, "precision": "auto"}
+    monkeypatch.setattr(precision, "_bf16_pays", lambda: faster)
+    sample_many(model, tmp_path / "a.npy", **options)
+    stopped(model, tmp_path / "b.npy", precision="auto")
+    monkeypatch.setattr(precision, "_bf16_pays", lambda: not faster)
+    assert sample_many(model, tmp_path / "a.npy", **options).before
+    assert sample_many(model, tmp_path / "b.npy", **options).blocks == 2
+    for name in ("{}.npy", "{}.samples.json"):
+        a, b = ((tmp_path / name.format(x)).read_bytes() for x in "ab")
+        assert a == b
+    with pytest.raises(ArtifactError, match=r"precision \w+, not "):
+        other = "fp32" if faster else "bf16"
+        sample_many(model, tmp_path / "a.npy", **{**options, "precision": other})
+
+
 def test_threads_are_given_back(model, tmp_path):
     torch.set_num_threads(2)
     try:

@@ -227,9 +227,12 @@ class Job:
             )
 
     def _same(self, place: Path, state: str, way: str) -> dict[str, Any]:
-        """Return a samples.json. Raises ArtifactError if it describes other samples than these."""
+        """Return a samples.json. Raises ArtifactError if it describes other samples than these,
+        apart from a precision that each process chose by its own measurement."""
         tree, now = read(place), self.drawn
         before = {"solver": now["solver"]} | tree["drawn"]  # format 1 has no name of the solver
+        if self.stream.request.precision == "auto" and "precision" in before:
+            now = now | {"precision": before["precision"]}
         keys = [k for k in {**now, **before} if before.get(k) != now.get(k)]
         if keys:
             differs = "; ".join(

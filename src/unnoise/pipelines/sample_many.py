@@ -87,11 +87,16 @@ def sample_many(
     request = (request or SampleRequest()).but(n=n, **options)
     request = request_again(out).but(**request.options()) if resume else request
     job = job_for(folder, out, _on_gpu(request, local) if launched > 1 else request)
-    stream, threads = job.stream, torch.get_num_threads()
-    tree = job.begin(max(1, threads // min(threads, len(stream))))
+    threads = torch.get_num_threads()
+    tree = job.begin(max(1, threads // min(threads, len(job.stream))))
     if tree["finished"]:
-        return JobReport(out, stream.n, tree["passes"], 0, True, True)
-    helpers = Helpers(folder, out, stream.request, tree["threads"])
+        return JobReport(out, job.stream.n, tree["passes"], 0, True, True)
+    chosen = tree["drawn"]["precision"]  # by the process that began, where it is "auto"
+    request = job.stream.request.but(precision=chosen)
+    if chosen != job.drawn["precision"]:
+        job = job_for(folder, out, request)
+    stream = job.stream
+    helpers = Helpers(folder, out, request, tree["threads"])
     auto = processes == "auto" and launched == 1
     if auto:
         cuda = stream.facts.inference.device.type == "cuda"
