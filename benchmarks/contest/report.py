@@ -127,21 +127,23 @@ INTRO = """# Solvers at equal cost
 
 Made by `python benchmarks/solvers.py`; every number is in benchmarks/results/solvers.json.
 
-Exact denoisers of mixtures in float64. The error of a trajectory is its distance from the DOP853
-solution (tolerance 1e-10) of the same equation from the same start to the same end, divided by
-√(dimension)·rms of the data; 256 trajectories. None of these mixtures' parameters chose a default
-of ours: those were learned on random mixtures of other seeds (whose kinds, not whose numbers, were
-widened once after a first contest: by power-law spectra and by one dominant component).
+The fields are exact denoisers of mixtures, in float64. The error of a trajectory is its distance
+from the DOP853 solution (tolerance 1e-10) of the same equation, from the same start to the same
+end, divided by √(dimension)·rms of the data. Each figure is over 256 trajectories. No default of
+unnoise was chosen on these mixtures: the defaults were fitted on random mixtures of other seeds.
+(After a first comparison, two kinds were added to those: power-law spectra, and one dominant
+component.)
 
-The peers run their own code, with the model told the very noise level that they assume (their
-pipelines round it to whole timesteps). VP schedulers start on the last step of DDPM's linear chain
-(σ/α = 157), the others at 80; all from the same noise. A peer that ends at σ_min by its settings
-is compared with the solution there; one that starts later by default ('leading') starts on the
-exact trajectory. Two evaluations a step count as two. Their tables are float32 in places, which
-limits some near 1e-6. "Best peer with hindsight" is the best of {count} settings in that very cell,
-chosen by that very figure. `auto` and `tuned` are the worst of their walks on VP, EDM and flow
-paths; `tuned` was calibrated on {pilots} other starts. ✗ marks a ratio below its target
-(auto 1 at 5, 1.5 at 8 and 10, 3 at 15 and 20, 5 at 50; tuned 4 from 8 on).
+The peers run their own code. The model is evaluated at exactly the noise level that they assume
+(their pipelines round it to whole timesteps). VP schedulers start on the last step of DDPM's
+linear chain (σ/α = 157), the others at 80, all from the same noise. A peer that ends at σ_min by
+its settings is compared with the solution there. A peer that starts later by default ('leading')
+starts on the exact trajectory. Two evaluations in a step count as two. Some peers have float32
+tables, which limit their error to about 1e-6. "Best peer with hindsight" is the best of {count}
+settings, chosen separately for each cell by the figure of that cell. `auto` and `tuned` show the
+worst of their results on VP, EDM and flow paths; `tuned` was calibrated on {pilots} other starts.
+The columns × are the error of the best peer divided by ours. ✗ marks a ratio below its target
+(`auto`: 1 at 5 evaluations, 1.5 at 8 and 10, 3 at 15 and 20, 5 at 50; `tuned`: 4 from 8 on).
 
 """
 

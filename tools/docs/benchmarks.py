@@ -111,7 +111,7 @@ def throughput(result: Tree) -> Lines:
         "",
         *table(result["pairs"]),
         "",
-        "An update: forward on a batch that is there, mean squared error, backward, the gradient's "
+        "An update: forward on a batch in memory, mean squared error, backward, the gradient's "
         "norm clipped at 1, the optimizer, one average of the weights, each as its own library "
         "does them (ours: fused AdamW, one `foreach` average; diffusers: AdamW and its EMAModel; "
         "torchcfm: Adam and its examples' average). Inference: one pass at one noise level for the "
@@ -137,9 +137,8 @@ def throughput(result: Tree) -> Lines:
     if result["targets"]:
         lines += [
             "",
-            "What was aimed at, at batch 8, as times the peer's default. The bound is what the "
-            "ratio would be if all of our arithmetic ran at the peak of this machine and nothing "
-            "else cost anything:",
+            "The targets at batch 8, as times the peer's default. The bound is the ratio if all of "
+            "our arithmetic ran at the peak of this machine and nothing else took time:",
             "",
         ]
         lines += table(result["targets"])
@@ -170,7 +169,7 @@ def scaling(result: Tree) -> Lines:
             "**One and two processes**: the shipped digits recipe in float32, trained at the same "
             f"batch of the whole update ({both['updates']} updates), and sampled from. Losses "
             "differ relative to their size, samples absolutely; two processes share the machine's "
-            "cores with whatever else runs, so the speed of two wants a quiet machine.",
+            "cores with other programs, so measure the speed of two on an idle machine.",
             "",
             "| | |",
             "|---|---|",
@@ -207,8 +206,8 @@ def recipe_search(result: Tree) -> Lines:
         + ", ".join(f"{name} {seconds:g} s" for name, seconds in result["seconds"].items())
         + ". Fréchet distance over its floor, C2ST and accuracy in 50 evaluations, unguided, each "
         "the mean over three sets of samples; "
-        '"own" is the distance as the recipe samples. One seed a row: what differs by less than '
-        "the two seeds of the shipped one do is a tie.",
+        '"own" is the distance as the recipe samples. One seed a row: a difference '
+        "smaller than that between the two seeds of the shipped recipe is a tie.",
     ]
     for name, found in result["data"].items():
         lines += ["", f"**{name}**", "", *table(found["table"])]
@@ -220,10 +219,10 @@ def sampler_overhead(result: Tree) -> Lines:
     lines = ["## A sampler's step", "", where(result), ""]
     lines += [
         "What a step costs beside the tensor arithmetic that it cannot do without: the unit is two "
-        "in-place operations, which is one step of DDIM written by hand. The network says one "
-        "constant tensor. Peers are driven by the loop of their documentation, what prepares their "
-        "schedulers taken off. Memory is the peak of what tensors hold beyond the state given, in "
-        "such states, where every answer of the network is a tensor of its own, and without it.",
+        "in-place operations, which is one step of DDIM written by hand. The network returns "
+        "one constant tensor. Peers run in the loop of their documentation, without the time to "
+        "prepare their schedulers. Memory is the peak of all tensors beyond the given state, in "
+        "multiples of that state: with a new tensor for each output of the network, and without.",
     ]
     for state, found in result["states"].items():
         lines += ["", f"**{state}**, {found['rounds']} rounds of {result['steps']} steps", ""]

@@ -74,7 +74,7 @@ def _bf16_pays() -> bool:
     """Return whether a convolution on the CPU takes no longer in bfloat16 than in float32.
 
     It takes half the time where the processor computes it, and many times as long where a virtual
-    machine or a library emulates it: the least of three measured in turn tells the two apart.
+    machine or a library emulates it: the least of three measurements in turn distinguishes the two.
     """
     times = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
     for _ in range(4):

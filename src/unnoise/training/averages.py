@@ -1,8 +1,9 @@
-"""Averages stored on the way of a run, for `unnoise average`.
+"""Averages of the weights stored during a run, for `unnoise average`.
 
 averages/step-00000100.safetensors   float32, one tensor for every stored length and parameter
 averages/index.json                  which there are, with their hashes (last)
-Each file is written beside and renamed; a file that the index does not name is not there.
+Each file is written under a temporary name and renamed. Files that the index does not name are
+ignored.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ FOLDER, INDEX, FORMAT = "averages", "index.json", 1
 
 
 class Averages:
-    """The stored averages of one run folder: as many as train.averages.snapshots says, at most one
-    a moment. Raises ArtifactError where its index is damaged."""
+    """The stored averages of one run folder: up to train.averages.snapshots entries, one a moment.
+
+    Raises ArtifactError if the index is damaged.
+    """
 
     def __init__(self, run: Path) -> None:
         self.folder = run / FOLDER
@@ -61,7 +64,7 @@ class Averages:
         self._write([e for e in self.stored if e["step"] < step] + [entry])
 
     def forget(self, after: int) -> None:
-        """Remove what was stored after update `after`: the run goes on from there."""
+        """Remove the averages stored after update `after`, from which the run resumes."""
         if any(e["step"] > after for e in self.stored):
             self._write([e for e in self.stored if e["step"] <= after])
 
@@ -74,9 +77,11 @@ class Averages:
                 path.unlink(missing_ok=True)
 
     def of(self, gamma: float) -> tuple[dict[str, Tensor], Mixture, int]:
-        """(parameters by name, how they were mixed, the updates) of the average of length `gamma`
-        at the last moment stored. Raises ArtifactError where nothing is stored or it is damaged,
-        InvalidArgument where `mix_of` does."""
+        """Return (parameters by name, mixture, updates) of the average of length `gamma`.
+
+        The average is that of the last moment stored, after `updates` updates. Raises ArtifactError
+        if nothing is stored or a file is damaged, and the errors of `mix_of`.
+        """
         usable = [e for e in self.stored if e["updates"] > 0]
         if not usable:
             raise ArtifactError(
@@ -102,8 +107,8 @@ class Averages:
 def average_of(run: str | Path, gamma: float, out: str | Path) -> Mixture:
     """Write the model of a finished run with the average of length `gamma` to the folder `out`.
 
-    Raises ArtifactError where the run has no model or stores no averages of it, or where `out`
-    holds something; InvalidArgument for a length out of reach, see `mix_of`.
+    Raises ArtifactError if the run has no model or no averages of it, or if `out` is not an empty
+    folder; InvalidArgument for a length out of reach, see `mix_of`.
     """
     run, out = Path(run).expanduser(), Path(out).expanduser()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -131,7 +136,7 @@ def average_of(run: str | Path, gamma: float, out: str | Path) -> Mixture:
 
 
 def due(before: float, after: float, snapshots: int) -> bool:
-    """Whether a moment to store lies in the share of the run from `before` to `after`."""
+    """Return whether a moment to store is in the part of the run from share `before` to `after`."""
     return int(after * snapshots) > int(before * snapshots)
 
 

@@ -1,4 +1,4 @@
-"""How many samples an update takes, and in which parts: the ramp of the batch, and what fits."""
+"""The batch of an update: its ramp, and the parts that fit into memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SAID = ("can't allocate memory", "not enough memory", "out of memory", "std::ba
 
 
 def batch_at(progress: float, config: TrainConfig) -> int:
-    """The samples of the update that begins at a share `progress` of the run.
+    """Return the number of samples of the update that begins at a share `progress` of the run.
 
     With a ramp of n doublings this is first·2ᵏ in the kth of n stages of length over/n, and the
     whole batch after them.
@@ -27,7 +27,7 @@ def batch_at(progress: float, config: TrainConfig) -> int:
 
 
 def rate_of(batch: int, config: TrainConfig) -> float:
-    """The learning rate's share at a batch of the ramp: 1, √(batch/whole) or batch/whole."""
+    """Return the factor of the learning rate at a batch: 1, √(batch/whole) or batch/whole."""
     if config.ramp is None:
         return 1.0
     power = {"constant": 0.0, "sqrt": 0.5, "linear": 1.0}[config.ramp.rate]
@@ -35,10 +35,10 @@ def rate_of(batch: int, config: TrainConfig) -> float:
 
 
 class Parts:
-    """The equal parts in which each process takes its share of a batch: at least `accumulate`,
-    each of at most `most` samples where that has turned out to be what fits.
+    """The equal parts of each process's share of a batch: at least `accumulate` of them.
 
-    Raises DataError where the smallest batch cannot be split so.
+    most: the largest part that fits into memory, or None if no part has failed. Raises DataError
+    if the first or the whole batch is not a multiple of accumulate × processes.
     """
 
     def __init__(self, config: TrainConfig, processes: int) -> None:
@@ -54,7 +54,7 @@ class Parts:
                 )
 
     def split(self, batch: int) -> tuple[int, int]:
-        """(parts, samples in each) of one process."""
+        """Return (number of parts, samples in each) of one process."""
         share = batch // self.processes
         parts = self.accumulate
         while share % parts or (self.most is not None and share // parts > self.most):
@@ -62,9 +62,9 @@ class Parts:
         return parts, share // parts
 
     def shrink(self, batch: int) -> str:
-        """Take smaller parts from now on, half as large where they are even, and say so.
+        """Halve the largest part allowed, and return a note of the new parts.
 
-        Raises OutOfMemory where they are of one sample already.
+        Raises OutOfMemory if a part has one sample already.
         """
         before, size = self.split(batch)
         if size == 1:
@@ -83,14 +83,14 @@ class Parts:
         )
 
     def load(self, most: object) -> None:
-        """Go on with what fitted where a state was saved, or with less where less does here."""
+        """Restore `most` of a saved state, or keep the present value if it is smaller."""
         if isinstance(most, int) and most >= 1:
             self.most = most if self.most is None else min(most, self.most)
 
 
 @contextmanager
 def memory_named() -> Iterator[None]:
-    """Inside, memory that is not enough for anything but a part of a batch is an OutOfMemory."""
+    """Raise OutOfMemory in place of any error of an allocator inside the context."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -104,7 +104,7 @@ def memory_named() -> Iterator[None]:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory was not enough, of any allocator that torch uses."""
+    """Return whether an error means out of memory, for any allocator that torch uses."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(said in str(error).lower() for said in _SAID)

@@ -1,13 +1,14 @@
-"""Checkpoints: a folder a state, complete or not there at all.
+"""Checkpoints: one folder per state, complete or absent.
 
 checkpoints/step-00000100/  weights, ema, optimizer.safetensors; objective.safetensors where an
                             objective has a state; averages.safetensors where train.averages are
                             kept; state.json; manifest.json (last). In each file a tensor's name
                             begins with that of its player and a dot.
-checkpoints/latest          the name of the newest complete one, for people: readers look themselves
-Written beside, synced, then renamed; a reader verifies the manifest's hashes and walks back to the
-newest sound one, and says so. What is removed is renamed first. Names with a dot are unfinished
-business of a save that was cut short; the next save clears them away.
+checkpoints/latest          the name of the newest complete one, for people; it is not used to load
+A checkpoint is written under a temporary name, synced, then renamed. Loading verifies the hashes of
+the manifest and returns the newest sound checkpoint, with a note on each that was skipped. A
+checkpoint is renamed before it is removed. Names with a dot are left by an interrupted save; the
+next save removes them.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ _NAME = re.compile(r"step-(\d{8,})")
 
 
 class Checkpoints:
-    """The checkpoints of one run folder: the newest `keep` stay, and those of every
-    `keep_every`th update.
+    """The checkpoints of a run folder: the newest `keep`, and those of every `keep_every`th update.
 
-    Those that `load` passed over as damaged go with the next save. notes: what `load` found amiss;
-    loaded: the name of what it gave. read_only: nothing is touched, for readers beside the run.
+    The next save removes the damaged checkpoints that `load` skipped. notes: the problems that
+    `load` found; loaded: the name of the checkpoint that it returned. read_only: the folder is not
+    changed, for a process that reads while the run writes.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Checkpoints:
         self._damaged: list[str] = []
 
     def names(self) -> list[str]:
-        """Complete-looking checkpoints, oldest first."""
+        """Return the names of the checkpoints, oldest first; their hashes are not verified."""
         if not self.folder.is_dir():
             return []
         # a save of the same step was cut short
@@ -76,7 +77,7 @@ class Checkpoints:
         )
 
     def save(self, state: dict[str, Any], recipe: dict[str, Any]) -> Path:
-        """Write a state; raises ArtifactError (disk full, read-only), earlier ones untouched."""
+        """Write a state; raises ArtifactError (disk full, read-only) and keeps earlier ones."""
         name = f"step-{state['step']:08d}"
         final, beside = self.folder / name, self.folder / f".{name}.part"
         aside = self.folder / f".{name}.old"
@@ -130,22 +131,22 @@ class Checkpoints:
         return final
 
     def forget(self, after: int) -> None:
-        """Remove the checkpoints of later updates than `after`."""
+        """Remove the checkpoints of updates after `after`."""
         for name in self.names():
             if int(name[5:]) > after:
                 self._remove(name)
 
     def _remove(self, name: str) -> None:
-        """Under another name first, so that what is half gone is not taken for a checkpoint."""
+        """Rename a checkpoint, then remove it, so that no partly removed one has its name."""
         gone = self.folder / f".{name}.gone"
         with suppress(OSError):
             (self.folder / name).rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
 
     def load(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(state, recipe) of the newest sound checkpoint; says in `notes` what it passed over.
+        """Return (state, recipe) of the newest sound checkpoint; `notes` gets those skipped.
 
-        Raises ArtifactError where there is none.
+        Raises ArtifactError if there is none.
         """
         problems: list[str] = []
         passed: list[str] = []
@@ -163,7 +164,7 @@ class Checkpoints:
         raise ArtifactError(f"no sound checkpoint in {self.folder}: {detail}")
 
     def read(self, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(state, recipe) of one checkpoint; raises ArtifactError where it is not sound."""
+        """Return (state, recipe) of one checkpoint; raises ArtifactError if it is not sound."""
         return _read(self.folder / name)
 
     def _stale(self, name: str, passed: list[str]) -> list[str]:
@@ -280,7 +281,7 @@ def _join(
 
 
 def _flatten(states: list[dict[str, Any]]) -> tuple[dict[str, Tensor], list[Any]]:
-    """Optimizer states as named tensors, and the rest as JSON."""
+    """Return optimizer states as named tensors, and the rest as JSON."""
     tensors: dict[str, Tensor] = {}
     plain = []
     for part, state in enumerate(states):

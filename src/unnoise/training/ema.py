@@ -17,13 +17,13 @@ class Ema:
 
     With `gamma`, d = (1 − 1/k)^(γ+1) at update k = 1, 2, …: a power-function average, whose length
     is a constant share of the run so far (Karras et al. 2024, eq. 121). With `decay` instead,
-    d = min(decay, k/(warmup + k − 1)), so that early weights are soon forgotten. `warm` tells
-    whether the average has left its beginning.
+    d = min(decay, k/(warmup + k − 1)), so that early weights lose their share quickly. `warm` is
+    whether the warm-up is over.
 
-    With `every` n only each nth update is taken in, with the product of the decays of all n: the
-    average is as long as ever, of every nth weights, each standing for the n − 1 before it, and
-    up to n − 1 updates old: see `current`. Raises InvalidArgument unless one of gamma and decay
-    is given, in its range.
+    With `every` n only each nth update is averaged, with the product of the decays of all n: the
+    length of the average is the same, each averaged set of weights stands for the n − 1 before it,
+    and `averages` is up to n − 1 updates old; see `current`. Raises InvalidArgument unless exactly
+    one of gamma and decay is given, in its range.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Ema:
         self.averages = [p.detach().float().clone() for p in self.parameters]
 
     def rate(self) -> float:
-        """The decay of the next update."""
+        """Return the decay of the next update."""
         return self._decay(self.updates + 1)
 
     def _decay(self, k: int) -> float:
@@ -66,13 +66,13 @@ class Ema:
         return self.updates > 0 and self.rate() == self.decay
 
     def update(self) -> None:
-        """Note an update, and take in the parameters as they are now where it is the nth."""
+        """Count an update, and average the present parameters if it is an nth one."""
         self.updates += 1
         if self.updates % self.every == 0:
             self._take(self.every, self.averages)
 
     def current(self) -> list[Tensor]:
-        """Return the averages with the updates since the last one that was taken in: copies."""
+        """Return copies of the averages, with the parameters since the last averaged update."""
         averages = [average.clone() for average in self.averages]
         if left := self.updates % self.every:
             self._take(left, averages)
@@ -89,7 +89,7 @@ class Ema:
     @contextmanager
     @torch.no_grad()
     def applied(self) -> Iterator[None]:
-        """The parameters are the averages inside, and what they were again afterwards."""
+        """Set the parameters to the averages inside the context, and restore them afterwards."""
         kept = [p.detach().clone() for p in self.parameters]
         for p, average in zip(self.parameters, self.averages, strict=True):
             p.copy_(average)

@@ -1,4 +1,4 @@
-"""Batches made ahead in worker processes; what they hold depends on seed and counter alone."""
+"""Batches prepared ahead by worker processes; their content depends on seed and counter alone."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from ..objectives import Batch
 class Feed:
     """The parts of the training stream that one process takes: `size` samples every `stride`.
 
-    workers: processes that make them ahead of time, by torch's DataLoader; 0 makes each when it is
-    asked for. What comes out is the same.
+    workers: number of processes of torch's DataLoader that prepare parts ahead; with 0 each part is
+    read when it is needed. The parts are the same.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Feed:
 
 
 class _Source:
-    """The training stream as what a DataLoader asks: an item is `size` samples from a counter."""
+    """The training stream as a DataLoader's data set: an item is `size` samples from a counter."""
 
     def __init__(self, data: Dataset | OnDevice, seed: int, size: int) -> None:
         self.data, self.seed, self.size = data, seed, size
@@ -103,7 +103,7 @@ class _Source:
 
 @contextmanager
 def worker_deaths() -> Iterator[None]:
-    """Inside, the death of a worker, of which torch tells at any moment, is a DataError."""
+    """Raise DataError if a worker dies inside the context; torch reports it at any moment."""
     try:
         yield
     except RuntimeError as error:

@@ -90,7 +90,7 @@ def _holder(out: Path) -> dict[str, Any] | None:
 
 
 def _runs(who: dict[str, Any] | None) -> bool:
-    """Whether a holder is alive, as far as can be told from here."""
+    """Return whether a holder of the lock is alive; a holder on another machine counts as alive."""
     import psutil
 
     if who is None or who["host"] != platform.node():
@@ -104,7 +104,7 @@ def _runs(who: dict[str, Any] | None) -> bool:
 
 
 def need_same(saved: dict[str, Any], recipe: Recipe) -> None:
-    """Raise RecipeError where a recipe differs from the saved one in what training depends on."""
+    """Raise RecipeError if a recipe differs from the saved one in a key that affects training."""
     now = recipe.model_dump(mode="json")
     for key in saved:
         if key not in now:
@@ -126,6 +126,6 @@ def need_same(saved: dict[str, Any], recipe: Recipe) -> None:
 
 
 def _by_parts(objective: dict[str, Any]) -> bool:
-    """Whether what an objective computes depends on the parts that a batch is split into."""
+    """Return whether the loss depends on the parts that a batch is split into."""
     coupled = (objective.get("coupling") or {}).get("kind", "independent") != "independent"
     return coupled or (objective.get("times") or {}).get("kind") == "loss_history"

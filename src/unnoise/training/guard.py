@@ -127,7 +127,7 @@ class Guard:
         return "explosion" if abs(value) > self.config.explosion * sizes.scale else None
 
     def take(self, fault: Fault | None) -> None:
-        """Note how an update went."""
+        """Count an update, with its fault if there is one."""
         if fault is None:
             self.trouble = max(0, self.trouble - 1)
             return
@@ -139,23 +139,23 @@ class Guard:
         self.faults = [*self.faults, fault][-KEPT:]
 
     def went_back(self, step: int) -> None:
-        """The run goes on from its state after update `step`, with lower rates."""
+        """Count a rollback to the state after update `step`, from which the run continues."""
         self.rollbacks += 1
         self.trouble, self.back = 0, step
         self.sizes = {name: Sizes(sizes.scale) for name, sizes in self.sizes.items()}
 
     def check(self, precision: str = "fp32", ending: int | None = None) -> None:
-        """Raise NonFinite, with what it was, where the run is broken.
+        """Raise NonFinite with the diagnosis if the run is broken.
 
-        ending: the updates of a run that ends here, which is broken already where half of its
-        latest updates went wrong.
+        ending: the updates of a run that ends here; such a run counts as broken already if half of
+        its latest updates have a fault.
         """
         least = self.config.skips if ending is None else min(ending, self.config.skips) / 2
         if self.trouble and self.trouble >= least:
             raise NonFinite(self.diagnosis(precision))
 
     def diagnosis(self, precision: str = "fp32") -> str:
-        """What went wrong, why it may have, and what to do."""
+        """Return the last fault, its likely cause and the remedy."""
         last = self.faults[-self.config.skips :]
         rows = {fault.row for fault in last if fault.skipped}
         said = f"{last[-1] if last else 'nothing is wrong'}; "

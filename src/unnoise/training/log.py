@@ -1,4 +1,4 @@
-"""What a run says while it runs: JSON lines always, TensorBoard, and a line or a bar to look at."""
+"""The output of a running training: JSON lines, TensorBoard, and a progress line or bar."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ FILE = "log.jsonl"
 
 
 class ByLevel:
-    """The mean loss in bins of t, since it was last read."""
+    """The mean loss in bins of t since the last `read`."""
 
     def __init__(self, bins: int = BINS) -> None:
         self.sums, self.counts = torch.zeros(bins).double(), torch.zeros(bins).double()
 
     def add(self, per_sample: Tensor, t: Tensor) -> None:
-        """Take in losses (n,) at times (n,)."""
+        """Add losses (n,) at times (n,)."""
         which = (t.detach().cpu().double() * len(self.sums)).long().clamp(0, len(self.sums) - 1)
         self.sums.index_add_(0, which, per_sample.detach().cpu().double())
         self.counts.index_add_(0, which, torch.ones(len(which)).double())
 
     def read(self) -> list[float | None]:
-        """The means, None for empty bins; starts anew."""
+        """Return the means, None for empty bins, and reset them."""
         means = [
             s / c if c else None
             for s, c in zip(self.sums.tolist(), self.counts.tolist(), strict=True)
@@ -47,7 +47,7 @@ class Log:
     """log.jsonl and TensorBoard files in a run folder, and progress on standard error.
 
     run: the folder, None for a process that writes nothing. resumed_at: the step of the checkpoint
-    that the run goes on from, None for a new log. Lines after that step stay, see `read_log`.
+    that the run resumes from, None for a new log. Lines after that step stay, see `read_log`.
     On a terminal the progress is a bar; elsewhere it is a plain line from time to time.
     """
 
@@ -73,7 +73,10 @@ class Log:
         self._last = 0.0
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        """A line of the log; numbers that are not finite are written as text."""
+        """Write a line of the log; numbers that are not finite are written as text.
+
+        Raises ArtifactError if the file cannot be written.
+        """
         row = {"kind": kind, "step": step, "time": round(time.time(), 3)} | {
             k: _plain(v) for k, v in values.items()
         }
@@ -96,12 +99,12 @@ class Log:
                             self.board.add_scalar(f"{kind}/{name}/{level}", v, step)
 
     def picture(self, name: str, pixels: Tensor, step: int) -> None:
-        """A picture (C, H, W) uint8 to TensorBoard."""
+        """Write a picture (C, H, W) uint8 to TensorBoard."""
         if self.board is not None:
             self.board.add_image(name, pixels, step)
 
     def progress(self, share: float, text: str) -> None:
-        """Show how far the run is."""
+        """Show the share of the run that is done."""
         if self.quiet:
             return
         if sys.stderr.isatty():
@@ -117,7 +120,7 @@ class Log:
             print(f"{share:4.0%}  {text}", file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
-        """A line for the reader."""
+        """Print a line to standard error, unless quiet."""
         if self.quiet:
             return
         if self.bar is not None:
@@ -138,16 +141,16 @@ class Log:
             self.bar.close()
         if self.board is not None:
             self.board.close()
-        with suppress(OSError):  # what could not be written has been said
+        with suppress(OSError):  # `write` has raised the error already
             self.file.close()
 
 
 def read_log(run: Path, superseded: bool = False) -> list[dict[str, Any]]:
-    """The lines of a run's log, oldest first, each {"kind", "step", "time", …}.
+    """Return the lines of a run's log, oldest first, each {"kind", "step", "time", …}.
 
-    A line that a kill cut short is left out. Lines later than the checkpoint that the run was
-    resumed from stand before the line "resumed" of that step; what they tell was done again, and
-    they are left out unless `superseded`. Raises ArtifactError where there is no log.
+    A line that a kill cut short is left out. A resumed run repeats the updates after its
+    checkpoint: the lines of the first time, before the line "resumed", are left out unless
+    `superseded`. Raises ArtifactError if the log cannot be read.
     """
     try:
         text = (run / FILE).read_text("utf-8", errors="replace")
@@ -170,7 +173,7 @@ def read_log(run: Path, superseded: bool = False) -> list[dict[str, Any]]:
 
 
 def _mend(path: Path) -> None:
-    """Cut off a last line that has no end."""
+    """Remove an incomplete last line."""
     if not path.exists():
         return
     with path.open("rb+") as file:

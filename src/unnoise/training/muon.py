@@ -38,7 +38,7 @@ class Muon(torch.optim.Muon):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """One update of all matrices that have a gradient."""
+        """Update all matrices that have a gradient."""
         loss = closure() if closure is not None else None
         bad = getattr(self, "found_inf", None)  # 1 on the device: nothing is to be changed
         good = None if bad is None else bad == 0
@@ -54,7 +54,7 @@ class Muon(torch.optim.Muon):
             kept = [self.state[m]["momentum_buffer"] for m in found]
             momentum, rate = group["momentum"], group["lr"]
             decay: Any = 1 - rate * group["weight_decay"]
-            if good is not None:  # the average of a thing with itself is itself
+            if good is not None:  # an average of equal values is that value
                 grads = [torch.where(good, g, b) for g, b in zip(grads, kept, strict=True)]
                 decay = 1 - rate * group["weight_decay"] * good.double()
             torch._foreach_lerp_(kept, grads, 1 - momentum)
@@ -81,13 +81,13 @@ def orthogonal(
     steps: int = 5,
     eps: float = 1e-7,
 ) -> Float[Tensor, "*batch rows columns"]:
-    """All singular values of a matrix brought near 1, by Newton–Schulz: X/‖X‖, then `steps` times
-    X ← (a + bA + cA²)X with A = XXᵀ of the shorter side.
+    """Return the matrix with all singular values near 1, by Newton–Schulz, in its own dtype.
 
-    Where the matrix is much longer than wide, A ← PAP and the product of the P = a + bA + cA² are
-    iterated instead, and X is multiplied once: P commutes with A. A is made afresh from X after at
-    most three steps, so that rounding of its small eigenvalues, which grow twelvefold a step, stays
-    that of the plain iteration. In the dtype of `matrix`.
+    X ← X/‖X‖, then `steps` times X ← (a + bA + cA²)X with A = XXᵀ of the shorter side. If the
+    matrix is much longer than wide, A ← PAP and the product of the P = a + bA + cA² are iterated
+    instead, and X is multiplied once, since P commutes with A. A is computed from X again after at
+    most three steps, because its small eigenvalues grow twelvefold a step: so their rounding stays
+    that of the plain iteration.
     """
     upright = matrix.shape[-2] > matrix.shape[-1]
     x = matrix.mT if upright else matrix
@@ -112,7 +112,7 @@ def orthogonal(
 
 
 def _parts(steps: int) -> list[int]:
-    """`steps` in parts of at most three, the shorter ones first."""
+    """Return `steps` as parts of at most three, the shorter ones first."""
     parts = max(1, math.ceil(steps / 3))
     return [(steps + k) // parts for k in range(parts)]
 

@@ -33,8 +33,11 @@ class Optimizers:
                 group["lr"] = rate * factor
 
     def step(self, bad: Tensor | None = None) -> None:
-        """One update of all parameters; none where `bad`, () float32 on their device, is 1, which
-        the host need not know. Fused optimizers of torch take that so from its GradScaler."""
+        """Update all parameters, or none if `bad` is 1.
+
+        bad: () float32 on the parameters' device, which the host does not read; it is passed to the
+        optimizers as `found_inf`, as torch's GradScaler does for its fused ones.
+        """
         for part in self.parts:
             if bad is not None:
                 part.found_inf = bad  # type: ignore[attr-defined]
@@ -48,11 +51,11 @@ class Optimizers:
             part.zero_grad(set_to_none=True)
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """The state of each part."""
+        """Return the state of each optimizer, and last that of the loss scale if there is one."""
         return [part.state_dict() for part in self._holders()]
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        """Restore what `state_dict` gave."""
+        """Restore a state of `state_dict`."""
         for part, state in zip(self._holders(), states, strict=True):
             part.load_state_dict(state)
 
@@ -61,10 +64,11 @@ class Optimizers:
 
 
 def build_optimizers(network: nn.Module, config: AdamWConfig | MuonConfig) -> Optimizers:
-    """The optimizers of a network; build them after it is on its device.
+    """Return the optimizers of a network; build them after the network is on its device.
 
-    Muon (Jordan et al. 2024) takes the hidden matrices and convolutions, seen as matrices; the
-    rest goes to AdamW without weight decay. AdamW alone decays all matrices but embeddings.
+    Muon (Jordan et al. 2024) updates the hidden matrices and the convolutions, flattened to
+    matrices; AdamW without weight decay updates the rest. AdamW alone decays all matrices except
+    embeddings.
     """
     trained = [p for p in network.parameters() if p.requires_grad]
     lookup = {
@@ -102,9 +106,10 @@ def build_optimizers(network: nn.Module, config: AdamWConfig | MuonConfig) -> Op
 
 
 def rate_at(progress: float, config: TrainConfig) -> float:
-    """The learning rate's share at a share `progress` of the run: warm-up, then the schedule.
+    """Return the factor of the learning rate at a share `progress` of the run.
 
-    warm-up: linear from 0; cosine: ½(1 + cos πs), linear: 1 − s, over the rest s; constant: 1.
+    During warm-up it grows linearly from 0 to 1; then, with s the share of the rest, it is
+    ½(1 + cos πs) (cosine), 1 − s (linear) or 1 (constant).
     """
     if config.warmup and progress < config.warmup:
         return progress / config.warmup

@@ -75,12 +75,15 @@ class Outcome:
         return self.fault
 
     def _bad_rows(self) -> list[int]:
-        """The places of the samples whose loss is not finite."""
+        """Return the indices in the batch of the samples whose loss is not finite."""
         return (~torch.isfinite(self.per_sample)).nonzero().flatten().tolist()
 
     def _bad_gradient(self) -> tuple[str | None, bool]:
-        """(name, False) of the first parameter whose gradient is not finite; where all are and only
-        their norm is not, (name, True) of the one with the largest."""
+        """Return (name, False) of the first parameter whose gradient is not finite.
+
+        If all gradients are finite and only their norm is not, return (name, True) of the parameter
+        with the largest gradient.
+        """
         sizes = self._largest() if self._grads else self._sizes
         for name, wrong in zip(self._names, (~torch.isfinite(sizes)).tolist(), strict=True):
             if wrong:
@@ -88,7 +91,7 @@ class Outcome:
         return (self._names[int(sizes.argmax())] if self._names else None), True
 
     def _largest(self) -> Tensor:
-        """The largest magnitude in each gradient."""
+        """Return the largest magnitude in each gradient."""
         if not self._grads:
             return torch.zeros(0, device=self.loss.device)
         return torch.stack(torch._foreach_norm(self._grads, float("inf")))

@@ -32,13 +32,13 @@ class Mixture:
 def mix_of(
     stored: Sequence[tuple[float, int]], gamma: float, updates: int, reach: float = REACH
 ) -> Mixture:
-    """The sum of stored averages that is nearest to the average of length `gamma` after `updates`.
+    """Return the sum of stored averages nearest to that of length `gamma` after `updates`.
 
-    stored: (γ, T) of each. Least squares of the profiles (Karras et al. 2024, alg. 3), here on
-    the nodes of a quadrature instead of by the normal equations, whose condition is the square of
-    this one, and with shares that sum to 1, so that weights which stand still stay as they are.
-    Raises InvalidArgument for a gamma that is not above 0, for nothing stored, and where more than
-    `reach` of the average would be misplaced.
+    stored: (γ, T) of each. Nearest is by least squares of the profiles (Karras et al. 2024,
+    alg. 3), here on the nodes of a quadrature and not by the normal equations, whose condition
+    number is the square of this one; the shares sum to 1, so constant weights stay the same. Raises
+    InvalidArgument unless gamma is above 0, if nothing is stored, and if more than `reach` of the
+    average would be misplaced.
     """
     if isinstance(gamma, bool) or not (0 < gamma < float("inf")):
         raise InvalidArgument(f"gamma is {gamma!r}; give a positive number")

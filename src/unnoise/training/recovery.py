@@ -1,4 +1,4 @@
-"""Going back: what a run does about the updates that its guard found at fault."""
+"""Rollback of a run whose guard found faulty updates."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .checkpoints import Checkpoints
 from .log import Log
 from .loop import Training, Update
 
-TOLD = 5  # faults said to the reader one by one; the log has them all
+TOLD = 5  # faults printed one by one; the log has them all
 
 
 class Recovery:
-    """Takes a run whose guard is broken back to its last good state.
+    """The rollback of a run to its last good state.
 
-    That is the newest sound checkpoint that was steady when it was written and to which the run has
-    not gone back before; until there is one, the state at the start, of which a copy is held. Which
-    checkpoints there are depends on the clock unless train.keep_every is given: two runs that both
-    went back may then differ, while a run resumed after it went back agrees bit for bit.
+    That is the newest sound checkpoint that was written in a steady state and to which the run has
+    not gone back before; until there is one, a copy of the state at the start. The moments of the
+    checkpoints depend on the clock unless train.keep_every is given. So two runs that both went
+    back may differ, but a run resumed after a rollback agrees bit for bit.
     """
 
     def __init__(
@@ -43,18 +43,18 @@ class Recovery:
         self._told = 0
 
     def saved(self) -> None:
-        """A checkpoint has been written: the copy of the start is let go."""
+        """Drop the copy of the state at the start, because a checkpoint has been written."""
         self.start = None
 
     def fit(self) -> bool:
-        """Whether the state as it is now is worth saving as one to go back to."""
+        """Return whether the present state is steady and finite, so fit to go back to."""
         self.training.judge_pending()
         return self.training.guard.steady and not unsound(self.training)
 
     def keep(self, update: Update) -> None:
-        """Store the averages for after the run, where their moment has come.
+        """Store the averages for `unnoise average`, if a moment to store has passed.
 
-        All processes judge the last update then, though one writes: the guards must agree.
+        All processes then judge the last update, though only one writes: their guards must agree.
         """
         training, kept = self.training, self.training.config.averages
         if kept is None or not due(update.progress, training.progress, kept.snapshots):
@@ -65,7 +65,7 @@ class Recovery:
             self.store.save(leader.averages, leader.network, training.step)
 
     def tell(self, updates: Iterable[Update]) -> None:
-        """Log the updates that went wrong, and say the first few."""
+        """Log the faulty updates, and print the first few."""
         for update in updates:
             fault = update.fault
             if fault is None:
@@ -86,8 +86,10 @@ class Recovery:
                 self.log.say(f"note: {fault}{place}{done}{more}")
 
     def go_back(self) -> None:
-        """Load the last good state, with lower rates; raises NonFinite, with a diagnosis, where
-        the run has gone back as often as it may, or has nothing to go back to."""
+        """Load the last good state and lower the rates.
+
+        Raises NonFinite with a diagnosis if no rollback is left, or there is no good state.
+        """
         training, guard = self.training, self.training.guard
         name = training.processes.on_rank_zero(self._newest)
         state = self.start if name is None else self.checkpoints.read(name)[0]
@@ -108,7 +110,7 @@ class Recovery:
         )
 
     def end(self, ending: int | None = None) -> None:
-        """Log and raise the diagnosis, where the run is broken; see `Guard.check`."""
+        """Log and raise the diagnosis if the run is broken; see `Guard.check`."""
         try:
             self.training.guard.check(self.training.precision.name, ending)
         except NonFinite as error:
@@ -129,8 +131,10 @@ class Recovery:
         return good[0] if good else None
 
     def _data_row(self, row: int) -> int | None:
-        """The row of the whole data set that holds row `row` of the training part; None where that
-        would mean reading all of the files."""
+        """Return the row in the whole data set of row `row` of the training part.
+
+        None for streamed data, which would have to be read as a whole, and without a match.
+        """
         if self.data is None or self.data.streamed or self.training.data.streamed:
             return None
         mine = self.training.data.values[row].flatten()

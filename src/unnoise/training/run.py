@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was asked to stop; the state is saved and the run can be resumed."""
+    """A signal stopped the training; the state is saved and the run can be resumed."""
 
 
 def train(
@@ -46,12 +46,12 @@ def train(
     """Train by a recipe in the folder `out`, and leave the model there.
 
     The folder gets recipe.yaml (resolved), log.jsonl, tensorboard/, checkpoints/, samples/, and at
-    the end the artifact (model.safetensors, model.json, README.md). With `resume` the run goes on
-    from its newest sound checkpoint (or starts, where there is none), on as many processes and
-    workers as it is given now. Started by `accelerate launch` or `torchrun` all processes train
-    together, and rank 0 alone writes. Interrupting finishes the update, saves and raises
-    Interrupted. Raises before anything is written where recipe, data or folder are at fault;
-    ArtifactError where another run holds the folder or it cannot be written.
+    the end the artifact (model.safetensors, model.json, README.md). With `resume` the run continues
+    from its newest sound checkpoint (or starts, if there is none), with any number of processes and
+    workers. Processes started by `accelerate launch` or `torchrun` train together, and rank 0 alone
+    writes. A signal to stop finishes the update, saves and raises Interrupted. Errors in recipe,
+    data or folder are raised before anything is written; ArtifactError is raised if another run
+    holds the folder or it cannot be written.
     """
     out = Path(out).expanduser()
     check(recipe)
@@ -120,7 +120,7 @@ def _train(
 def _saved(
     checkpoints: Checkpoints, processes: Processes
 ) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """(state, recipe) of the newest sound checkpoint, which rank 0 looks for and all read."""
+    """Return (state, recipe) of the newest sound checkpoint; rank 0 finds it, all read it."""
     found = []
 
     def newest() -> str | None:

@@ -1,4 +1,4 @@
-"""The network that fits the time: as large as leaves room for the updates a run needs."""
+"""The size of the network that fits a budget of time and leaves enough updates."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ from .loop import Training
 from .player import Player
 
 FACTORS = (0.25, 0.375, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)  # of the widths of the recipe
-UPDATES, AT = 1500, 120.0  # so many updates in so many seconds; more of both as the root of time
-LEAST = 100  # updates, below which no network learns anything worth having
+UPDATES, AT = 1500, 120.0  # updates wanted in a budget of AT seconds
+LEAST = 100  # updates; a budget for fewer is refused
 MEASURED = 3  # updates timed of each size that is tried
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A recipe whose network fits its time; the seconds an update takes here, and what was said
-    of every size that was tried."""
+    """A recipe whose network fits its budget.
+
+    seconds: time of one update on this machine; tried: a line on every size that was timed.
+    """
 
     recipe: Recipe
     seconds: float
@@ -42,26 +44,25 @@ class Fit:
 
     @property
     def updates(self) -> int:
-        """How many updates the time holds."""
+        """The number of updates that fit into the budget."""
         assert self.recipe.train.budget is not None
         return int(self.recipe.train.budget / self.seconds)
 
 
 def wanted_updates(budget: float) -> float:
-    """How many updates a run of `budget` seconds should hold: 1500·√(budget / 120 s).
+    """Return the updates wanted in `budget` seconds: 1500·√(budget / 120 s), at least 300.
 
-    More time goes in equal shares, of its logarithm, into more updates and larger ones. A
-    rule of thumb from a few runs of two and of five minutes (benchmarks/recipe_search.py runs its
-    kind), not fitted. At least 300.
+    So a longer budget gives more updates and larger ones, by the same factor. This is a rule of
+    thumb from a few runs of two and five minutes (as in benchmarks/recipe_search.py), not a fit.
     """
     return max(300.0, UPDATES * (budget / AT) ** 0.5)
 
 
 def seconds_per_update(recipe: Recipe, data: Dataset, most: float = float("inf")) -> float:
-    """Wall-clock seconds of one update of this recipe on this machine: the median of a few.
+    """Return the wall-clock seconds of one update on this machine: the median of a few.
 
-    data: the training part. most: where the first update, which also warms up, takes ten times
-    this, its time is returned as it is. All of several processes get the same answer.
+    data: the training part. most: if the first update, which includes the warm-up, takes more than
+    ten times this, its time is returned. All processes get the same value.
     """
     config = recipe.train.model_copy(update={"steps": 1 + MEASURED, "budget": None, "workers": 0})
     model = build_denoiser(recipe.path, recipe.network, recipe.model, data.spec, config.seed)
@@ -82,12 +83,12 @@ def seconds_per_update(recipe: Recipe, data: Dataset, most: float = float("inf")
 
 
 def fit_to_time(recipe: Recipe, data: Dataset) -> Fit:
-    """The recipe with its network's widths scaled so that its budget holds the updates it needs.
+    """Return the recipe with its network's widths scaled to fit its budget.
 
-    Sizes are tried on this machine, a few updates each, halving the ladder of factors; the largest
+    Sizes are timed on this machine, a few updates each, by bisection over `FACTORS`; the largest
     that leaves `wanted_updates` and fits into memory is taken. data: the whole data set. Raises
-    RecipeError where the recipe has no budget, or so short a one that even the smallest network
-    makes fewer than 100 updates; OutOfMemory where that one does not fit.
+    RecipeError if the recipe has no budget, or one that holds fewer than 100 updates of the
+    smallest network; OutOfMemory if the smallest does not fit into memory.
     """
     budget = recipe.train.budget
     if budget is None:
@@ -128,7 +129,7 @@ def fit_to_time(recipe: Recipe, data: Dataset) -> Fit:
 
 
 def scaled(recipe: Recipe, factor: float) -> Recipe:
-    """The recipe with all widths of its network × factor, in multiples of 8."""
+    """Return the recipe with all widths of its network × factor, in multiples of 8 or of a head."""
     network = recipe.network
     sizes: dict[str, Any] = {}
     if (widths := getattr(network, "widths", None)) is not None:

@@ -29,8 +29,8 @@ from .scheduler import UnnoiseScheduler
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 NATIVE_REFUSAL = (
     "UNet2DModel doubles sizes before a block's first convolution and unnoise after it, its groups "
-    "of a norm are as many at every width, its queries and keys are not normalised, and it knows "
-    "no scaling of its input; save without native=True: the folder is then read by diffusers "
+    "of a norm are as many at every width, its queries and keys are not normalised, and its input "
+    "is not scaled; save without native=True: the folder is then read by diffusers "
     "wherever unnoise is installed"
 )
 
@@ -94,7 +94,7 @@ def save(model: Model, folder: str | Path, native: bool = False) -> Path:
 
     unet/ (config.json, diffusion_pytorch_model.safetensors), scheduler/ and model_index.json, as
     `DDPMPipeline.from_pretrained` reads them if unnoise is installed; the outputs are the same, and
-    the scheduler samples by the model's recipe. Raises Unsupported for data that are no pictures,
+    the scheduler samples by the model's recipe. Raises Unsupported for data that are not pictures,
     and for native=True: no U-Net of unnoise is a UNet2DModel.
     """
     spec, folder = model.spec, Path(folder)

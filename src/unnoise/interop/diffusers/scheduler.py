@@ -102,7 +102,7 @@ class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
     @classmethod
     def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **options: Any):
-        """From this scheduler's own config, or from that of a diffusers scheduler."""
+        """Build from this scheduler's own config, or from that of a diffusers scheduler."""
         if config is None:
             raise InvalidArgument("no config was given; give scheduler.config, or build one")
         if "path" in config:
@@ -129,7 +129,7 @@ class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             )
         super().save_config(save_directory, push_to_hub, **kwargs)
 
-    def __getstate__(self) -> dict[str, Any]:  # copies stand at the beginning of the loop
+    def __getstate__(self) -> dict[str, Any]:  # a copy starts at the beginning of the loop
         return {**self.__dict__, "_steps": None, "_asked": None, "_draws": None, "_index": 0}
 
     def __len__(self) -> int:
@@ -148,7 +148,7 @@ class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         times: Tensor | Sequence[float] | None = None,
         noise: Streams | None = None,
     ) -> None:
-        """Plan a walk of this many steps, or down `times` in [0, 1]; noise: for stochastic ones."""
+        """Set the grid: this many steps, or `times` in [0, 1]; noise: for stochastic solvers."""
         if times is not None:
             if num_inference_steps is not None:
                 raise InvalidArgument("num_inference_steps and times were given; give one of them")
@@ -193,18 +193,18 @@ class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self.timesteps = numbers if before is None else torch.cat([before.to(numbers), numbers])
 
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
-        """What the network is shown; x_t itself unless it is EDM-preconditioned."""
+        """Return the network's input: x_t itself unless the network is EDM-preconditioned."""
         if self.convention.sigma_data is None:
             return sample
         return self.convention.scaled(sample, self.convention.time(timestep))
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """α(t)·x0 + σ(t)·ε at the times of these timesteps."""
+        """Return α(t)·x0 + σ(t)·ε at the times of these timesteps."""
         times = self.convention.time(timesteps).to(original_samples.device)
         return self.convention.path.diffuse(original_samples, noise, times)
 
     def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """v = α·ε − σ·x0, the target of v_prediction."""
+        """Return v = α·ε − σ·x0, the target of v_prediction."""
         times, path = as_time(self.convention.time(timesteps)), self.convention.path
         return (
             expand(path.alpha(times), sample) * noise - expand(path.sigma(times), sample) * sample
@@ -220,7 +220,10 @@ class UnnoiseScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         generator: Any = None,
         return_dict: bool = True,
     ) -> SchedulerOutput | tuple[Tensor]:
-        """Send the evaluation at `sample` to the solver; `prev_sample` is the next one's place."""
+        """Send the evaluation at `sample` to the solver.
+
+        `prev_sample` of the result is where to evaluate the network next.
+        """
         if eta or use_clipped_model_output:
             raise InvalidArgument(
                 f"eta={eta!r}, use_clipped_model_output={use_clipped_model_output!r}: the solver "
