@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 LONGEST = 6000  # characters of a message: quoted values may be of any length
@@ -65,6 +65,12 @@ def unknown(
     guess = nearest(str(name), allowed)
     hint = f"; did you mean {guess!r}?" if guess else ";"
     return error(f"unknown {kind} {shorten(repr(name))}{hint} known: {', '.join(allowed)}")
+
+
+def need_known(kind: str, name: object, allowed: Collection[str]) -> None:
+    """Raise InvalidArgument, with the nearest known name, unless `name` is in a closed set."""
+    if name not in allowed:
+        raise unknown(kind, name, allowed)
 
 
 def need_count(name: str, value: object, least: int = 1) -> int:

@@ -233,6 +233,10 @@ def test_adaptive_steps_do_not_depend_on_the_batch():
         (lambda: SingleStep((Stage(1.0, rule="midpiont"),)), "did you mean 'midpoint'"),
         (lambda: SingleStep((Stage(0.5), Stage(weights=(0.5, 0.6)))), "that sum to 1"),
         (lambda: SingleStep(eta=1.0, noisy_stages=True), "noisy stages need stages"),
+        (
+            lambda: SingleStep((Stage(0.5), Stage(1.0, (0, 1))), 2, on_grid=True),
+            "shorter than 2 steps; give an ending",
+        ),
         (lambda: Churned(SingleStep(eta=1.0), Churn(1.0)), "give one of them"),
         (lambda: Churn(0.0), "churn is 0.0"),
         (lambda: Churn(1.0, 2.0, 1.0), "t_min < t_max"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import unknown
+from ..errors import need_known
 from .linear.direction import EPS, FLOW, X0
 from .linear.multistep import Multistep, StochasticMultistep
 from .linear.one_step import DDIM
@@ -42,13 +42,13 @@ def heun(coordinate: str = "flow") -> Solver:
 
 @preset
 def midpoint(coordinate: str = "flow") -> Solver:
-    """The explicit midpoint rule."""
+    """Midpoint: the explicit midpoint rule, of order 2."""
     return RungeKutta("midpoint", coordinate)
 
 
 @preset
 def rk4(coordinate: str = "flow") -> Solver:
-    """The classical Runge–Kutta method of order 4."""
+    """Runge–Kutta of order 4, the classical method."""
     return RungeKutta("rk4", coordinate)
 
 
@@ -109,10 +109,7 @@ def _stochastic(points: int, eta: float, rule: str, variance: str) -> Solver:
 
 @preset
 def deis(order: int = 3, coordinate: str = "t") -> Solver:
-    """DEIS (Zhang & Chen 2023): ε extrapolated in t (tAB), in 'sigma' (ρAB) or 'log_snr' (log-ρ).
-
-    The integrals are exact.
-    """
+    """DEIS (Zhang & Chen 2023): ε extrapolated in t (tAB), 'sigma' (ρAB) or 'log_snr' (log-ρ)."""
     return _in_eps(order, coordinate)
 
 
@@ -123,7 +120,7 @@ def ipndm(order: int = 4) -> Solver:
     Of order 2 at most, for the steps are not even in what is integrated; `lms` has the right
     weights, and is what others call ipndm_v.
     """
-    return Multistep(points=order, direction=EPS, rule="even") if order > 1 else _in_eps(1, "")
+    return Multistep(order, EPS, rule="even" if order > 1 else "exact")
 
 
 @preset
@@ -145,17 +142,14 @@ def lms(order: int = 4) -> Solver:
 
 
 def _in_eps(order: int, coordinate: str) -> Solver:
-    """With one point there is no polynomial, nor a coordinate of it."""
-    if order == 1:
-        return Multistep(points=1, direction=EPS)
-    return Multistep(points=order, direction=EPS, coordinate=coordinate)
+    """Return Adams–Bashforth's steps in ε; with one point there is no polynomial in anything."""
+    return Multistep(order, EPS, coordinate if order > 1 else "log_snr")
 
 
 @preset
 def adams(order: int = 2) -> Solver:
     """Adams–Bashforth on the velocity of the straight path, in σ/(σ+α)."""
-    coordinate = "flow" if order > 1 else "log_snr"
-    return Multistep(points=order, direction=FLOW, coordinate=coordinate)
+    return Multistep(order, FLOW, "flow" if order > 1 else "log_snr")
 
 
 @preset
@@ -164,8 +158,7 @@ def unipc(order: int = 2, rule: str = "bh2", lens: str = "x0", lower_last: bool 
 
     lower_last: fewer points in the last steps, as the official code has it.
     """
-    if lens not in ("x0", "eps"):
-        raise unknown("lens of UniPC", lens, ("x0", "eps"))
+    need_known("lens of UniPC", lens, ("x0", "eps"))
     direction = X0 if lens == "x0" else EPS
     return Multistep(order, direction, corrector=True, rule=rule, lower_last=bool(lower_last))
 

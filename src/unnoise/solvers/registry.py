@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from ..errors import InvalidArgument, unknown
+from ..errors import InvalidArgument, need_known
 from .solver import Solver
 
 Make = TypeVar("Make", bound=Callable[..., Solver])
@@ -22,7 +22,7 @@ def preset(make: Make) -> Make:
 
 
 def _value(text: str) -> object:
-    """True or false, a whole number, a number, or the text itself."""
+    """Return True or False, a whole number, a number, or the text itself."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     for kind in (int, float):
@@ -32,7 +32,7 @@ def _value(text: str) -> object:
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
-    """("ddim", {"eta": 0.5}) of "ddim:eta=0.5"; raises InvalidArgument for what is not that."""
+    """Return ("ddim", {"eta": 0.5}) of "ddim:eta=0.5"; raise InvalidArgument for another form."""
     solver, colon, settings = text.partition(":")
     options: dict[str, Any] = {}
     for setting in settings.split(",") if colon else ():
@@ -47,9 +47,9 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def get(solver: str | Solver, **options: object) -> Solver:
-    """A solver by name, with its options: get("ddim", eta=0.5), or as one text "ddim:eta=0.5".
+    """Return a solver by name and options: get("ddim", eta=0.5), or as one text "ddim:eta=0.5".
 
-    Raises InvalidArgument naming what is known.
+    Raises InvalidArgument, with the known names, for an unknown name or option.
     """
     if isinstance(solver, Solver):
         if options:
@@ -57,10 +57,8 @@ def get(solver: str | Solver, **options: object) -> Solver:
         return solver
     solver, written = parse(solver)
     options |= written
-    if solver not in PRESETS:
-        raise unknown("solver", solver, PRESETS)
+    need_known("solver", solver, PRESETS)
     allowed = inspect.signature(PRESETS[solver]).parameters
     for name in options:
-        if name not in allowed:
-            raise unknown(f"option of solver {solver!r}", name, allowed)
+        need_known(f"option of solver {solver!r}", name, allowed)
     return PRESETS[solver](**options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..errors import unknown
+from ..errors import need_known
 
 Row = tuple[float, ...]
 
@@ -85,8 +85,7 @@ def embedded_pair(name: str) -> Tableau:
 
     Raises InvalidArgument for an unknown name.
     """
-    if name not in ORDERS:
-        raise unknown("embedded pair", name, ORDERS)
+    need_known("embedded pair", name, ORDERS)
     if name != "dop853":
         return _PAIRS[name]
     from scipy.integrate import DOP853

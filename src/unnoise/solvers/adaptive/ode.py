@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ...errors import InvalidArgument, unknown
+from ...errors import InvalidArgument, need_known
 from ..tableaux import TABLEAUX, Tableau
 
 State = tuple[Tensor, ...]
@@ -41,8 +41,7 @@ def integrate(
     a 0-dim float64 tensor. Raises InvalidArgument for a grid that neither rises nor falls, or an
     unknown tableau.
     """
-    if tableau not in TABLEAUX:
-        raise unknown("tableau", tableau, TABLEAUX)
+    need_known("tableau", tableau, TABLEAUX)
     times = torch.as_tensor(grid, dtype=torch.float64).detach().cpu()
     steps = times.diff() if times.ndim == 1 else times[:0]
     if not len(steps) or not (bool((steps > 0).all()) or bool((steps < 0).all())):

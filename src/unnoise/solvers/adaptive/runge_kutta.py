@@ -1,4 +1,4 @@
-"""Adaptive Runge–Kutta: steps of the size that a tolerance asks for, sample by sample."""
+"""Adaptive Runge–Kutta: steps of the size that a tolerance allows, sample by sample."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ...errors import InvalidArgument, need_count, unknown
+from ...errors import InvalidArgument, need_count, need_known
 from ...paths import GaussianPath
 from ..coordinates import COORDINATES
 from ..registry import preset
@@ -32,16 +32,16 @@ class Adaptive(Solver):
     """Step x/s by an embedded pair in a coordinate (`solvers.coordinates`), with the error ≤ `tol`.
 
     A step's embedded error in x/s, root mean square over the event against tol·(1 + |x/s|), is at
-    most 1. Every sample has its own steps, and none depends on its batch. The flow is integrated
-    from the grid's first time to its last; with `stops` every grid time is reached exactly, without
-    it the times between are not used. At an end with σ = 0, where no field is defined, the last (or
-    first) 1e-2·tol^(1/3) of the coordinate is one midpoint step. `order` is that of the method; the
-    error at the end falls in proportion to tol.
+    most 1. Every sample has its own steps, whatever its batch. The flow is integrated from the
+    grid's first time to its last; with `stops` every grid time between is reached exactly too. At
+    an end with σ = 0, where no field is defined, the last (or first) 1e-2·tol^(1/3) of the
+    coordinate is one midpoint step. `order` is that of the method; the error at the end falls in
+    proportion to tol.
 
-    `Solution.nfe` is the number of evaluations of the slowest sample. Where on_step interrupts, the
-    Solution is the state at the last grid time that had to be reached. Raises InvalidArgument for
-    impossible settings, for a tolerance below what the state's dtype resolves, and when max_passes
-    evaluations were not enough.
+    `Solution.nfe` is that of the slowest sample. Where on_step interrupts, the Solution is the
+    state at the last grid time that had to be reached. Raises InvalidArgument for impossible
+    settings, for a tolerance below what the state's dtype resolves, and when max_passes evaluations
+    were not enough.
     """
 
     tableau: str = "dormand_prince"
@@ -51,10 +51,8 @@ class Adaptive(Solver):
     max_passes: int = 10_000
 
     def __post_init__(self) -> None:
-        if self.tableau not in ORDERS:
-            raise unknown("embedded pair", self.tableau, ORDERS)
-        if self.coordinate not in COORDINATES:
-            raise unknown("coordinate", self.coordinate, COORDINATES)
+        need_known("embedded pair", self.tableau, ORDERS)
+        need_known("coordinate", self.coordinate, COORDINATES)
         need_count("max_passes", self.max_passes)
         if not 0 < self.tol < 1:
             raise InvalidArgument(f"tol is {self.tol!r}; give a number between 0 and 1")

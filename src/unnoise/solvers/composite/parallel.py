@@ -21,8 +21,8 @@ from ..solver import Noise, Outcome, Solution, Solver, Steps, TimeGrid, draw
 class ParallelSolution(Solution):
     """A Solution with its `rounds`: how many evaluations had to wait for one another.
 
-    With enough devices the time is that of `rounds`; `nfe` counts all that a sample costs, the most
-    expensive one of the batch (where on_step interrupts, in the rounds before).
+    With enough devices the time is that of `rounds`; `nfe` is that of the most expensive sample
+    (where on_step interrupts, in the rounds before).
     """
 
     rounds: int
@@ -34,21 +34,21 @@ class Parallel(Solver):
 
     With x₀ … x_w a guess of the window's states, every drift Φₗ(xₗ) + ςₗξₗ − xₗ is found at once,
     and x_{j+1} = x₀ + Σ_{l≤j} drift_l. The noise of every step is drawn beforehand, in the order
-    of the sequential solver. A window moves on past every state that changed by no more than
-    the tolerance, ‖Δx_j‖²/D ≤ tolerance²·ς_j², ς_j² the variance of q(x_j|x_{j−1}, x0), that
-    of full noise whatever eta (the paper's σ_j²), and at least by one, which is exact. The fixed
-    point is the sequential trajectory: tolerance=0 reaches it.
+    of the sequential solver. A window moves on past every state that changed by ‖Δx_j‖²/D ≤
+    tolerance²·ς_j², ς_j² the variance of q(x_j|x_{j−1}, x0) whatever eta (the paper's σ_j²), and
+    at least by one, which is exact. The fixed point, at tolerance=0, is the sequential trajectory.
 
     Every sample has its own window and does not depend on the batch: the field is evaluated on
     (rows, *event), a time for each row, and a condition bound to it must broadcast over rows. eta
     as for the preset ddim. on_step receives each round's Prediction, numbered by rounds; where it
-    interrupts, x is the latest state that is final for the whole batch. Raises InvalidArgument for
-    impossible settings.
+    interrupts, x is the latest state that is final for all. Raises InvalidArgument for impossible
+    settings.
     """
 
     window: int = 16
     tolerance: float = 0.1
     eta: float = 0.0
+    order = 1
 
     def __post_init__(self) -> None:
         need_count("window", self.window)
@@ -56,10 +56,6 @@ class Parallel(Solver):
             raise InvalidArgument(f"tolerance is {self.tolerance!r}; give a number ≥ 0")
         if not 0 <= self.eta <= 1:
             raise InvalidArgument(f"eta is {self.eta!r}; give a number from 0 to 1")
-
-    @property
-    def order(self) -> int:  # type: ignore[override]
-        return 1
 
     @property
     def stochastic(self) -> bool:  # type: ignore[override]

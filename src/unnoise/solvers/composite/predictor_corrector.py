@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ...errors import InvalidArgument, need_count, unknown
+from ...errors import InvalidArgument, need_count, need_known
 from ...fields.field import Prediction
 from ...fields.lenses import conversion
 from ...paths import GaussianPath
@@ -28,9 +28,9 @@ class PredictorCorrector(Solver):
 
     A correction is x + h·score + √(2h)·ξ at the new time (Song et al. 2021, algs. 2–5). norms:
     "level": h = rate·σ², NCSN's α_i/2 with rate = ε/(2σ_L²). "sample": h = rate·a·‖ξ‖²/‖score‖²,
-    rate = 2r² for a signal-to-noise ratio r, a = 1 − β of the level, (α₁/α₂)² to the grid's next
-    time (1 at the last); in high dimension this tends to the former, in few it is biased, for the
-    step then depends on what it moves. `consistent` adds the noise √(h(2 − h/σ²)) instead, which
+    at most σ², rate = 2r² for a signal-to-noise ratio r, a = 1 − β of the level, (α₁/α₂)² to the
+    grid's next time (1 at the last); it tends to the former in high dimension, and is biased in
+    low, where h depends on the state. `consistent` adds the noise √(h(2 − h/σ²)) instead, which
     preserves the level's variance where data is one point, and loses up to rate/2 of it where the
     data's own is far above σ².
 
@@ -38,10 +38,9 @@ class PredictorCorrector(Solver):
     Ermon 2019, alg. 1) and is E[x0|x] on a step into σ = 0. A predictor with history starts anew at
     every step. There is no correction where σ = 0.
 
-    Departures: the paper takes the mean of ‖ξ‖ and of ‖score‖ over the batch, which makes a sample
-    depend on its companions; here "level" is their expected ratio and "sample" each sample's own,
-    with h at most σ², for one ‖score‖ may come close to zero. At a fixed rate Langevin's own bias
-    remains however fine the grid: order 0, variances too wide by the share h/2v.
+    Departure: the paper takes the means of ‖ξ‖ and ‖score‖ over the batch; here "level" is their
+    expected ratio and "sample" that of each sample. At a fixed rate Langevin's own bias remains
+    however fine the grid: order 0, variances too wide by the share h/2v.
 
     Raises InvalidArgument for a rate outside (0, 1] and unknown norms.
     """
@@ -57,8 +56,7 @@ class PredictorCorrector(Solver):
     def __post_init__(self) -> None:
         need_count("corrections", self.corrections)
         check_rate(self.rate)
-        if self.norms not in NORMS:
-            raise unknown("norms", self.norms, NORMS)
+        need_known("norms", self.norms, NORMS)
 
     def why_unsupported(self, path: GaussianPath, start: float, end: float) -> str | None:
         if self.predictor is not None:
@@ -171,8 +169,8 @@ def predictor_corrector(
 def annealed_langevin(corrections: int = 5, rate: float = 0.1, consistent: bool = False) -> Solver:
     """Annealed Langevin dynamics (Song & Ermon 2019, alg. 1), `corrections` steps a level.
 
-    The published setting is rate 0.1 (ε = 2e-5 over 2σ_L², σ_L = 0.01) and 100 steps at each of 10
-    levels: `grids.log_snr(path, 9)`. Few steps and levels leave noise in: steps of rate·σ² no
-    longer move data of variance V once σ² is far below V.
+    Published: rate 0.1 (ε = 2e-5 over 2σ_L², σ_L = 0.01), 100 steps at each of 10 levels,
+    `grids.log_snr(path, 9)`. Few steps and levels leave noise in: steps of rate·σ² hardly move data
+    of variance far above σ².
     """
     return PredictorCorrector(None, corrections, rate, "level", consistent)

@@ -1,10 +1,9 @@
 """Calibrate a solver for one field: weights by least squares, places by search.
 
 A teacher (`auto` with many steps) gives the trajectories y(u) of some starts, y = x/(σ + κα),
-whose slope is g/κ. For given places every step's weights are a linear least-squares problem, solved
-step by step: the prediction (and, once the next evaluation is made, the correction) nearest to the
-teacher. Each start is weighted by the inverse of its distance, so that the few that end in another
-mode do not decide. The places are searched for the smallest error at the end.
+whose slope is g/κ. For given places the weights of each prediction and correction in turn are the
+least-squares fit to the teacher. Each start is weighted by the inverse of its distance, so that the
+few that end in another mode do not decide. The places are searched for the smallest error.
 """
 
 from __future__ import annotations
@@ -81,11 +80,9 @@ def tune(
     before = figures(walk.run(places, None)[0])
     best, tried = _search(walk, places, fitted, tries, progress)
     after = figures(best[1])
+    if sum(math.log(v + 1e-300) for v in after) >= sum(math.log(v + 1e-300) for v in before):
+        return Calibration(Tuned(places, shares), before, before, tried)
     solver = Tuned(best[3], FixedWeights(shares.kappa, *best[2]))
-    if sum(map(math.log, (v + 1e-300 for v in after))) >= sum(
-        map(math.log, (v + 1e-300 for v in before))
-    ):
-        solver, after = Tuned(places, shares), before
     return Calibration(solver, before, after, tried)
 
 
@@ -123,7 +120,7 @@ def _search(
         )
         return (score if math.isfinite(score) else math.inf), error, rows, at
 
-    change, stride = np.zeros(modes), 0.3
+    change, way, stride = np.zeros(modes), np.ones(modes), 0.3
     best = attempt(change)
     walk.sparing = 0.6
     other_fit = attempt(change)
@@ -131,7 +128,6 @@ def _search(
         best = other_fit
     else:
         walk.sparing = 1.2
-    way = np.ones(modes)
     while tried < tries and stride > 0.03 and modes:
         moved = False
         for i in range(modes):
@@ -187,7 +183,8 @@ class _Walk:
         if i >= len(self.states):
             return self.goal
         low, y, slope = self.nodes[i], self.states[i], self.slopes[i]
-        h, t = self.nodes[i + 1] - low, (u - low) / (self.nodes[i + 1] - low)
+        h = self.nodes[i + 1] - low
+        t = (u - low) / h
         if i + 1 == len(self.states):  # slope unknown at the end: a parabola through both
             return y + h * t * slope + t * t * (self.goal - y - h * slope)
         after, bend = self.states[i + 1], self.slopes[i + 1]
@@ -206,20 +203,17 @@ class _Walk:
         steps, kappa = len(places) - 1, self.kappa
         times = times_of(self.path, kappa, places, self.start, self.end)
         history: list[Tensor] = []
-        base = self.x.double() / self._scale(self.start)
-        y = base
-        predict: list[tuple[float, ...]] = []
-        correct: list[tuple[float, ...]] = []
+        base = y = self.x.double() / self._scale(self.start)
+        predict, correct = list[tuple[float, ...]](), list[tuple[float, ...]]([()])
 
-        def mix(k: int, begin: int, most: int, prior: tuple[float, ...], target: float) -> Tensor:
-            length = places[begin + 1] - places[begin]
-            parts = torch.stack(history[:most]) * (length / kappa)
+        def mix(rows: list, begin: int, most: int, prior: tuple[float, ...]) -> Tensor:
+            parts = torch.stack(history[:most]) * ((places[begin + 1] - places[begin]) / kappa)
             row = torch.zeros(len(parts), dtype=torch.float64)
             row[: len(prior)] = torch.tensor(prior[: len(row)], dtype=torch.float64)
             if fitted is not None:
-                wanted = self.teacher(target) - base
+                wanted = self.teacher(places[begin + 1]) - base
                 row = _fit(parts[:, fitted], wanted[fitted], row, self.sparing)
-            (predict if begin == k else correct).append(tuple(row.tolist()))
+            rows.append(tuple(row.tolist()))
             return base + torch.tensordot(row, parts, 1)
 
         for k in range(steps):
@@ -227,10 +221,8 @@ class _Walk:
             prediction = self.field((y * self._scale(float(t))).to(self.x.dtype), t)
             history.insert(0, kappa * prediction.eps.double() - prediction.x0.double())
             if k:
-                base = mix(k, k - 1, CORRECT, self.prior.correct[k], places[k])
-            else:
-                correct.append(())
-            y = mix(k, k, PREDICT, self.prior.predict[k], places[k + 1])
+                base = mix(correct, k - 1, CORRECT, self.prior.correct[k])
+            y = mix(predict, k, PREDICT, self.prior.predict[k])
         error = (y - self.goal).flatten(1).norm(dim=1) * self._scale(self.end)
         return error / float(self.path.alpha(self.end)), (tuple(predict), tuple(correct))
 

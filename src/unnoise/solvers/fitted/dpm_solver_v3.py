@@ -23,10 +23,9 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 class DpmSolverV3(Solver):
     """x₁ = α₁·e^{−L}·(x/α₀ − ∫ e^{L(λ)+S(λ)}·(g(λ) + B(λ)) dλ), from λ₀ to λ₁ (eq. 8).
 
-    L, S: integrals of l and s from λ₀; B(λ) = ∫ e^{−S}·b; f = (σ·ε − l·x)/α; g = e^{−S}·f − B,
-    taken as the polynomial in λ through the last `points` of it. corrector: redo each step with
-    the evaluation at its end included (the next step needs it anyway). l = 1, s = b = 0 is
-    DPM-Solver++, l = 0, s = −1, b = 0 is DPM-Solver.
+    L, S: integrals of l and s from λ₀; B(λ) = ∫ e^{−S}·b; f = (σ·ε − l·x)/α; g = e^{−S}·f − B, the
+    polynomial in λ through its last `points` values. corrector: redo each step with the next
+    step's evaluation. l = 1, s = b = 0 is DPM-Solver++, l = 0, s = −1, b = 0 is DPM-Solver.
 
     ems: from `empirical_statistics`, of the same model and path. A step to σ = 0 takes x0 and ε as
     constant. Order points, + 1 with the corrector. The paper's pseudo-orders are left out.
@@ -124,32 +123,25 @@ def _terms(
     grown = np.exp(total(at) + slopes(at) - slopes(start))
     grown = grown * share.reshape(-1, *[1] * (grown.ndim - 1))
     basis = lagrange(np.array(nodes), at)  # (nodes, at)
-    weights = [np.tensordot(row, grown, axes=(0, 0)) for row in basis]
     # g_j = e^{−S(λ_j)}·f_j − B(λ_j)
-    constant = sum(
-        (share_b * grown[i] for i, share_b in enumerate(_drifts(ems, start, at))),
-        np.zeros_like(grown[0]),
+    constant, on_f = (
+        sum(_drift(ems, start, lam) * part for lam, part in zip(at, grown, strict=True)),
+        [],
     )
-    on_f = []
-    for weight, node, drift in zip(
-        weights, nodes, _drifts(ems, start, np.array(nodes)), strict=True
-    ):
+    for row, node in zip(basis, nodes, strict=True):
+        weight = np.tensordot(row, grown, axes=(0, 0))
         on_f.append(weight * np.exp(slopes(start) - slopes(node)))
-        constant = constant - weight * drift
+        constant = constant - weight * _drift(ems, start, node)
     factor = scale[1] * np.exp(-total(end))
-    tensors = [torch.from_numpy(np.asarray(-factor * weight)) for weight in on_f]
-    return (
-        torch.from_numpy(np.asarray(factor / scale[0])),
-        torch.from_numpy(np.asarray(-factor * constant)),
-        tuple(tensors),
+    on_x, shift, *shares = (
+        torch.from_numpy(np.asarray(part))
+        for part in (factor / scale[0], -factor * constant, *(-factor * each for each in on_f))
     )
+    return on_x, shift, tuple(shares)
 
 
-def _drifts(ems: EMS, start: float, at: Array) -> list[Array]:
-    """Return B(λ) = ∫ e^{−(S(r) − S(start))}·b(r) dr from `start` to each λ."""
-    out = []
-    for end in at.tolist():
-        r = start + (end - start) * (1 + _NODES) / 2
-        b = ems.splines["b"](r) * np.exp(ems.splines["S"](start) - ems.splines["S"](r))
-        out.append(np.tensordot(_WEIGHTS * (end - start) / 2, b, axes=(0, 0)))
-    return out
+def _drift(ems: EMS, start: float, end: float) -> Array:
+    """Return B(λ) = ∫ e^{−(S(r) − S(start))}·b(r) dr from `start` to λ = `end`."""
+    r = start + (end - start) * (1 + _NODES) / 2
+    b = ems.splines["b"](r) * np.exp(ems.splines["S"](start) - ems.splines["S"](r))
+    return np.tensordot(_WEIGHTS * (end - start) / 2, b, axes=(0, 0))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...errors import InvalidArgument, need_count
 from ...fields.field import Field
-from ...paths import GaussianPath, grids
+from ...paths import grids
 from ...randomness import Streams
 
 Array = np.ndarray
@@ -67,12 +67,11 @@ def empirical_statistics(
     """Measure l, s, b of a model from data x0 (n, *event) noised at every time of `grid`.
 
     Each number of an event has its own: l = E[σ·∂ε/∂x], which makes N = σ·ε − l·x least sensitive
-    to x (eq. 12), by Hutchinson's estimate with `probes` random signs; s and b, the regression of
-    df/dλ along the flow on f = N/α (eq. 14): s = cov(f, f')/var(f), b = E[f'] − s·E[f]. Where f
-    does not vary s is 0. Derivatives are differences of `step` in λ, central except at the path's
-    ends, and relative to σ in x. Costs 5 + 2·probes evaluations a time. grid: both ends with a
-    finite log-SNR; the more times the better. Raises InvalidArgument where an end has none, and for
-    fewer than two data.
+    to x (eq. 12), by Hutchinson's estimate with `probes` random signs; s = cov(f, f')/var(f) (0
+    where f does not vary) and b = E[f'] − s·E[f], the regression of f' = df/dλ along the flow on
+    f = N/α (eq. 14). Derivatives are differences of `step` in λ, central except at the path's ends,
+    and relative to σ in x. Costs 5 + 2·probes evaluations a time. Raises InvalidArgument where an
+    end of the grid has no finite log-SNR, and for fewer than two data.
     """
     need_count("probes", probes)
     if len(x0) < 2 or len(noise) != len(x0):
@@ -86,17 +85,13 @@ def empirical_statistics(
             "the grid reaches a time without signal or without noise; keep both ends away, such "
             "as from t = 0.999 to 0.001"
         )
-    order = lam.argsort()
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    knots = lam.sort().values
     with torch.no_grad():
         # the same draws at every log-SNR, so that the statistics are smooth in it
         draw = noise.normal(*x0.shape[1:]).to(device=x0.device, dtype=x0.dtype)
         signs = [(noise.uniform(*x0.shape[1:]) < 0.5).to(x0) * 2 - 1 for _ in range(probes)]
-        for place in lam[order].tolist():
-            found.append(_measure(field, x0, draw, signs, place, step))
-        slope = torch.stack([sensitivity for sensitivity, _, _ in found])
-    knots = lam[order].numpy()
-    return _regress(path, knots, slope, found)
+        found = [_measure(field, x0, draw, signs, place, step) for place in knots.tolist()]
+    return _regress(knots.numpy(), found)
 
 
 def _measure(
@@ -130,17 +125,16 @@ def _at(field: Field, lam: float) -> tuple[float, float, Any]:
     return alpha, sigma, lambda x: field(x, time).eps
 
 
-def _regress(path: GaussianPath, knots: Array, slope: Tensor, found: list) -> EMS:
+def _regress(knots: Array, found: list[tuple[Tensor, Tensor, Tensor]]) -> EMS:
     from scipy.interpolate import CubicSpline
 
-    levels = slope.double().cpu().numpy()
+    levels = torch.stack([slope for slope, _, _ in found]).double().cpu().numpy()
     rates = CubicSpline(knots, levels)(knots, 1)
     gains, shifts = [], []
-    for k, (_, value, rate) in enumerate(found):
-        (y, eps), (y_rate, eps_rate) = value.double().cpu().numpy(), rate.double().cpu().numpy()
-        small = np.exp(-knots[k])
-        f = small * eps - levels[k] * y
-        f_rate = small * (eps_rate - eps) - levels[k] * y_rate - rates[k] * y
+    for small, level, rate, (_, *values) in zip(np.exp(-knots), levels, rates, found, strict=True):
+        (y, eps), (y_rate, eps_rate) = (value.double().cpu().numpy() for value in values)
+        f = small * eps - level * y
+        f_rate = small * (eps_rate - eps) - level * y_rate - rate * y
         centred = f - f.mean(0)
         spread = (centred**2).mean(0)
         noise_floor = 1e-12 * ((small * eps) ** 2 + y**2).mean(0)

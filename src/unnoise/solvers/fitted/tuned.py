@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -23,7 +25,7 @@ class Tuned(FixedMultistep):
 
     places: u = σ/(σ + κα) of its times, decreasing, both ends included. It has no order: more
     steps need another one. Raises InvalidArgument for places or shares that do not fit together,
-    and where it is asked to walk other times.
+    and for other times.
     """
 
     places: tuple[float, ...]
@@ -32,7 +34,7 @@ class Tuned(FixedMultistep):
 
     def __post_init__(self) -> None:
         kappa, steps = self.coefficients.kappa, len(self.places) - 1
-        falling = all(a > b for a, b in zip(self.places, self.places[1:], strict=False))
+        falling = all(a > b for a, b in pairwise(self.places))
         if steps < 1 or not falling or not (self.places[-1] >= 0 and self.places[0] <= 1):
             raise InvalidArgument(
                 "places must fall from at most 1 to at least 0; these are "
@@ -40,21 +42,20 @@ class Tuned(FixedMultistep):
             )
         if not 0 < kappa < math.inf:
             raise InvalidArgument(f"kappa is {kappa!r}; give a positive number")
-        rows = (self.coefficients.predict, self.coefficients.correct)
-        if any(len(row) != steps for row in rows):
+        predict, correct = self.coefficients.predict, self.coefficients.correct
+        if len(predict) != steps or len(correct) != steps:
             raise InvalidArgument(
-                f"{steps} steps with shares for {len(rows[0])} predictions and {len(rows[1])} "
+                f"{steps} steps with shares for {len(predict)} predictions and {len(correct)} "
                 "corrections; give as many of each"
             )
-        for what, shares in zip(("predict", "correct"), rows, strict=True):
-            for k, row in enumerate(shares):
-                least = 0 if what == "correct" else 1
+        for what, rows, least in (("predict", predict, 1), ("correct", correct, 0)):
+            for k, row in enumerate(rows):
                 if not least <= len(row) <= min(k + 1, MOST) or not all(map(math.isfinite, row)):
                     raise InvalidArgument(
                         f"{what}[{k}] has {len(row)} shares; give {least} to {min(k + 1, MOST)} "
                         "finite numbers"
                     )
-        if self.coefficients.correct[0]:
+        if correct[0]:
             raise InvalidArgument("correct[0] must be empty: nothing comes before the first step")
 
     @property
@@ -74,7 +75,7 @@ class Tuned(FixedMultistep):
 
     def weights(self, path: GaussianPath, times: tuple[float, ...]) -> FixedWeights:
         found = places_of(path, self.coefficients.kappa, times)
-        worst = max(map(abs, (a - b for a, b in zip(found, self.places, strict=False))))
+        worst = max(abs(a - b) for a, b in zip(found, self.places, strict=False))
         if len(found) != len(self.places) or worst > CLOSE:
             raise InvalidArgument(
                 f"a solver tuned for {self.length} steps, σ/α from "
@@ -89,13 +90,8 @@ class Tuned(FixedMultistep):
 
     def to_dict(self) -> dict[str, Any]:
         """Return numbers only, for JSON."""
-        c = self.coefficients
-        return {
-            "kappa": c.kappa,
-            "places": list(self.places),
-            "predict": [list(row) for row in c.predict],
-            "correct": [list(row) for row in c.correct],
-        }
+        numbers = {"places": self.places, **asdict(self.coefficients)}
+        return json.loads(json.dumps(numbers))  # lists, as JSON has them
 
     @staticmethod
     def from_dict(tree: Any) -> Tuned:
@@ -103,17 +99,13 @@ class Tuned(FixedMultistep):
         keys = {"kappa", "places", "predict", "correct"}
         if not isinstance(tree, dict) or set(tree) != keys:
             raise InvalidArgument(f"a tuned solver has exactly the keys {sorted(keys)}")
+        rows = {}
         for name in ("predict", "correct"):
             if not isinstance(tree[name], list):
                 raise InvalidArgument(f"{name} is no list of lists of numbers")
-        rows = [_numbers(name, row) for name in ("predict", "correct") for row in tree[name]]
-        cut = len(tree["predict"])
-        return Tuned(
-            _numbers("places", tree["places"]),
-            FixedWeights(
-                _numbers("kappa", [tree["kappa"]])[0], tuple(rows[:cut]), tuple(rows[cut:])
-            ),
-        )
+            rows[name] = tuple(_numbers(name, row) for row in tree[name])
+        (kappa,) = _numbers("kappa", [tree["kappa"]])
+        return Tuned(_numbers("places", tree["places"]), FixedWeights(kappa, **rows))
 
 
 def _numbers(name: str, row: Any) -> tuple[float, ...]:

@@ -18,9 +18,8 @@ from ..solver import Noise, Outcome, Solver, Steps, TimeGrid, draw
 class Churn:
     """EDM's noise before each step (Karras et al. 2022, alg. 2).
 
-    Where t_min ≤ σ/α ≤ t_max the state is first taken up to σ̂ = (1 + γ)σ with
-    γ = min(amount/steps, √2 − 1), by noise of `scale` times the deviation that asks for. σ̂ stops
-    at the path's own beginning.
+    Where t_min ≤ σ/α ≤ t_max the state is first taken up to σ̂ = (1 + γ)σ, at most the path's
+    own start, with γ = min(amount/steps, √2 − 1), by noise of `scale` times the deviation due.
     """
 
     amount: float

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import need_count, unknown
+from ...errors import need_count, need_known
 from ...paths import GaussianPath
 from ..registry import preset
 from ..solver import Solver
@@ -46,10 +46,8 @@ class ErSde(MultistepSolver):
 
     def __post_init__(self) -> None:
         need_count("points", self.points)
-        if self.scale not in SCALES:
-            raise unknown("noise scale", self.scale, SCALES)
-        if self.rule not in ER_RULES:
-            raise unknown("rule of ER-SDE", self.rule, ER_RULES)
+        need_known("noise scale", self.scale, SCALES)
+        need_known("rule of ER-SDE", self.rule, ER_RULES)
 
     @property
     def stochastic(self) -> bool:  # type: ignore[override]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...errors import InvalidArgument, need_count, unknown
+from ...errors import InvalidArgument, need_count, need_known
 from ...paths import GaussianPath
 from ..relay import as_stages
 from ..solver import Noise, Solver, Steps, TimeGrid
@@ -31,14 +31,13 @@ class Multistep(MultistepSolver):
     or a published rounding.
 
     Early steps use as many points as there are, unless `starter` (a deterministic one-step solver)
-    takes them: the first `starter_steps` steps, points − 1 of them by default, whose evaluations
-    at each step's start join the history. lower_last: step N − j uses at most j points, as the
-    official codes do. A grid of fewer steps than points never reaches the order: `solve` then warns
+    takes them: the first `starter_steps` steps, by default points − 1, whose evaluations at each
+    step's start join the history. lower_last: step N − j uses at most j points, as the official
+    codes do. A grid of fewer steps than points never reaches the order: `solve` then warns
     (UserWarning).
 
-    Raises InvalidArgument for impossible settings and for those that would change nothing: with
-    one point and no corrector there is no polynomial, so coordinate, rule, starter and lower_last
-    keep their defaults.
+    Raises InvalidArgument for impossible settings and for those that would change nothing, such as
+    a coordinate or a rule with one point and no corrector, where there is no polynomial.
     """
 
     points: int = 1
@@ -66,22 +65,19 @@ class Multistep(MultistepSolver):
                         f"{name}={value!r} changes nothing with one point and no corrector; leave "
                         "it out, or give points ≥ 2 or corrector=True"
                     )
-        self._check_starter()
-
-    def _check_starter(self) -> None:
         if self.starter_steps is not None:
             need_count("starter_steps", self.starter_steps)
-            if self.starter is None:
+        if self.starter is None:
+            if self.starter_steps is not None:
                 raise InvalidArgument(
                     f"starter_steps={self.starter_steps!r} without a starter; give a solver too"
                 )
-        if self.starter is not None:
-            if self.starter.stochastic or isinstance(self.starter, Multistep):
-                raise InvalidArgument(
-                    "a starter is a deterministic one-step solver (single_step, runge_kutta)"
-                )
-            if self.points == 1:
-                raise InvalidArgument("a starter fills the history, and one point needs none")
+        elif self.starter.stochastic or isinstance(self.starter, Multistep):
+            raise InvalidArgument(
+                "a starter is a deterministic one-step solver (single_step, runge_kutta)"
+            )
+        elif self.points == 1:
+            raise InvalidArgument("a starter fills the history, and one point needs none")
 
     @property
     def order(self) -> int:  # type: ignore[override]
@@ -97,7 +93,7 @@ class Multistep(MultistepSolver):
 
     @property
     def started(self) -> int:
-        """How many steps the starter takes."""
+        """The number of steps that the starter takes."""
         if self.starter is None:
             return 0
         return self.points - 1 if self.starter_steps is None else self.starter_steps
@@ -129,7 +125,7 @@ class Multistep(MultistepSolver):
     def _started_steps(
         self, starter: Solver, path: GaussianPath, x: Tensor, grid: TimeGrid
     ) -> Steps:
-        """The starter's steps, their first evaluations stored, then the plan from there on."""
+        """Take the starter's steps, store their first evaluations, then follow the plan."""
         history, first, lens = list[Tensor](), min(self.started, grid.steps), ""
         for k in range(first):
             prediction = yield x, grid.tensors[k]
@@ -194,10 +190,8 @@ class StochasticMultistep(MultistepSolver):
 
 def _check(points: int, coordinate: str, rule: str, corrector: bool) -> None:
     need_count("points", points)
-    if coordinate not in COORDINATES:
-        raise unknown("coordinate", coordinate, COORDINATES)
-    if rule not in RULES:
-        raise unknown("weight rule", rule, RULES)
+    need_known("coordinate", coordinate, COORDINATES)
+    need_known("weight rule", rule, RULES)
     if "half_curvature" in rule and (points != 3 or corrector):
         raise InvalidArgument(
             f"the published rule {rule!r} is DPM-Solver++ 3M's: it needs points=3 and "

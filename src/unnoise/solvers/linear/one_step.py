@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...errors import InvalidArgument, Unsupported, unknown
+from ...errors import InvalidArgument, Unsupported, need_known
 from ...fields.field import Prediction
 from ...fields.lenses import conversion
 from ...paths import GaussianPath
@@ -103,10 +103,9 @@ class DDIM(OneStep):
     ancestral DDPM (Ho et al. 2020); aim = √(σ₁² − ς²). variance "transition" adds DDPM's larger β
     instead, which does not keep the marginals; "sde" takes η as the share of the reverse SDE's
     noise, ς² = σ₁²·(1 − e^(−2ηh)), any η: SDE-DPM-Solver++ 1. "learned": ς² = exp(v·log β +
-    (1−v)·log β̃), v the field's own fraction (Nichol & Dhariwal 2021, sec. 4); β and β̃ are those of
-    the grid's steps, also where these skip steps of the chain that was trained: exact marginals at
-    any number of steps where v is right and the data are Gaussian; raises Unsupported where the
-    field has no fraction. The step into σ = 0 adds no noise. Weak order 1.
+    (1−v)·log β̃), v the field's own fraction (Nichol & Dhariwal 2021, sec. 4), β and β̃ those of the
+    grid's steps; raises Unsupported where the field has no fraction. The step into σ = 0 adds no
+    noise. Weak order 1.
     """
 
     eta: float = 0.0
@@ -141,14 +140,13 @@ class DDIM(OneStep):
 
 def check_noise(eta: float, variance: str, variances: tuple[str, ...]) -> None:
     """Raise InvalidArgument unless eta and variance go together."""
-    if variance not in variances:
-        raise unknown("variance", variance, variances)
+    need_known("variance", variance, variances)
     if not (math.isfinite(eta) and eta >= 0):
         raise InvalidArgument(f"eta is {eta!r}; give a number ≥ 0")
     if eta > 1 and variance != "sde":
         raise InvalidArgument(f"eta is {eta!r}; give a number from 0 to 1, or variance='sde'")
     if variance == "sde" and not eta:
-        raise InvalidArgument("variance 'sde' says what noise eta means; give eta > 0")
+        raise InvalidArgument("variance 'sde' changes nothing where eta is 0; give eta > 0")
 
 
 def noise_added(eta: float, sigma: float, h: float, variance: str = "") -> tuple[float, float]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ...errors import unknown
+from ...errors import need_known
 from ...fields.lenses import conversion
 from ...paths import GaussianPath
 from .. import coordinates
@@ -30,10 +30,8 @@ class RungeKutta(LinearSolver):
     coordinate: str = "sigma"
 
     def __post_init__(self) -> None:
-        if self.tableau not in TABLEAUX:
-            raise unknown("tableau", self.tableau, TABLEAUX)
-        if self.coordinate not in COORDINATES:
-            raise unknown("coordinate", self.coordinate, COORDINATES)
+        need_known("tableau", self.tableau, TABLEAUX)
+        need_known("coordinate", self.coordinate, COORDINATES)
 
     @property
     def order(self) -> int:  # type: ignore[override]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ...errors import InvalidArgument, need_count, unknown
+from ...errors import InvalidArgument, need_count, need_known
 from ...paths import GaussianPath, VPLinear
 from ..registry import preset
 from ..solver import Solver
@@ -56,8 +56,7 @@ class SaSolver(MultistepSolver):
             raise InvalidArgument(f"interval is {self.interval!r}; need 0 ≤ low < high ≤ 1")
         if self.tau == 0 and self.interval != (0.0, 1.0):
             raise InvalidArgument(f"interval={self.interval!r} changes nothing where tau is 0")
-        if self.rule not in SA_RULES:
-            raise unknown("rule of SA-Solver", self.rule, SA_RULES)
+        need_known("rule of SA-Solver", self.rule, SA_RULES)
 
     @property
     def stochastic(self) -> bool:  # type: ignore[override]
@@ -88,22 +87,21 @@ class SaSolver(MultistepSolver):
             yield Move(*step(list(range(k, max(k - points, -1), -1))), noise, correct)
 
     def _weights(self, lam: list[float], k: int, nodes: list[int], tau: float) -> tuple[float, ...]:
-        """ŵ in the order of `nodes`; the formula wants the step's start first."""
-        stretch = 1 + tau**2
-        order = [k, *(j for j in nodes if j != k)] if k in nodes else nodes
+        """Return ŵ in the order of `nodes`, with that of the step's start found first."""
         if k not in nodes:  # a corrector of one node: the end alone
             return (1.0,)
-        if self.rule == "published" and len(nodes) == 2:
-            ends = [lam[order[0]], lam[order[1]], lam[k + 1]]
-            if all(map(math.isfinite, ends)):
-                h = lam[k + 1] - lam[k]
-                share = 0.5 * stretch * h / -math.expm1(-stretch * h)
-                ratio = (lam[order[1]] - lam[k]) / h
-                found = {order[0]: 1 - share / ratio, order[1]: share / ratio}
-                return tuple(found[j] for j in nodes)
-        values = step_weights(
-            _ANY, "log_snr", [lam[j] for j in order], lam[k + 1], (1.0, 0.0), "exact", stretch
-        )
+        order, stretch = sorted(nodes, key=lambda j: j != k), 1 + tau**2
+        places = [lam[j] for j in order]
+        if (
+            self.rule == "published"
+            and len(nodes) == 2
+            and all(map(math.isfinite, [*places, lam[k + 1]]))
+        ):
+            h = lam[k + 1] - lam[k]
+            share = 0.5 * stretch * h / -math.expm1(-stretch * h) / ((places[1] - places[0]) / h)
+            values = [1 - share, share]
+        else:
+            values = step_weights(_ANY, "log_snr", places, lam[k + 1], X0, "exact", stretch)
         found = dict(zip(order, values, strict=True))
         return tuple(found[j] for j in nodes)
 

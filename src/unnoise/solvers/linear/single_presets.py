@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...errors import InvalidArgument, unknown
+from ...errors import InvalidArgument, need_known
 from ..registry import preset
 from ..solver import Solver
 from .churned import Churn, Churned
@@ -25,8 +25,7 @@ def _third(kind: str) -> tuple[Stage, ...]:
 def _single(
     order: int, direction: tuple[float, float], ratio: float, kind: str, eta: float = 0.0
 ) -> SingleStep:
-    if kind not in KINDS:
-        raise unknown("kind of DPM-Solver", kind, KINDS)
+    need_known("kind of DPM-Solver", kind, KINDS)
     if order not in (1, 2, 3):
         raise InvalidArgument(f"order is {order!r}; single-step DPM-Solver has 1, 2 and 3")
     if order != 2 and ratio != 0.5:
@@ -114,19 +113,17 @@ def dpm_on_grid(order: int = 2, lens: str = "x0", kind: str = "published") -> So
     The last step is of order 1, which leaves the whole of order 2 at most. Its second stage is
     rounded as the second order is, whatever the kind.
     """
-    if lens not in ("x0", "eps"):
-        raise unknown("lens of DPM-Solver", lens, ("x0", "eps"))
+    need_known("lens of DPM-Solver", lens, ("x0", "eps"))
     if order not in (2, 3):
         raise InvalidArgument(f"order is {order!r}; give 2 or 3")
-    if kind not in KINDS:
-        raise unknown("kind of DPM-Solver", kind, KINDS)
+    need_known("kind of DPM-Solver", kind, KINDS)
     rule = "midpoint" if kind == "published" else "exact"
     first, second = Stage(0.5), Stage(1.0, (0, 1), rule)
     direction = X0 if lens == "x0" else EPS
     one = SingleStep((Stage(),), 1, direction)
-    two = SingleStep((first, second), 2, direction, on_grid=True)
+    two = SingleStep((first, second), 2, direction, on_grid=True, ending=(one,))
     if order == 2:
-        return SingleStep(two.stages, 2, direction, on_grid=True, ending=(one,))
+        return two
     end = _third(kind)[-1]
     return SingleStep((first, second, end), 2, direction, on_grid=True, ending=(two, one))
 
@@ -150,8 +147,7 @@ def edm_churn(
         "heun": (Stage(1.0), Stage(1.0, (0, 1))),
         "dpm2": _second(0.5, "published"),
     }
-    if method not in stages:
-        raise unknown("method of EDM", method, stages)
+    need_known("method of EDM", method, stages)
     coordinate = "sigma" if method == "heun" else "log_snr"
     order = len(stages[method])
     return Churned(SingleStep(stages[method], order, EPS, coordinate), noise)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ...errors import InvalidArgument, need_count, unknown
+from ...errors import InvalidArgument, need_count, need_known
 from ...paths import GaussianPath
 from .direction import Direction, check_direction, no_start
 from .executor import LinearSolver, Plan
@@ -39,18 +39,19 @@ class Stage:
 class SingleStep(LinearSolver):
     """Every stage and the step itself by x₁ = (s₁/s₀)·x + ((σ₁α₀ − α₁σ₀)/s₀)·Σ ŵⱼgⱼ.
 
-    See `solvers.weights`: g = q·ε − p·x0, ŵ the integral of the polynomial, in `coordinate`,
+    See `linear.weights`: g = q·ε − p·x0, ŵ the integral of the polynomial, in `coordinate`,
     through the g's of earlier stages; the last stage is the step's end. A step one of whose stages
-    cannot be (it would lie where σ = 0, or outside the path, or its coordinate is infinite) has
-    the start's g alone: first order, DDIM's step.
+    would lie where σ = 0, outside the path, or where its coordinate is infinite has the start's g
+    alone: first order, DDIM's step.
 
-    eta: noise as a share of the posterior's, as in Multistep: the whole step, its stages included,
-    goes to (α₁, √(σ₁² − ς²)), then ς·ξ is added; the flow to a lower noise and the noise back up
-    both keep the marginals, so the weak order is `order`. With noisy_stages (DPM-Solver++ SDE) the
-    stages stay on the way to σ₁, receive the noise due there, and the step's own noise contains
-    theirs. on_grid: a step spans as many steps of the grid as it
-    has stages, which lie at the grid's own times. ending: solvers of the last steps (of the rest
-    of the grid where on_grid: by their number of stages).
+    eta: noise as a share of the posterior's: the whole step, its stages included, goes to
+    (α₁, √(σ₁² − ς²)), then ς·ξ is added; both keep the marginals, so the weak order is `order`.
+    With noisy_stages (DPM-Solver++ SDE) the stages stay on the way to σ₁, receive the noise due
+    there, and the step's own noise contains theirs. on_grid: a step spans as many steps of the grid
+    as it has stages, which lie at the grid's own times. ending: solvers of the last steps; where
+    on_grid, of the rest of the grid, one for each smaller number of stages.
+
+    Raises InvalidArgument for impossible settings.
     """
 
     stages: tuple[Stage, ...] = (Stage(),)
@@ -65,8 +66,7 @@ class SingleStep(LinearSolver):
     def __post_init__(self) -> None:
         need_count("order", self.order)
         check_direction(self.direction)
-        if self.coordinate not in COORDINATES:
-            raise unknown("coordinate", self.coordinate, COORDINATES)
+        need_known("coordinate", self.coordinate, COORDINATES)
         if not self.stages or self.stages[-1].at != 1:
             raise InvalidArgument("the last stage is the step's end; give Stage(at=1, …) last")
         for i, stage in enumerate(self.stages):
@@ -80,12 +80,17 @@ class SingleStep(LinearSolver):
             )
         if self.on_grid and (len(self.stages) == 1 or self.eta):
             raise InvalidArgument("stages on the grid need stages, and add no noise (eta=0)")
+        shorter = {len(solver.stages) for solver in self.ending}
+        if self.on_grid and not shorter >= set(range(1, len(self.stages))):
+            raise InvalidArgument(
+                f"the rest of a grid may be shorter than {len(self.stages)} steps; give an ending "
+                "of each smaller number of stages"
+            )
 
     def _check_stage(self, i: int, stage: Stage) -> None:
         if not 0 < stage.at <= 1:
             raise InvalidArgument(f"stage {i} lies at {stage.at!r}; give a number in (0, 1]")
-        if stage.rule not in RULES:
-            raise unknown("weight rule", stage.rule, RULES)
+        need_known("weight rule", stage.rule, RULES)
         if stage.weights is not None:
             if len(stage.weights) != i + 1 or abs(sum(stage.weights) - 1) > 1e-12:
                 raise InvalidArgument(
@@ -157,8 +162,10 @@ def _place(path: GaussianPath, time: float) -> Place:
     return Place(time, *(float(f(time)) for f in (path.alpha, path.sigma, path.log_snr)))
 
 
-def _groups(solver: SingleStep, path: GaussianPath, times: tuple[float, ...]):
-    """(solver, first grid index, last grid index) of every step."""
+def _groups(
+    solver: SingleStep, path: GaussianPath, times: tuple[float, ...]
+) -> Iterator[tuple[SingleStep, int, int]]:
+    """Yield (solver, first grid index, last grid index) of every step."""
     steps = len(times) - 1
     if not solver.on_grid:
         for k in range(steps):
@@ -166,21 +173,21 @@ def _groups(solver: SingleStep, path: GaussianPath, times: tuple[float, ...]):
             late = rest <= len(solver.ending)
             yield solver.ending[len(solver.ending) - rest] if late else solver, k, k + 1
         return
-    by_stages = {len(s.stages): s for s in solver.ending}
+    by_stages = {len(s.stages): s for s in (*solver.ending, solver)}
     k, whole = 0, len(solver.stages)
     infinite = float(path.sigma(times[-1])) == 0
     while k < steps:
         span = whole if steps - k > whole else min(steps - k, whole - 1)
         if infinite and span > 1 and k + span == steps:
             span -= 1
-        yield (solver if span == whole else by_stages[span]), k, k + span
+        yield by_stages[span], k, k + span
         k += span
 
 
 def _inner(
     solver: SingleStep, path: GaussianPath, begin: Place, end: Place, lam: float
 ) -> list[Place] | None:
-    """Where the stages before the step's end look on the way to λ, or None where one cannot."""
+    """Return the places of the stages before the end of a step to λ, or None where one is none."""
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         c0, c1 = COORDINATES[solver.coordinate](path, np.array([begin.lam, lam])).tolist()
     if not (math.isfinite(c0) and math.isfinite(c1)):

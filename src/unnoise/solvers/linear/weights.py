@@ -27,7 +27,7 @@ def _angle(log_snr: Array) -> Array:
 
 
 def time_of(path: GaussianPath, log_snr: Array) -> Array:
-    """path.time on numpy arrays."""
+    """Return path.time of numpy arrays."""
     return path.time(torch.from_numpy(np.asarray(log_snr, dtype=np.float64))).numpy()
 
 
@@ -51,9 +51,9 @@ LOG_SNRS: dict[str, Callable[[GaussianPath, float], float]] = {
 
 
 def measure(lam0: float, lam1: float, p: float, q: float, stretch: float) -> tuple[Array, Array]:
-    """Gauss–Legendre points (as λ) of the step and their share of ∫dr.
+    """Return Gauss–Legendre points (as λ) of the step and their share of ∫dr.
 
-    `stretch` ≥ 1 is a stochastic step's: it walks λ from λ0 to λ1 while the measure runs on to
+    `stretch` ≥ 1 is a stochastic step's: λ goes from λ0 to λ1, and the measure on to
     λ0 + stretch·(λ1 − λ0), direction (1:0).
     """
     if math.isfinite(lam0) and math.isfinite(lam1):
@@ -75,7 +75,7 @@ def measure(lam0: float, lam1: float, p: float, q: float, stretch: float) -> tup
 
 
 def lagrange(points: Array, at: Array) -> Array:
-    """ℓⱼ(at): (len(points), len(at))."""
+    """Return ℓⱼ(at): (len(points), len(at))."""
     out = np.ones((len(points), len(at)))
     for j, own in enumerate(points):
         for k, other in enumerate(points):
@@ -93,7 +93,7 @@ def step_weights(
     rule: str,
     stretch: float = 1.0,
 ) -> list[float]:
-    """ŵ for g's at log-SNRs `nodes` (the first is where the step starts), summing to 1.
+    """Return ŵ, of sum 1, for g's at log-SNRs `nodes` (the first is where the step starts).
 
     Nodes whose coordinate is infinite get weight 0; where that of the start or of the target is,
     only the start counts (a step of order 1).
@@ -105,15 +105,11 @@ def step_weights(
         return weights
     kept = [j for j in range(len(nodes)) if np.isfinite(place[j])]
     lam, share = measure(nodes[0], target, *direction, stretch)
-    if rule != "exact":
-        published = RULES[rule](place[kept], place[-1], lam, share, direction)
-        if published is not None:
-            for j, weight in zip(kept, published, strict=True):
-                weights[j] = weight
-            return weights
-    values = lagrange(place[kept], COORDINATES[coordinate](path, lam)) @ share
-    for j, weight in zip(kept, values, strict=True):
-        weights[j] = float(weight)
+    published = RULES[rule](place[kept], place[-1], lam, share, direction)
+    if published is None:
+        published = (lagrange(place[kept], COORDINATES[coordinate](path, lam)) @ share).tolist()
+    for j, weight in zip(kept, published, strict=True):
+        weights[j] = weight
     return weights
 
 
@@ -123,12 +119,12 @@ def _two_points(place: Array, target: float, slope_share: float) -> list[float]:
 
 
 def _midpoint(place: Array, target: float, lam: Array, share: Array, direction) -> list | None:
-    """DPM-Solver's and DPM-Solver++'s second order: the slope counts one half, whatever h."""
+    """Return DPM-Solver's and DPM-Solver++'s second order: the slope times ½, whatever h."""
     return _two_points(place, target, 0.5) if len(place) == 2 else None
 
 
 def _bh1(place: Array, target: float, lam: Array, share: Array, direction) -> list | None:
-    """UniPC's B(h) = h where two points are known: half of h/(e^h − 1) (Zhao et al. 2023)."""
+    """Return UniPC's B(h) = h for two points: half of h/(e^h − 1) (Zhao et al. 2023)."""
     if len(place) != 2:
         return None
     h = (target - place[0]) * (-1 if direction[0] else 1)
@@ -138,7 +134,7 @@ def _bh1(place: Array, target: float, lam: Array, share: Array, direction) -> li
 def _half_curvature(
     place: Array, target: float, lam: Array, share: Array, direction
 ) -> list | None:
-    """The published third-order DPM-Solver++: its curvature term is half of the integral."""
+    """Return the published third-order DPM-Solver++'s: half of the integral's curvature term."""
     if len(place) == 2:
         return _two_points(place, target, 0.5)
     if len(place) != 3:
@@ -155,17 +151,15 @@ def _half_curvature(
 def _half_curvature_only(
     place: Array, target: float, lam: Array, share: Array, direction
 ) -> list | None:
-    """k-diffusion's dpmpp_3m_sde: the curvature halved, two points as their integral says."""
-    if len(place) != 3:
-        return None
-    return _half_curvature(place, target, lam, share, direction)
+    """Return k-diffusion's dpmpp_3m_sde: the curvature halved, two points by their integral."""
+    return _half_curvature(place, target, lam, share, direction) if len(place) == 3 else None
 
 
 EVEN = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 
 
 def _even(place: Array, target: float, lam: Array, share: Array, direction) -> list | None:
-    """(i)PNDM: Adams–Bashforth's weights for even steps, whatever the steps (Liu et al. 2022)."""
+    """Return (i)PNDM's: Adams–Bashforth's for even steps, whatever the steps (Liu et al. 2022)."""
     return list(EVEN[len(place) - 1])
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from importlib import resources
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +16,6 @@ from ...paths import GaussianPath, grid_for
 from ..registry import PRESETS, parse
 from ..registry import get as build
 from ..solver import Solver
-from . import diffusers, interfaces, k_diffusion
 from .row import PEERS, Row
 
 
@@ -34,18 +35,16 @@ class Spacing:
         return f"{self.name}:{options}" if options else self.name
 
 
-ROWS: tuple[Row, ...] = (
-    *k_diffusion.ROWS,
-    *interfaces.COMFY,
-    *interfaces.WEB,
-    *diffusers.ROWS,
+_TABLE = json.loads((resources.files(__package__) / "table.json").read_text("utf-8"))
+ROWS = tuple(
+    Row(peer, **row | {"note": _TABLE["notes"][row["note"]] if "note" in row else ""})
+    for peer, rows in _TABLE["rows"].items()
+    for row in rows
 )
 # our grid for each of their names; a text is the reason why there is none
 GRIDS: dict[str, Spacing | str] = {
-    name: Spacing(*parse(text))
-    for grids in (interfaces.GRIDS, k_diffusion.GRIDS, diffusers.GRIDS)
-    for name, text in grids.items()
-} | interfaces.NO_GRIDS
+    name: Spacing(*parse(text)) for name, text in _TABLE["grids"].items()
+} | _TABLE["no_grids"]
 
 
 @dataclass(frozen=True)

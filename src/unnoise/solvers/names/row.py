@@ -17,6 +17,8 @@ PEERS = ("diffusers", "k-diffusion", "ComfyUI", "A1111")
 class Row:
     """The sampler `name` of `peer` with `options`; `text` is ours, as `solvers.get` reads it.
 
+    The rows are `table.json`, whose notes have names; options of classes that the row leaves out
+    are their defaults (final_sigmas_type is "zero" unless the note names another).
     text is "" where ours cannot do it, and `note` gives the reason; where both are given, note
     is the difference of the two. grid: our grid with its options ("leading:offset=1"), "" where
     the peer's caller chooses (k-diffusion) or names it apart. Rows without a note give the same
@@ -45,12 +47,3 @@ class Row:
         if not self.text:
             raise Unsupported(f"{self.name!r} of {self.peer} is no solver here: {self.note}")
         return get(self.text)
-
-
-def rows_of(peer: str):
-    """Return a function that makes rows of one peer, whose options are keywords."""
-
-    def row(name: str, text: str = "", grid: str = "", note: str = "", **options: Any) -> Row:
-        return Row(peer, name, text, grid, note, options)
-
-    return row
