@@ -378,8 +378,8 @@ def test_a_precision_chosen_by_measurement_is_that_of_the_beginning(
     for name in ("{}.npy", "{}.samples.json"):
         a, b = ((tmp_path / name.format(x)).read_bytes() for x in "ab")
         assert a == b
+    other = "fp32" if faster else "bf16"
     with pytest.raises(ArtifactError, match=r"precision \w+, not "):
-        other = "fp32" if faster else "bf16"
         sample_many(model, tmp_path / "a.npy", **{**options, "precision": other})
 
 

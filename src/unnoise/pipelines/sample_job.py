@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
@@ -28,6 +28,7 @@ from ..sampling import SampleReport, SampleRequest, Stream
 from ..sampling.request import CALL_ONLY
 from .sample_files import CARD, Output, places, writing
 
+T = TypeVar("T")
 FORMAT = 2
 _KEYS = ("format", "unnoise", "torch", "finished", "drawn", "asked", "threads", "passes")
 
@@ -126,48 +127,56 @@ class Job:
     def begin(self, threads: int) -> dict[str, Any]:
         """Return the samples.json of the output, finished or unfinished, of the same request; begin
         the work if there is none. Raises ArtifactError, with nothing changed."""
-        from .. import __version__
-
         if tree := self.found():
             return tree
         self._need_free()
-        with created(self.work), self._alone():
-            if tree := self.found():  # by another process meanwhile
-                return tree
-            asked = self.stream.request.to_dict()
-            tree = {
-                "format": FORMAT, "unnoise": __version__, "torch": str(torch.__version__),
-                "finished": False, "drawn": self.drawn, "asked": asked, "threads": threads,
-            }  # fmt: skip
-            try:
-                self._need_free()
-                self.output.begin()
-                write_json(self.work / CARD, tree)
-            except BaseException:
-                shutil.rmtree(self.work, ignore_errors=True)
-                raise
-            return tree
+        with created(self.work):
+            return self._alone(lambda: self.found() or self._begin(threads))
+
+    def _begin(self, threads: int) -> dict[str, Any]:
+        from .. import __version__
+
+        asked = self.stream.request.to_dict()
+        tree = {
+            "format": FORMAT, "unnoise": __version__, "torch": str(torch.__version__),
+            "finished": False, "drawn": self.drawn, "asked": asked, "threads": threads,
+        }  # fmt: skip
+        try:
+            self._need_free()
+            self.output.begin()
+            write_json(self.work / CARD, tree)
+        except BaseException:
+            shutil.rmtree(self.work, ignore_errors=True)
+            raise
+        return tree
 
     def finish(self) -> dict[str, Any] | None:
         """Move a complete output to its place and return its samples.json; None while blocks are
         missing."""
-        with self._alone():
-            if (tree := self.found()) is None or tree["finished"]:
-                return tree
-            if len(done := self.done()) < len(self.stream):
-                return None
-            self.output.finish(done)
-            tree |= {"finished": True, "passes": max(done.values())}
-            write_json(self.output.card, tree, self.work)
-            sync(self.output.card.parent)
-            shutil.rmtree(self.work, ignore_errors=True)
-            return tree
+        return self._alone(self._finish)
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Let no other process begin or finish this output meanwhile."""
-        with writing(self.output.out), FileLock(self.work / "lock"):
-            yield
+    def _finish(self) -> dict[str, Any] | None:
+        if (tree := self.found()) and tree["finished"]:
+            return tree
+        if len(done := self.done()) < len(self.stream):
+            return None
+        self.output.finish(done)
+        tree = read(self.work / CARD) | {"finished": True, "passes": max(done.values())}
+        write_json(self.output.card, tree, self.work)
+        sync(self.output.card.parent)
+        shutil.rmtree(self.work, ignore_errors=True)
+        return tree
+
+    def _alone(self, act: Callable[[], T]) -> T | dict[str, Any]:
+        """Return act(), while no other process begins or finishes this output."""
+        with writing(self.output.out):
+            try:
+                with FileLock(self.work / "lock"):
+                    return act()
+            except FileNotFoundError:  # another process has just finished it: the folder is gone
+                if (tree := self.found()) and tree["finished"]:
+                    return tree
+                raise
 
     def done(self) -> dict[int, int]:
         """Return the network evaluations a sample of each block that is done. Raises
